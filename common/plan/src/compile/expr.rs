@@ -1,0 +1,218 @@
+//! SQL expressions: read, checked, and what is wrong with them said where it is wrong.
+
+use crate::clock;
+use crate::plan::KEY_COLUMN;
+use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError, SchemaError};
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::cast;
+use std::sync::Arc;
+use tidemill_common::diag::Diagnostic;
+use tidemill_common::job::{Name, Span, Sql};
+
+/// Qualifies the columns of the input where there are others, too.
+pub(super) const INPUT: &str = "__input";
+
+/// What may stand in an expression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Allowed {
+    /// Only what looks at one row.
+    PerRow,
+    /// Aggregates, too.
+    Aggregates,
+}
+
+/// Reads an expression over these columns.
+pub(super) fn parse(
+    session: &SessionState,
+    sql: &Sql,
+    schema: &DFSchema,
+    allowed: Allowed,
+) -> Result<Expr, Diagnostic> {
+    let expr = session.create_logical_expr(&sql.text, schema).map_err(|error| diagnose(&error, sql))?.unalias();
+    match refused(&expr, allowed) {
+        Some((what, help)) => Err(Diagnostic::new(what).at(sql.span.clone()).help(help)),
+        None => Ok(expr),
+    }
+}
+
+/// What has no place in the expression, and what to do about it.
+fn refused(expr: &Expr, allowed: Allowed) -> Option<(String, String)> {
+    let mut found = None;
+    // The walk itself cannot fail.
+    let _ = expr.apply(|node| {
+        found = match node {
+            Expr::AggregateFunction(call) if allowed == Allowed::PerRow => Some((
+                format!("`{}` goes over many rows, this expression over one", call.func.name()),
+                "aggregate with `reduce_by_key`, `reduce` or `sql`".to_string(),
+            )),
+            Expr::WindowFunction(_) => Some((
+                "a window function goes over many rows, this expression over one".to_string(),
+                "window functions stand in `sql`".to_string(),
+            )),
+            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => {
+                Some(("there is nothing to query here".to_string(), "queries stand in `sql`".to_string()))
+            }
+            node => unrepeatable(node),
+        };
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    found
+}
+
+/// A function whose value is not the same when a batch is computed again.
+pub(super) fn unrepeatable(expr: &Expr) -> Option<(String, String)> {
+    let name = clock::unrepeatable(expr)?;
+    Some((
+        format!("`{name}` would not give the same when a batch is computed again"),
+        "the batch's time is `now()`, its day `current_date()`".to_string(),
+    ))
+}
+
+/// Prepares an expression over columns of this schema.
+pub(super) fn physical(
+    session: &SessionState,
+    sql: &Sql,
+    expr: Expr,
+    schema: &DFSchema,
+) -> Result<Arc<dyn PhysicalExpr>, Diagnostic> {
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(schema.clone()))
+        .with_config_options(session.config_options().clone())
+        .build();
+    let simplifier = ExprSimplifier::new(context);
+    // Some functions, `coalesce` for one, are there to be simplified away.
+    let checked = simplifier
+        .coerce(expr, schema)
+        .and_then(|expr| simplifier.simplify(expr))
+        .and_then(|expr| session.create_physical_expr(expr, schema))
+        .and_then(|expr| {
+            // Some mistakes show only when the type is asked for.
+            expr.data_type(schema.as_arrow())?;
+            Ok(expr)
+        });
+    checked.map_err(|error| diagnose(&error, sql))
+}
+
+/// Makes it give this type.
+pub(super) fn cast_to(
+    expr: Arc<dyn PhysicalExpr>,
+    sql: &Sql,
+    schema: &Schema,
+    data_type: &DataType,
+) -> Result<Arc<dyn PhysicalExpr>, Diagnostic> {
+    cast(expr, schema, data_type.clone()).map_err(|error| diagnose(&error, sql))
+}
+
+/// The type that a column of this type gets: one kind of text, one of bytes.
+pub(super) fn plain_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        other => other.clone(),
+    }
+}
+
+/// How people call a type.
+pub(super) fn type_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Boolean => "boolean".into(),
+        DataType::Int32 => "int".into(),
+        DataType::Int64 => "bigint".into(),
+        DataType::Float32 => "float".into(),
+        DataType::Float64 => "double".into(),
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => "string".into(),
+        DataType::Date32 => "date".into(),
+        DataType::Timestamp(_, _) => "timestamp".into(),
+        DataType::Binary => "binary".into(),
+        DataType::Null => "null".into(),
+        other => other.to_string(),
+    }
+}
+
+/// The position of a column of this name.
+pub(super) fn find(schema: &Schema, name: &Name) -> Result<usize, Diagnostic> {
+    schema.fields().iter().position(|field| *field.name() == name.text).ok_or_else(|| {
+        Diagnostic::new(format!("there is no column `{}`", name.text))
+            .at(name.span.clone())
+            .label("unknown column")
+            .did_you_mean(&name.text, schema.fields().iter().map(|field| field.name().as_str()))
+    })
+}
+
+/// Two columns of one name, or a name that is ours.
+pub(super) fn check_names<'a>(names: impl IntoIterator<Item = (&'a str, &'a Span)>) -> Vec<Diagnostic> {
+    let mut seen = Vec::new();
+    let mut wrong = Vec::new();
+    for (name, span) in names {
+        if seen.contains(&name) {
+            let twice = Diagnostic::new(format!("there are two columns called `{name}`"));
+            wrong.push(twice.at(span.clone()).label("second time"));
+        }
+        if name == KEY_COLUMN {
+            let ours = Diagnostic::new(format!("a column cannot be called `{KEY_COLUMN}`"));
+            wrong.push(ours.at(span.clone()));
+        }
+        seen.push(name);
+    }
+    wrong
+}
+
+/// What DataFusion says, in our words, with its place.
+pub(super) fn diagnose(error: &DataFusionError, sql: &Sql) -> Diagnostic {
+    let place = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+    let at = place.and_then(|place| locate(sql, place)).unwrap_or_else(|| sql.span.clone());
+    match error.find_root() {
+        DataFusionError::SchemaError(schema_error, _) => match schema_error.as_ref() {
+            SchemaError::FieldNotFound { field, valid_fields } => {
+                let shown = |relation: Option<&str>, name: &str| match relation {
+                    Some(relation) if relation != INPUT => format!("{relation}.{name}"),
+                    _ => name.to_string(),
+                };
+                let name = shown(field.relation.as_ref().map(|r| r.table()), &field.name);
+                let valid: Vec<_> =
+                    valid_fields.iter().map(|c| shown(c.relation.as_ref().map(|r| r.table()), &c.name)).collect();
+                Diagnostic::new(format!("there is no column `{name}`"))
+                    .at(at)
+                    .label("unknown column")
+                    .did_you_mean(&name, valid.iter().map(String::as_str))
+            }
+            other => Diagnostic::new(first_line(&other.to_string())).at(at),
+        },
+        DataFusionError::SQL(parser, _) => Diagnostic::new(first_line(&parser.to_string())).at(at),
+        DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) => {
+            let wrong = Diagnostic::new(first_line(text)).at(at);
+            match text.lines().nth(1).filter(|line| line.starts_with("Did you mean")) {
+                Some(help) => wrong.help(help.to_lowercase()),
+                None => wrong,
+            }
+        }
+        other => Diagnostic::new(first_line(&other.strip_backtrace())).at(at),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or(text);
+    line.trim_start_matches("Error during planning: ").trim_end_matches('.').to_string()
+}
+
+/// Where a place of the SQL is in the definition, if it was written there character by character.
+fn locate(sql: &Sql, place: datafusion::common::Span) -> Option<Span> {
+    if sql.text.len() != sql.span.len() {
+        return None;
+    }
+    let offset = |location: datafusion::common::Location| {
+        let line_start: usize =
+            sql.text.split_inclusive('\n').take((location.line as usize).checked_sub(1)?).map(str::len).sum();
+        let column = (location.column as usize).checked_sub(1)?;
+        let rest = sql.text.get(line_start..)?;
+        Some(line_start + rest.chars().take(column).map(char::len_utf8).sum::<usize>())
+    };
+    let (start, end) = (offset(place.start)?, offset(place.end)?);
+    (start < end && end <= sql.text.len()).then(|| sql.span.start + start..sql.span.start + end)
+}

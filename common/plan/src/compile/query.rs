@@ -1,0 +1,82 @@
+//! `sql`: any query over the stream, by its name, within the batch.
+
+use super::Compiler;
+use super::Failure;
+use super::expr::{check_names, diagnose, unrepeatable};
+use super::stages::Rows;
+use crate::exec::LeafTable;
+use crate::session::{self, Shape};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result, TableReference};
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionContext;
+use futures::executor::block_on;
+use std::sync::Arc;
+use tidemill_common::diag::Diagnostic;
+use tidemill_common::job::{Name, Sql};
+
+impl Compiler<'_> {
+    /// `sql`
+    pub(super) fn sql(&mut self, input: Rows, from: &Name, sql: &Sql, name: &Name) -> Option<Rows> {
+        let schema = input.schema();
+        let logical = |shape| {
+            let context = SessionContext::new_with_state(session::state(shape));
+            let table = LeafTable { schema: schema.clone(), shape };
+            context.register_table(TableReference::bare(from.text.as_str()), Arc::new(table))?;
+            let plan = block_on(context.state().create_logical_plan(&sql.text))?;
+            only_a_query(&plan)?;
+            Ok(plan)
+        };
+        let checked = logical(Shape::Distributed).map_err(|error| wrong_query(&error, sql, from));
+        let checked = checked.and_then(|plan| repeatable(&plan, sql));
+        self.reported(checked)?;
+        let rows = self.planned(input, name, logical).map_err(|failure| match failure {
+            Failure::DataFusion(error) => diagnose(&error, sql),
+            Failure::Uncuttable => Diagnostic::new(failure.to_string()).at(sql.span.clone()),
+        });
+        let rows = self.reported(rows)?;
+        let schema = rows.schema();
+        let names = schema.fields().iter().map(|field| (field.name().as_str(), &sql.span));
+        let wrong = check_names(names);
+        let fine = wrong.is_empty();
+        self.report(wrong.into_iter().map(|wrong| wrong.help("name it with `as`")));
+        fine.then_some(rows)
+    }
+}
+
+fn only_a_query(plan: &LogicalPlan) -> Result<()> {
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(plan)?;
+    match plan {
+        LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_) => {
+            Err(DataFusionError::Plan("expected a query that gives rows".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn wrong_query(error: &DataFusionError, sql: &Sql, from: &Name) -> Diagnostic {
+    let wrong = diagnose(error, sql);
+    if wrong.message.starts_with("table '") {
+        return wrong.help(format!("the query reads the stream it is over, `{}`", from.text));
+    }
+    wrong
+}
+
+/// Nothing in it may come out otherwise when a batch is computed again.
+fn repeatable(plan: &LogicalPlan, sql: &Sql) -> Result<(), Diagnostic> {
+    let mut found = None;
+    // The walk itself cannot fail.
+    let _ = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                found = found.take().or_else(|| unrepeatable(expr));
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    match found {
+        None => Ok(()),
+        Some((what, help)) => Err(Diagnostic::new(what).at(sql.span.clone()).help(help)),
+    }
+}

@@ -1,0 +1,124 @@
+//! `update_state_by_key`.
+
+use super::*;
+use crate::arrow::datatypes::DataType;
+
+const RUNNING: &str = r#"
+[stream.out]
+from = "purchases"
+[stream.out.update_state_by_key]
+key = "user"
+state.purchases = "coalesce(state.purchases, 0) + count(*)"
+state.revenue = "coalesce(state.revenue, 0) + coalesce(sum(price), 0)"
+"#;
+
+const BATCHES: &[&[&str]] = &[&["ana,a,9.99\nbob,b,5.49\nana,c,8.95\n"], &[], &["bob,d,7.49\n", "dee,e,1\n"]];
+
+#[test]
+fn running_totals() {
+    let plan = plan(RUNNING);
+    let state = plan.stages[1].state.as_ref().unwrap();
+    let types: Vec<_> = state.state_fields.iter().map(|field| field.data_type()).collect();
+    assert_eq!(types, [&DataType::Int64, &DataType::Float64]);
+    let first = [
+        r#"{"user":"ana","purchases":2,"revenue":18.939999999999998}"#,
+        r#"{"user":"bob","purchases":1,"revenue":5.49}"#,
+    ];
+    let results = run(&plan, 3, BATCHES);
+    assert_eq!(results[0], first);
+    assert_eq!(results[1], first);
+    assert_eq!(
+        results[2],
+        [first[0], r#"{"user":"bob","purchases":2,"revenue":12.98}"#, r#"{"user":"dee","purchases":1,"revenue":1.0}"#]
+    );
+}
+
+#[test]
+fn keys_are_dropped_by_their_new_state() {
+    let plan = plan(&format!("{RUNNING}drop_when = \"state.purchases > 1 and user <> 'x'\"\n"));
+    let results = run(&plan, 1, BATCHES);
+    assert_eq!(results[0], [r#"{"user":"bob","purchases":1,"revenue":5.49}"#]);
+    assert_eq!(results[2], [r#"{"user":"dee","purchases":1,"revenue":1.0}"#]);
+}
+
+#[test]
+fn touched_and_changed() {
+    let plan = plan(
+        r#"
+[stream.calls]
+from = "purchases"
+[stream.calls.update_state_by_key]
+key = ["user"]
+update = "touched"
+emit = "changed"
+state.calls = "coalesce(state.calls, 0) + 1"
+state.last = "now()"
+[stream.out]
+from = "calls"
+filter = "calls > 0"
+"#,
+    );
+    let results = run(&plan, 2, BATCHES);
+    assert_eq!(results[1], Vec::<String>::new());
+    assert_eq!(
+        results[2],
+        [
+            r#"{"user":"bob","calls":2,"last":"1970-01-01T00:00:03Z"}"#,
+            r#"{"user":"dee","calls":1,"last":"1970-01-01T00:00:03Z"}"#,
+        ]
+    );
+}
+
+#[test]
+fn every_key_is_updated_in_every_batch() {
+    let streams = RUNNING.replace("coalesce(sum(price), 0)", "1.5");
+    let results = run(&plan(&streams), 2, BATCHES);
+    assert_eq!(results[1][1], r#"{"user":"bob","purchases":1,"revenue":3.0}"#);
+}
+
+#[test]
+fn initial_state_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |file: &str| definition(&format!("{RUNNING}initial = \"{file}\"\n"));
+    std::fs::write(folder.path().join("s.csv"), "revenue,user,purchases\n30,ana,3\n1.25,zoe,1\n").unwrap();
+    std::fs::write(folder.path().join("s.json"), "{\"user\":\"zoe\",\"revenue\":1}\n").unwrap();
+    std::fs::write(folder.path().join("bad.csv"), "user,purchases\nana,1\nbob,x\n").unwrap();
+    std::fs::write(folder.path().join("twice.csv"), "user,purchases\nana,1\nana,2\n").unwrap();
+    let plan = Arc::new(compile_in(&with("s.csv"), folder.path()).unwrap());
+    assert_eq!(
+        run(&plan, 2, &BATCHES[..1])[0],
+        [
+            r#"{"user":"ana","purchases":5,"revenue":48.94}"#,
+            r#"{"user":"bob","purchases":1,"revenue":5.49}"#,
+            r#"{"user":"zoe","purchases":1,"revenue":1.25}"#,
+        ]
+    );
+    let plan = Arc::new(compile_in(&with("s.json"), folder.path()).unwrap());
+    assert_eq!(run(&plan, 2, &[&[]])[0], [r#"{"user":"zoe","purchases":0,"revenue":1.0}"#]);
+    for (file, message) in [
+        ("bad.csv", "line 3 of `bad.csv`: "),
+        ("twice.csv", "`twice.csv` has the key of row 2 twice"),
+        ("none.csv", "cannot read `none.csv`"),
+    ] {
+        let mistakes = compile_in(&with(file), folder.path()).unwrap_err().to_string();
+        assert!(mistakes.starts_with(message), "{mistakes}");
+    }
+}
+
+#[test]
+fn state_without_aggregates_and_with_null_keys() {
+    let plan = plan(
+        r#"
+[stream.keys]
+from = "purchases"
+select = { product = "nullif(product, '')", price = "price" }
+[stream.out]
+from = "keys"
+[stream.out.update_state_by_key]
+key = "product"
+state.seen = "coalesce(state.seen, 0) + 1"
+"#,
+    );
+    let results = run(&plan, 2, &[&["a,x,1\nb,,1\n"], &["b,,1\n"]]);
+    assert_eq!(results[1], [r#"{"product":null,"seen":2}"#, r#"{"product":"x","seen":2}"#]);
+}

@@ -1,0 +1,304 @@
+//! Blocks to record batches.
+//!
+//! A block is whole lines, a record is one line. A good block is decoded in one go; only when that fails are the bad
+//! lines looked for, by halving, so that one bad line costs a few more passes and never its neighbours.
+//! A carriage return before the line feed is dropped. Blank lines are records of a text source only.
+
+mod lines;
+
+use crate::error::PlanError;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, StringArray, StringBuilder};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::csv;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::json;
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::arrow::util::display::FormatOptions;
+use lines::Lines;
+use regex::Regex;
+use std::sync::Arc;
+use tidemill_common::job::{ColumnType, Format, OnBadRecord, SourceDef};
+
+/// Rows of a batch; what every fragment is fed with, too.
+pub(crate) const BATCH_ROWS: usize = 8192;
+
+/// What does not fit is a mistake, not null.
+const STRICT: CastOptions<'static> = CastOptions { safe: false, format_options: FormatOptions::new() };
+
+/// Bad records kept of one block.
+const SAMPLES: usize = 5;
+/// Characters kept of a bad record.
+const SAMPLE_CHARS: usize = 200;
+
+/// How to read a source.
+#[derive(Debug)]
+pub struct SourcePlan {
+    /// The source's name.
+    pub name: String,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// What happens to bad records; up to the caller.
+    pub on_bad_record: OnBadRecord,
+    format: Format,
+    /// The schema as read. Binary columns are text until base64 is undone; so are integers in JSON, of which the reader
+    /// would drop the fraction without a word.
+    raw: SchemaRef,
+    null: Option<Regex>,
+}
+
+/// What a block holds.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The good records, in order.
+    pub batches: Vec<RecordBatch>,
+    /// Records in the block, bad ones included.
+    pub records: u64,
+    /// The others.
+    pub bad: BadRecords,
+}
+
+/// Records that do not parse.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BadRecords {
+    /// How many there are.
+    pub count: u64,
+    /// The first few.
+    pub samples: Vec<BadRecord>,
+}
+
+/// A record that does not parse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRecord {
+    /// Its line in the block, from 0.
+    pub line: u64,
+    /// The line, at most 200 characters of it.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The Arrow type of a declared column.
+pub(crate) fn arrow_type(column: ColumnType) -> DataType {
+    match column {
+        ColumnType::Boolean => DataType::Boolean,
+        ColumnType::Int => DataType::Int32,
+        ColumnType::BigInt => DataType::Int64,
+        ColumnType::Float => DataType::Float32,
+        ColumnType::Double => DataType::Float64,
+        ColumnType::String => DataType::Utf8,
+        ColumnType::Date => DataType::Date32,
+        ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
+        ColumnType::Decimal(precision, scale) => DataType::Decimal128(precision, scale),
+        ColumnType::Binary => DataType::Binary,
+    }
+}
+
+impl SourcePlan {
+    /// How to read this source.
+    pub(crate) fn new(def: &SourceDef) -> Self {
+        let fields = match &def.format {
+            Format::Text => vec![Field::new("value", DataType::Utf8, true)],
+            Format::Csv { columns, .. } | Format::Json { columns } => {
+                columns.iter().map(|c| Field::new(&c.name.text, arrow_type(c.data_type), true)).collect()
+            }
+        };
+        Self::from_parts(&def.name.text, def.format.clone(), Schema::new(fields), def.on_bad_record)
+    }
+
+    /// How to read lines of this format into these columns.
+    pub(crate) fn from_parts(name: &str, format: Format, schema: Schema, on_bad_record: OnBadRecord) -> Self {
+        let json = matches!(format, Format::Json { .. });
+        let raw = schema.fields().iter().map(|field| match field.data_type() {
+            DataType::Binary => Field::new(field.name(), DataType::Utf8, true),
+            integer if json && integer.is_integer() => Field::new(field.name(), DataType::Utf8, true),
+            _ => field.as_ref().clone(),
+        });
+        let null = match &format {
+            // Escaped text is always a regular expression.
+            Format::Csv { null: Some(text), .. } => Regex::new(&format!(r"\A(?:{})\z", regex::escape(text))).ok(),
+            _ => None,
+        };
+        Self {
+            name: name.to_string(),
+            raw: Arc::new(Schema::new(raw.collect::<Vec<_>>())),
+            schema: Arc::new(schema),
+            on_bad_record,
+            format,
+            null,
+        }
+    }
+
+    /// Reads a block.
+    ///
+    /// # Errors
+    /// Only for a block that is too large: whatever the bytes are, what cannot be read is a bad record.
+    pub fn decode(&self, block: &[u8]) -> Result<Decoded, PlanError> {
+        let block = lines::without_carriage_returns(block);
+        if let Ok(batches) = self.read(&block, BATCH_ROWS) {
+            let records = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+            return Ok(Decoded { batches, records, bad: BadRecords::default() });
+        }
+        let is_record: fn(&[u8]) -> bool = match self.format {
+            Format::Text => |_| true,
+            Format::Csv { .. } => |line| !matches!(line, b"" | b"\n"),
+            Format::Json { .. } => |line| !lines::is_blank(line),
+        };
+        let lines = Lines::new(&block, is_record);
+        let mut found = Decoded { batches: Vec::new(), records: lines.len() as u64, bad: BadRecords::default() };
+        self.halve(&lines, &mut found);
+        Ok(found)
+    }
+
+    /// Reads lines of which some may be bad.
+    fn halve(&self, lines: &Lines<'_>, found: &mut Decoded) {
+        match self.read(lines.text(), lines.len().min(BATCH_ROWS)) {
+            Ok(batches) => found.batches.extend(batches),
+            Err(reason) => match lines.split() {
+                Some((first, second)) => {
+                    self.halve(&first, found);
+                    self.halve(&second, found);
+                }
+                None => found.bad.add(lines.first_line(), lines.text(), reason),
+            },
+        }
+    }
+
+    /// Reads lines all of which must be good, in batches of this size.
+    fn read(&self, text: &[u8], batch_rows: usize) -> Result<Vec<RecordBatch>, String> {
+        let utf8 = std::str::from_utf8(text).map_err(|_| "not UTF-8".to_string())?;
+        let raw = match &self.format {
+            Format::Text => return self.read_text(utf8),
+            Format::Csv { delimiter, .. } => self.read_csv(text, *delimiter, batch_rows)?,
+            Format::Json { .. } => self.read_json(text, batch_rows)?,
+        };
+        raw.into_iter().map(|batch| self.finish(batch)).collect()
+    }
+
+    fn read_text(&self, text: &str) -> Result<Vec<RecordBatch>, String> {
+        let mut lines = lines::of_text(text).peekable();
+        let mut batches = Vec::new();
+        while lines.peek().is_some() {
+            let mut builder = StringBuilder::new();
+            lines.by_ref().take(BATCH_ROWS).for_each(|line| builder.append_value(line));
+            let column: ArrayRef = Arc::new(builder.finish());
+            batches.push(RecordBatch::try_new(self.schema.clone(), vec![column]).map_err(reason)?);
+        }
+        Ok(batches)
+    }
+
+    /// A record ends at a line feed only, so as many records as lines means: each line is one.
+    fn read_csv(&self, text: &[u8], delimiter: u8, batch_rows: usize) -> Result<Vec<RecordBatch>, String> {
+        let mut builder = csv::ReaderBuilder::new(self.raw.clone())
+            .with_delimiter(delimiter)
+            .with_terminator(b'\n')
+            .with_batch_size(batch_rows);
+        if let Some(null) = &self.null {
+            builder = builder.with_null_regex(null.clone());
+        }
+        let mut decoder = builder.build_decoder();
+        let mut batches = Vec::new();
+        let mut rest = text;
+        loop {
+            let read = decoder.decode(rest).map_err(reason)?;
+            rest = &rest[read..];
+            if decoder.capacity() == 0 || read == 0 {
+                match decoder.flush().map_err(reason)? {
+                    Some(batch) => batches.push(batch),
+                    None if rest.is_empty() => break,
+                    None => return Err("not CSV".into()),
+                }
+            }
+        }
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        if rows != lines::count_not_blank(text) {
+            return Err("a quoted field does not end in its line".into());
+        }
+        Ok(batches)
+    }
+
+    /// Line by line, because an object could go on in the next line, or end before the end of its own.
+    fn read_json(&self, text: &[u8], batch_rows: usize) -> Result<Vec<RecordBatch>, String> {
+        let mut decoder = json::ReaderBuilder::new(self.raw.clone())
+            .with_batch_size(batch_rows)
+            .with_coerce_primitive(true)
+            .build_decoder()
+            .map_err(reason)?;
+        let mut batches = Vec::new();
+        for line in text.split(|&byte| byte == b'\n').filter(|line| !lines::is_blank(line)) {
+            let before = decoder.len();
+            let read = decoder.decode(line).map_err(reason)?;
+            if read < line.len() || decoder.len() != before + 1 || decoder.has_partial_record() {
+                return Err("not one JSON object".into());
+            }
+            if decoder.len() == batch_rows {
+                batches.extend(decoder.flush().map_err(reason)?);
+            }
+        }
+        batches.extend(decoder.flush().map_err(reason)?);
+        Ok(batches)
+    }
+
+    /// From the columns as read to the columns as declared.
+    fn finish(&self, raw: RecordBatch) -> Result<RecordBatch, String> {
+        let plain_csv = matches!(self.format, Format::Csv { null: None, .. });
+        let json = matches!(self.format, Format::Json { .. });
+        let columns = self.schema.fields().iter().zip(raw.columns()).map(|(field, column)| match field.data_type() {
+            DataType::Binary => from_base64(column.as_string()),
+            integer if json && integer.is_integer() => cast_with_options(column, integer, &STRICT).map_err(reason),
+            DataType::Utf8 if plain_csv => Ok(empty_for_null(column.as_string())),
+            _ => Ok(column.clone()),
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new(self.schema.clone(), columns).map_err(reason)
+    }
+}
+
+impl BadRecords {
+    fn add(&mut self, line: u64, text: &[u8], reason: String) {
+        self.count += 1;
+        if self.samples.len() < SAMPLES {
+            let text = String::from_utf8_lossy(text);
+            let text = text.trim_end_matches('\n').chars().take(SAMPLE_CHARS).collect();
+            self.samples.push(BadRecord { line, text, reason });
+        }
+    }
+}
+
+/// The reader takes every empty field for null.
+fn empty_for_null(column: &StringArray) -> ArrayRef {
+    Arc::new(StringArray::new(column.offsets().clone(), column.values().clone(), None))
+}
+
+fn from_base64(column: &StringArray) -> Result<ArrayRef, String> {
+    let mut builder = BinaryBuilder::with_capacity(column.len(), column.value_data().len());
+    for value in column {
+        match value {
+            None => builder.append_null(),
+            Some(text) => builder.append_value(BASE64.decode(text).map_err(|_| format!("`{text}` is not base64"))?),
+        }
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+/// What the readers say, without the places they cannot know.
+fn reason(error: ArrowError) -> String {
+    let text = match error {
+        ArrowError::ParseError(text) | ArrowError::CsvError(text) | ArrowError::JsonError(text) => text,
+        other => other.to_string(),
+    };
+    let text = text.split(" at line ").next().unwrap_or(&text);
+    let text = match text.split_once(" for line ") {
+        Some((before, after)) => match after.split_once(", ") {
+            Some((_, after)) => format!("{before}, {after}"),
+            None => before.to_string(),
+        },
+        None => text.to_string(),
+    };
+    text.chars().take(SAMPLE_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests;

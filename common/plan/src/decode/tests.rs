@@ -1,0 +1,157 @@
+use super::*;
+use crate::rows::rows_to_json;
+use proptest::prelude::*;
+use tidemill_common::job::{ColumnDef, Name};
+
+fn columns(columns: &[(&str, ColumnType)]) -> Vec<ColumnDef> {
+    let column = |(name, data_type): &(&str, ColumnType)| ColumnDef {
+        name: Name { text: name.to_string(), span: 0..0 },
+        data_type: *data_type,
+    };
+    columns.iter().map(column).collect()
+}
+
+fn source(format: Format) -> SourcePlan {
+    let fields: Vec<_> = match &format {
+        Format::Text => vec![Field::new("value", DataType::Utf8, true)],
+        Format::Csv { columns, .. } | Format::Json { columns } => {
+            columns.iter().map(|c| Field::new(&c.name.text, arrow_type(c.data_type), true)).collect()
+        }
+    };
+    SourcePlan::from_parts("s", format, Schema::new(fields), OnBadRecord::Skip)
+}
+
+fn csv_source(types: &[(&str, ColumnType)], null: Option<&str>) -> SourcePlan {
+    source(Format::Csv { columns: columns(types), delimiter: b',', null: null.map(str::to_string) })
+}
+
+fn purchases() -> SourcePlan {
+    csv_source(&[("user", ColumnType::String), ("n", ColumnType::Int), ("price", ColumnType::Double)], None)
+}
+
+fn rows(decoded: &Decoded) -> Vec<String> {
+    decoded.batches.iter().flat_map(|batch| rows_to_json(batch).unwrap()).collect()
+}
+
+#[test]
+fn good_csv() {
+    let block = b"ana,1,9.99\r\n\nbob,,5\n\"a \"\"b\"\", c\",2,\n,3,1e16";
+    let decoded = purchases().decode(block).unwrap();
+    assert_eq!(
+        rows(&decoded),
+        [
+            r#"{"user":"ana","n":1,"price":9.99}"#,
+            r#"{"user":"bob","n":null,"price":5.0}"#,
+            r#"{"user":"a \"b\", c","n":2,"price":null}"#,
+            r#"{"user":"","n":3,"price":1e16}"#,
+        ]
+    );
+    assert_eq!((decoded.records, decoded.bad.count), (4, 0));
+}
+
+#[test]
+fn bad_lines_never_cost_their_neighbours() {
+    let block = b"ana,1,1\nbob,x,2\n\ncid,\"3,3\ndee,4,4\nshort,1\nlong,1,1,1\n\xff\xfe,5,5\neve,6,6\n";
+    let decoded = purchases().decode(block).unwrap();
+    let users: Vec<_> = rows(&decoded).iter().map(|row| row[9..12].to_string()).collect();
+    assert_eq!(users, ["ana", "dee", "eve"]);
+    assert_eq!((decoded.records, decoded.bad.count), (8, 5));
+    let samples: Vec<_> = decoded.bad.samples.iter().map(|s| (s.line, s.text.as_str(), s.reason.as_str())).collect();
+    assert_eq!(
+        samples,
+        [
+            (1, "bob,x,2", "Error while parsing value 'x' as type 'Int32' for column 1"),
+            (3, "cid,\"3,3", "incorrect number of fields, expected 3 got 2"),
+            (5, "short,1", "incorrect number of fields, expected 3 got 2"),
+            (6, "long,1,1,1", "incorrect number of fields, expected 3 got more than 3"),
+            (7, "\u{fffd}\u{fffd},5,5", "not UTF-8"),
+        ]
+    );
+}
+
+#[test]
+fn null_text_and_binary() {
+    let source =
+        csv_source(&[("a", ColumnType::String), ("b", ColumnType::BigInt), ("c", ColumnType::Binary)], Some("NA"));
+    let decoded = source.decode(b"NA,NA,NA\n,1,AP9h\nx,,\ny,1,%\n").unwrap();
+    assert_eq!(rows(&decoded), [r#"{"a":null,"b":null,"c":null}"#, r#"{"a":"","b":1,"c":"AP9h"}"#]);
+    let reasons: Vec<_> = decoded.bad.samples.iter().map(|s| s.reason.as_str()).collect();
+    assert_eq!(reasons, ["Error while parsing value '' as type 'Int64' for column 1", "`%` is not base64"]);
+}
+
+#[test]
+fn json_lines() {
+    let source = source(Format::Json {
+        columns: columns(&[("a", ColumnType::BigInt), ("t", ColumnType::Timestamp), ("s", ColumnType::String)]),
+    });
+    let block = br#"{"a":9007199254740993,"t":"2026-01-02T03:04:05Z","more":[1]}
+
+{"s":"x","a":null}
+{"a":1
+,"s":"two lines"}
+{"a":2}{"a":3}
+5
+{"a":"x"}
+{"a":4,"s":7}
+{"a":1.5}"#;
+    let decoded = source.decode(block).unwrap();
+    assert_eq!(
+        rows(&decoded),
+        [
+            r#"{"a":9007199254740993,"t":"2026-01-02T03:04:05Z","s":null}"#,
+            r#"{"a":null,"t":null,"s":"x"}"#,
+            r#"{"a":4,"t":null,"s":"7"}"#,
+        ]
+    );
+    let lines: Vec<_> = decoded.bad.samples.iter().map(|s| s.line).collect();
+    assert_eq!((decoded.records, decoded.bad.count, lines), (9, 6, vec![3, 4, 5, 6, 7]));
+}
+
+#[test]
+fn text_keeps_blank_lines() {
+    let source = source(Format::Text);
+    let decoded = source.decode(b"a b\r\n\n\xff\nc\rd\n").unwrap();
+    assert_eq!(rows(&decoded), [r#"{"value":"a b"}"#, r#"{"value":""}"#, r#"{"value":"c\rd"}"#]);
+    assert_eq!((decoded.records, decoded.bad.count), (4, 1));
+    assert_eq!(source.decode(b"").unwrap().records, 0);
+    assert_eq!(source.decode(b"\n").unwrap().records, 1);
+}
+
+#[test]
+fn batches_have_the_same_rows_whatever_is_bad() {
+    let good: String = (0..20_000).map(|i| format!("u{i},{i},{i}\n")).collect();
+    let decoded = purchases().decode(good.as_bytes()).unwrap();
+    let sizes: Vec<_> = decoded.batches.iter().map(RecordBatch::num_rows).collect();
+    assert_eq!(sizes, [BATCH_ROWS, BATCH_ROWS, 20_000 - 2 * BATCH_ROWS]);
+    let with_bad = good.replacen("u777,", "u777,,", 1);
+    let decoded = purchases().decode(with_bad.as_bytes()).unwrap();
+    assert_eq!((rows(&decoded).len(), decoded.bad.count), (19_999, 1));
+}
+
+fn all_types() -> Vec<(&'static str, ColumnType)> {
+    use ColumnType::*;
+    vec![("a", Boolean), ("b", Int), ("c", Float), ("d", Date), ("e", Timestamp), ("f", Decimal(10, 2)), ("g", Binary)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_bytes_decode(block in prop::collection::vec(any::<u8>(), 0..200)) {
+        for source in [purchases(), source(Format::Text), source(Format::Json { columns: columns(&all_types()) })] {
+            let decoded = source.decode(&block).unwrap();
+            prop_assert_eq!(decoded.records, rows(&decoded).len() as u64 + decoded.bad.count);
+        }
+    }
+
+    #[test]
+    fn any_fields_decode(lines in prop::collection::vec("[-+0-9.eE:TZ\"{}, trufalse\r]{0,40}", 0..6)) {
+        for kind in all_types() {
+            let csv = csv_source(&[kind, ("z", ColumnType::String)], None);
+            let json = source(Format::Json { columns: columns(&[kind]) });
+            for source in [csv, json] {
+                let decoded = source.decode(lines.join("\n").as_bytes()).unwrap();
+                prop_assert_eq!(decoded.records, rows(&decoded).len() as u64 + decoded.bad.count);
+            }
+        }
+    }
+}

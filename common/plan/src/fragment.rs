@@ -1,0 +1,126 @@
+//! Prepared pieces of a job, and what runs them.
+
+use crate::clock;
+use crate::error::PlanError;
+use crate::exec::TaskInputs;
+use crate::plan::{BatchContext, JobPlan};
+use crate::session::{self, Shape};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::Result;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::{ExecutionPlan, displayable};
+use datafusion::prelude::SessionConfig;
+use futures::TryStreamExt;
+use std::fmt;
+use std::sync::Arc;
+
+/// A prepared physical plan over leaves that a task fills. Opaque.
+#[derive(Clone)]
+pub struct Fragment {
+    plan: Arc<dyn ExecutionPlan>,
+    leaves: usize,
+}
+
+impl Fragment {
+    /// Of a plan over one leaf, read by as many operators as it likes.
+    pub(crate) fn new(plan: Arc<dyn ExecutionPlan>) -> Self {
+        Self { plan, leaves: 1 }
+    }
+
+    /// How many inputs a run takes.
+    pub fn leaves(&self) -> usize {
+        self.leaves
+    }
+
+    /// The columns of what comes out.
+    pub fn schema(&self) -> SchemaRef {
+        self.plan.schema()
+    }
+
+    /// The plan, for people and for the fingerprint.
+    pub(crate) fn display(&self) -> String {
+        displayable(self.plan.as_ref()).indent(false).to_string()
+    }
+}
+
+impl fmt::Debug for Fragment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.display())
+    }
+}
+
+/// Runs the fragments of a job; one per process and job, shared by its tasks.
+pub struct Runner {
+    plan: Arc<JobPlan>,
+    config: SessionConfig,
+    runtime: RuntimeEnv,
+    memory_per_task: usize,
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner").field("memory_per_task", &self.memory_per_task).finish()
+    }
+}
+
+impl Runner {
+    /// `memory_per_task` in bytes bounds what one run may hold beyond its input. It has to be the same everywhere:
+    /// it decides when a run spills.
+    pub fn new(plan: Arc<JobPlan>, memory_per_task: usize) -> Self {
+        Self { plan, config: session::config(Shape::Distributed), runtime: RuntimeEnv::default(), memory_per_task }
+    }
+
+    /// The job it runs.
+    pub fn plan(&self) -> &Arc<JobPlan> {
+        &self.plan
+    }
+
+    /// Runs a fragment; `inputs[i]` feeds leaf *i*. Runs may overlap, as often as one likes.
+    ///
+    /// # Errors
+    /// When an expression fails on the data, when memory does not suffice, and for inputs that do not fit.
+    pub async fn run(
+        &self,
+        fragment: &Fragment,
+        inputs: Vec<Vec<RecordBatch>>,
+        ctx: &BatchContext,
+    ) -> Result<Vec<RecordBatch>, PlanError> {
+        if inputs.len() != fragment.leaves {
+            let (expected, got) = (fragment.leaves, inputs.len());
+            return Err(PlanError::Internal(format!("{got} inputs for {expected} leaves")));
+        }
+        let run = run(&fragment.plan, self.context(inputs));
+        clock::at(ctx.time_ms, run).await
+    }
+
+    /// Every run has its own memory: with a shared pool, when a run spills would depend on its neighbours.
+    fn context(&self, inputs: Vec<Vec<RecordBatch>>) -> Arc<TaskContext> {
+        let memory_pool = Arc::new(GreedyMemoryPool::new(self.memory_per_task));
+        let runtime = RuntimeEnv { memory_pool, ..self.runtime.clone() };
+        task_context(self.config.clone(), inputs, runtime)
+    }
+}
+
+/// Functions are part of prepared plans: a task has to know none by name.
+fn task_context(config: SessionConfig, inputs: Vec<Vec<RecordBatch>>, runtime: RuntimeEnv) -> Arc<TaskContext> {
+    let config = config.with_extension(Arc::new(TaskInputs(inputs)));
+    let (scalar, higher, aggregate, window) = Default::default();
+    let runtime = Arc::new(runtime);
+    Arc::new(TaskContext::new(None, String::new(), config, scalar, higher, aggregate, window, runtime))
+}
+
+/// Runs a plan while compiling, over no rows.
+pub(crate) async fn run_on_nothing(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>> {
+    let context = task_context(session::config(Shape::Single), vec![vec![]], RuntimeEnv::default());
+    plan.execute(0, context)?.try_collect().await
+}
+
+async fn run(plan: &Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>, PlanError> {
+    let plan = reset_plan_states(plan.clone())?;
+    let batches: Vec<_> = plan.execute(0, context)?.try_collect().await?;
+    Ok(batches.into_iter().filter(|batch| batch.num_rows() > 0).collect())
+}

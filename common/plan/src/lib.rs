@@ -1,0 +1,38 @@
+//! Turns a job definition into stages joined by exchanges, and runs their fragments on record batches.
+//!
+//! It knows nothing of workers, networks or drivers. What it promises (INV-1): the result of a fragment is a pure
+//! function of its input rows, in order, and the batch context.
+
+mod clock;
+mod compile;
+mod decode;
+mod error;
+mod exec;
+mod fragment;
+mod functions;
+mod ipc;
+mod keys;
+mod partition;
+mod plan;
+mod rows;
+mod session;
+mod state;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+mod text;
+
+pub use compile::compile;
+pub use datafusion::arrow;
+pub use decode::{BadRecord, BadRecords, Decoded, SourcePlan};
+pub use error::PlanError;
+pub use fragment::{Fragment, Runner};
+pub use ipc::{from_ipc, to_ipc};
+pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, key_group};
+pub use partition::Partitioned;
+pub use plan::{
+    BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Stage,
+    StageInput,
+};
+pub use rows::rows_to_json;
+pub use state::{StateOp, Updated};
+pub use text::{CompiledJob, attachment_names, compile_text};

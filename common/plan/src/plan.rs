@@ -1,0 +1,146 @@
+//! What a compiled job looks like: sources, stages, exchanges, outputs.
+//!
+//! See `docs/architecture.md` for units and placement. Everything here is data; it is made by
+//! [`compile`](crate::compile()) and the same on every process that compiles the same definition with the
+//! same program, which [`JobPlan::fingerprint`] checks.
+
+use crate::decode::SourcePlan;
+use crate::fragment::Fragment;
+use crate::state::StateOp;
+use datafusion::arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+use tidemill_common::ids::{BatchId, ExchangeId, OutputIdx, SourceIdx, StageId};
+use tidemill_common::job::{JobDef, Sink};
+
+/// The hidden last column of the rows of a stage with placement [`Placement::KeyGroups`]: the encoded key (binary).
+/// Users neither see nor name it.
+pub const KEY_COLUMN: &str = "__key";
+
+/// A compiled job.
+#[derive(Debug)]
+pub struct JobPlan {
+    /// What was compiled.
+    pub def: Arc<JobDef>,
+    /// How to read each source; by [`SourceIdx`].
+    pub sources: Vec<SourcePlan>,
+    /// By [`StageId`]; a stage only reads from earlier ones.
+    pub stages: Vec<Stage>,
+    /// By [`ExchangeId`].
+    pub exchanges: Vec<Exchange>,
+    /// By [`OutputIdx`].
+    pub outputs: Vec<OutputPlan>,
+    /// Two processes may share a job only when theirs are equal.
+    pub fingerprint: u64,
+}
+
+/// A step between exchanges. Its *rows* are: the input, through `head`, through `state`; all branches read them.
+#[derive(Debug)]
+pub struct Stage {
+    /// Its position in [`JobPlan::stages`].
+    pub id: StageId,
+    /// For people: the stream it computes.
+    pub name: String,
+    /// Where its input comes from.
+    pub input: StageInput,
+    /// What a unit of it is.
+    pub placement: Placement,
+    /// Makes the rows from the input; without it the input is the rows. Leaf *i* reads the *i*-th exchange, or
+    /// the decoded records.
+    pub head: Option<Fragment>,
+    /// Applied to what the head gives: key columns, then aggregates. The rows are then key columns, then state columns.
+    pub state: Option<StateOp>,
+    /// Placement `KeyGroups`: where in the rows the key columns stand. The executor sorts the rows of each key group by
+    /// [`encode_keys`](crate::encode_keys) of them and appends that as [`KEY_COLUMN`]; empty for other placements.
+    pub row_keys: Vec<usize>,
+    /// The rows as branches see them, [`KEY_COLUMN`] included.
+    pub schema: SchemaRef,
+    /// What happens with the rows; at least one. In a `KeyGroups` stage they run per key group.
+    pub branches: Vec<Branch>,
+}
+
+/// Where a stage's input comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StageInput {
+    /// Blocks of a source.
+    Source(SourceIdx),
+    /// What other stages gave to these exchanges.
+    Exchanges(Vec<ExchangeId>),
+}
+
+/// What a unit of a stage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// One block.
+    Splits,
+    /// One key group.
+    KeyGroups,
+    /// Everything there is.
+    Single,
+}
+
+/// One use of a stage's rows.
+#[derive(Debug)]
+pub struct Branch {
+    /// What is done with them (one leaf); nothing, if absent.
+    pub fragment: Option<Fragment>,
+    /// Where that goes. To an output of a `KeyGroups` stage it goes with [`KEY_COLUMN`] as its last column.
+    pub target: BranchTarget,
+}
+
+/// Where a branch ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BranchTarget {
+    /// In an exchange.
+    Exchange(ExchangeId),
+    /// In an output.
+    Output(OutputIdx),
+}
+
+/// Rows on their way from one stage to another.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Its position in [`JobPlan::exchanges`].
+    pub id: ExchangeId,
+    /// The stage that fills it.
+    pub from: StageId,
+    /// The stage that reads it.
+    pub to: StageId,
+    /// Who gets which row.
+    pub kind: ExchangeKind,
+    /// The columns of its rows.
+    pub schema: SchemaRef,
+}
+
+/// Who gets which row of an exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExchangeKind {
+    /// The key group of the encoded key.
+    Hash {
+        /// The key columns, as positions in the exchange's schema.
+        keys: Vec<usize>,
+    },
+    /// All rows go to the one unit of the reading stage.
+    Gather,
+}
+
+/// A result of the job.
+#[derive(Debug)]
+pub struct OutputPlan {
+    /// Its name.
+    pub name: String,
+    /// How it leaves.
+    pub sink: Sink,
+    /// What users see, without [`KEY_COLUMN`].
+    pub schema: SchemaRef,
+    /// The stage with the branch that ends in it.
+    pub from_stage: StageId,
+}
+
+/// What a run may know about its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchContext {
+    /// Which batch.
+    pub batch: BatchId,
+    /// Its time, milliseconds since 1970 UTC: what `now()` is.
+    pub time_ms: i64,
+}

@@ -1,0 +1,71 @@
+//! The pinned DataFusion session: what is planned must not depend on cores, defaults or the clock.
+
+use crate::clock;
+use crate::decode::BATCH_ROWS;
+use datafusion::config::Dialect;
+use datafusion::execution::context::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::prelude::SessionConfig;
+
+/// How many partitions plans are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// To be cut into stages: two, so that the planner puts exchanges where data has to meet.
+    Distributed,
+    /// To run as one piece.
+    Single,
+}
+
+impl Shape {
+    pub(crate) fn partitions(self) -> usize {
+        match self {
+            Self::Distributed => 2,
+            Self::Single => 1,
+        }
+    }
+}
+
+/// The settings that change plans or results; nothing is left to the number of cores.
+pub(crate) fn config(shape: Shape) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(shape.partitions())
+        .with_batch_size(BATCH_ROWS)
+        .with_information_schema(false);
+    let options = config.options_mut();
+    // Names are what they are in the definition.
+    options.sql_parser.enable_ident_normalization = false;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    // The generic dialect reads a column named `user` as a function.
+    options.sql_parser.dialect = Dialect::DuckDB;
+    options.sql_parser.collect_spans = true;
+    options.execution.collect_statistics = false;
+    options.execution.planning_concurrency = 1;
+    options.execution.enable_recursive_ctes = false;
+    // Whether a partial aggregation gives up early would depend on how many keys it has seen.
+    options.execution.skip_partial_aggregation_probe_ratio_threshold = 1.0;
+    options.execution.skip_partial_aggregation_probe_rows_threshold = usize::MAX;
+    let optimizer = &mut options.optimizer;
+    optimizer.enable_round_robin_repartition = false;
+    optimizer.enable_dynamic_filter_pushdown = false;
+    optimizer.enable_topk_dynamic_filter_pushdown = false;
+    optimizer.enable_join_dynamic_filter_pushdown = false;
+    optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    optimizer.enable_topk_aggregation = false;
+    optimizer.enable_topk_repartition = false;
+    optimizer.enable_distinct_aggregation_soft_limit = false;
+    optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    optimizer.enable_sort_pushdown = false;
+    optimizer.prefer_existing_union = true;
+    optimizer.hash_join_single_partition_threshold = 0;
+    optimizer.hash_join_single_partition_threshold_rows = 0;
+    config
+}
+
+/// A session with DataFusion's functions, and ours for the time.
+pub(crate) fn state(shape: Shape) -> SessionState {
+    let mut functions = SessionStateBuilder::new().with_default_features();
+    if let Some(scalar) = functions.scalar_functions() {
+        scalar.extend(clock::functions());
+    }
+    functions.with_config(config(shape)).build()
+}

@@ -1,0 +1,56 @@
+//! From the text of a definition, with the files it refers to, to a plan: the one way that driver and workers go.
+
+use crate::{JobPlan, compile};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use tidemill_common::diag::{Diagnostic, Diagnostics};
+use tidemill_common::job::{self, JobDef, Operator};
+
+/// A definition that parsed and compiled.
+#[derive(Debug)]
+pub struct CompiledJob {
+    /// As it was parsed, with attachments in place of paths.
+    pub def: Arc<JobDef>,
+    /// Its plan.
+    pub plan: Arc<JobPlan>,
+}
+
+/// Parses and compiles a definition with its attachments. Driver and workers both go this way.
+///
+/// # Errors
+/// All mistakes of the definition.
+pub fn compile_text(definition: &str, attachments: &[impl AsRef<[u8]>]) -> Result<CompiledJob, Diagnostics> {
+    let mut def = job::parse(definition)?;
+    let folder = tempfile::tempdir();
+    let written = folder.as_ref().map_err(|e| io::Error::new(e.kind(), e.to_string())).and_then(|folder| {
+        for (number, name) in attachment_names(&mut def).into_iter().enumerate() {
+            let extension =
+                Path::new(name.as_str()).extension().and_then(|e| e.to_str()).unwrap_or("jsonl").to_string();
+            *name = format!("attachment-{number}.{extension}");
+            let bytes = attachments.get(number).map_or(&[][..], |bytes| bytes.as_ref());
+            std::fs::write(folder.path().join(name.as_str()), bytes)?;
+        }
+        Ok(())
+    });
+    if let (Ok(folder), Ok(())) = (&folder, &written) {
+        let def = Arc::new(def);
+        let plan = Arc::new(compile(def.clone(), folder.path())?);
+        return Ok(CompiledJob { def, plan });
+    }
+    let mut diagnostics = Diagnostics::new();
+    let error = written.err().map(|e| e.to_string()).unwrap_or_default();
+    diagnostics.push(Diagnostic::new(format!("cannot write to the temporary directory: {error}")));
+    Err(diagnostics)
+}
+
+/// Names of the files that a definition refers to, in the order of the streams that do.
+pub fn attachment_names(def: &mut JobDef) -> Vec<&mut String> {
+    def.streams
+        .iter_mut()
+        .filter_map(|stream| match &mut stream.operator {
+            Operator::UpdateStateByKey(update) => update.initial.as_mut().map(|name| &mut name.text),
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,55 @@
+//! Looking around in a definition, and the defaults of its settings.
+
+use super::{Durability, JobDef, OnUnderReplicated, Settings, SourceDef, StreamDef};
+use std::time::Duration;
+
+impl Settings {
+    /// The defaults for this batch interval.
+    pub fn with_batch_interval(batch_interval: Duration) -> Self {
+        Self {
+            batch_interval,
+            block_interval: Duration::from_millis(200).min(batch_interval / 2),
+            block_bytes: 4 << 20,
+            replication: 2,
+            durability: Durability::Replicated,
+            on_under_replicated: OnUnderReplicated::Continue,
+            key_groups: 64,
+            checkpoint_interval: Duration::from_secs(5).max(batch_interval),
+            cut_at_records: None,
+            cut_at_bytes: None,
+            max_batch_bytes: 1 << 30,
+            max_task_failures: 4,
+        }
+    }
+}
+
+impl JobDef {
+    /// The source of this name.
+    pub fn source(&self, name: &str) -> Option<&SourceDef> {
+        self.sources.iter().find(|source| source.name.text == name)
+    }
+
+    /// The stream of this name.
+    pub fn stream(&self, name: &str) -> Option<&StreamDef> {
+        self.streams.iter().find(|stream| stream.name.text == name)
+    }
+
+    /// Positions in `streams`, every stream after the one it reads; otherwise in the order of the file.
+    pub fn topological(&self) -> Vec<usize> {
+        let position = |name: &str| self.streams.iter().position(|s| s.name.text == name);
+        let mut placed = vec![false; self.streams.len()];
+        let mut order = Vec::with_capacity(self.streams.len());
+        for start in 0..self.streams.len() {
+            let mut chain = Vec::new();
+            let mut next = Some(start);
+            // Marking on the way up also ends the walk in a definition with a circle.
+            while let Some(at) = next.filter(|at| !placed[*at]) {
+                placed[at] = true;
+                chain.push(at);
+                next = position(&self.streams[at].from.text);
+            }
+            order.extend(chain.into_iter().rev());
+        }
+        order
+    }
+}

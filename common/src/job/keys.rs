@@ -1,0 +1,262 @@
+//! Every key a definition may hold: the one list behind the parser, the JSON Schema and the check of the documentation.
+
+use super::{Durability, Emit, OnBadRecord, OnUnderReplicated, UpdateKeys};
+use std::ops::RangeInclusive;
+
+/// A key of a table.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+    pub(super) doc: &'static str,
+    pub(super) required: bool,
+}
+
+impl Key {
+    const fn new(name: &'static str, shape: Shape, doc: &'static str) -> Self {
+        Self { name, shape, doc, required: false }
+    }
+
+    const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+}
+
+/// What may stand behind a key.
+#[derive(Debug)]
+pub(super) enum Shape {
+    Text,
+    /// The name of a job, which may hold dots.
+    JobName,
+    /// The name of a stream, a source or an output.
+    Name,
+    /// The name of a column.
+    Column,
+    /// One column name, or a list of them.
+    Columns,
+    /// `host:port`.
+    Address,
+    Addresses,
+    Duration,
+    Size,
+    Count(RangeInclusive<u64>),
+    Flag,
+    True,
+    Choice(fn() -> Vec<&'static str>),
+    Sql,
+    /// The name of a column type.
+    Type,
+    /// Column name to expression.
+    SqlByColumn,
+    /// Column name to type.
+    TypeByColumn,
+    /// Column name to expression, or to a table of these keys.
+    StateByColumn(&'static [Key]),
+    /// The table of [`FLAT_MAP`], which has alternatives.
+    FlatMap,
+    Table(&'static [Key]),
+    TrueOrTable(&'static [Key]),
+    /// Any number of tables, each with its name.
+    Named(TableKind),
+    /// A list of tables.
+    List(TableKind),
+}
+
+/// The tables whose keys depend on each other.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum TableKind {
+    Source,
+    Stream,
+    Output,
+}
+
+/// The words of a choice with their values.
+pub(super) type Choices<T> = &'static [(&'static str, T)];
+
+/// The words of a choice.
+pub(super) fn words<T>(choices: Choices<T>) -> Vec<&'static str> {
+    choices.iter().map(|(word, _)| *word).collect()
+}
+
+/// The connectors, as [`Shape::Choice`] of `connector`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConnectorKind {
+    Socket,
+    Generate,
+}
+
+/// The formats, as [`Shape::Choice`] of `format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FormatKind {
+    Text,
+    Csv,
+    Json,
+}
+
+pub(super) const DURABILITY: Choices<Durability> =
+    &[("replicated", Durability::Replicated), ("disk", Durability::Disk)];
+pub(super) const ON_UNDER_REPLICATED: Choices<OnUnderReplicated> = &[
+    ("continue", OnUnderReplicated::Continue),
+    ("pause", OnUnderReplicated::Pause),
+    ("fail", OnUnderReplicated::Fail),
+];
+pub(super) const CONNECTORS: Choices<ConnectorKind> =
+    &[("socket", ConnectorKind::Socket), ("generate", ConnectorKind::Generate)];
+pub(super) const FORMATS: Choices<FormatKind> =
+    &[("text", FormatKind::Text), ("csv", FormatKind::Csv), ("json", FormatKind::Json)];
+pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::Skip), ("fail", OnBadRecord::Fail)];
+pub(super) const UPDATE_KEYS: Choices<UpdateKeys> =
+    &[("every_key", UpdateKeys::EveryKey), ("touched", UpdateKeys::Touched)];
+pub(super) const EMIT: Choices<Emit> = &[("all", Emit::All), ("changed", Emit::Changed)];
+
+pub(super) const BLOCK_BYTES: RangeInclusive<u64> = 1 << 10..=8 << 20;
+pub(super) const REPLICATION: RangeInclusive<u64> = 1..=8;
+pub(super) const KEY_GROUPS: RangeInclusive<u64> = 1..=4096;
+pub(super) const TASK_FAILURES: RangeInclusive<u64> = 1..=100;
+pub(super) const RECEIVERS: RangeInclusive<u64> = 1..=64;
+pub(super) const PRINT_ROWS: RangeInclusive<u64> = 1..=10_000;
+/// Whole numbers in TOML have 63 bits.
+pub(super) const POSITIVE: RangeInclusive<u64> = 1..=i64::MAX as u64;
+pub(super) const NOT_NEGATIVE: RangeInclusive<u64> = 0..=i64::MAX as u64;
+
+pub(super) const JOB: &[Key] = &[
+    Key::new("name", Shape::JobName, "The job's name.").required(),
+    Key::new("batch_interval", Shape::Duration, "Length of a batch, in whole milliseconds.").required(),
+    Key::new(
+        "block_interval",
+        Shape::Duration,
+        "How often receivers seal a block. Default: the smaller of 200ms and half the batch interval.",
+    ),
+    Key::new("block_bytes", Shape::Size, "A block is sealed early at this size. Default 4MiB."),
+    Key::new("replication", Shape::Count(REPLICATION), "Copies of blocks and state, counting the original. Default 2."),
+    Key::new(
+        "durability",
+        Shape::Choice(|| words(DURABILITY)),
+        "What the log and the blocks survive. Default replicated.",
+    ),
+    Key::new(
+        "on_under_replicated",
+        Shape::Choice(|| words(ON_UNDER_REPLICATED)),
+        "What to do while fewer copies exist than asked for. Default continue.",
+    ),
+    Key::new(
+        "key_groups",
+        Shape::Count(KEY_GROUPS),
+        "Shares of the key space; fixed for the life of the state. Default 64.",
+    ),
+    Key::new(
+        "checkpoint_interval",
+        Shape::Duration,
+        "How often state is written to disk. Default: the larger of 5s and the batch interval.",
+    ),
+    Key::new(
+        "cut_at_records",
+        Shape::Count(POSITIVE),
+        "A batch is cut early when this many records wait. Default: never.",
+    ),
+    Key::new("cut_at_bytes", Shape::Size, "A batch is cut early when this many bytes wait. Default: never."),
+    Key::new(
+        "max_batch_bytes",
+        Shape::Size,
+        "At most this much goes into one batch; the rest waits for the next. Default 1GiB.",
+    ),
+    Key::new(
+        "max_task_failures",
+        Shape::Count(TASK_FAILURES),
+        "A unit of work may fail this often before the job fails. Default 4.",
+    ),
+    Key::new("source", Shape::Named(TableKind::Source), "Where records come from."),
+    Key::new("stream", Shape::Named(TableKind::Stream), "What is computed."),
+    Key::new("output", Shape::List(TableKind::Output), "Where results go."),
+];
+
+/// Keys of every source.
+pub(super) const SOURCE: &[Key] =
+    &[Key::new("connector", Shape::Choice(|| words(CONNECTORS)), "How records get in.").required()];
+
+/// Keys of a source with `connector = "socket"`, beside [`SOURCE`].
+pub(super) const SOCKET: &[Key] = &[
+    Key::new("address", Shape::Address, "host:port of the server that sends the lines."),
+    Key::new("addresses", Shape::Addresses, "Several servers; one receiver for each."),
+    Key::new("acknowledge", Shape::Flag, "Whether the sender speaks the acknowledging line protocol. Default false."),
+    Key::new("receivers", Shape::Count(RECEIVERS), "Connections to a single plain address. Default 1."),
+    Key::new("format", Shape::Choice(|| words(FORMATS)), "How a line is read. Default text."),
+    Key::new("columns", Shape::TypeByColumn, "Column names and types, for csv and json."),
+    Key::new("delimiter", Shape::Text, "What separates csv fields: one byte. Default a comma."),
+    Key::new("null", Shape::Text, "The csv text that means null. Default: an empty field, except for strings."),
+    Key::new(
+        "on_bad_record",
+        Shape::Choice(|| words(ON_BAD_RECORD)),
+        "What happens to a record that does not parse. Default skip.",
+    ),
+];
+
+/// Keys of a source with `connector = "generate"`, beside [`SOURCE`].
+pub(super) const GENERATE: &[Key] = &[
+    Key::new("rows_per_second", Shape::Count(POSITIVE), "Rows per second over all receivers.").required(),
+    Key::new("keys", Shape::Count(POSITIVE), "Number of distinct keys. Default 100."),
+    Key::new("seed", Shape::Count(NOT_NEGATIVE), "Seed of the random values. Default 1."),
+    Key::new("limit", Shape::Count(POSITIVE), "Stop after this many rows. Default: never."),
+    Key::new("receivers", Shape::Count(RECEIVERS), "Receivers that share the rate. Default 1."),
+];
+
+const FROM: Key = Key::new("from", Shape::Name, "The source or stream that is read.").required();
+
+/// Keys of every stream.
+pub(super) const STREAM: &[Key] = &[FROM];
+
+/// The operators of a stream; exactly one of them stands beside [`STREAM`].
+pub(super) const OPERATORS: &[Key] = &[
+    Key::new("select", Shape::SqlByColumn, "map: one row out for every row in."),
+    Key::new("filter", Shape::Sql, "The rows for which this is true."),
+    Key::new("flat_map", Shape::FlatMap, "A row for every piece of a text or list."),
+    Key::new("reduce_by_key", Shape::Table(REDUCE_BY_KEY), "Aggregates per key and batch."),
+    Key::new("count", Shape::True, "The number of rows of the batch, one row, also when 0."),
+    Key::new("reduce", Shape::SqlByColumn, "Aggregates over the batch; no row if it is empty."),
+    Key::new("distinct", Shape::True, "Distinct rows of the batch."),
+    Key::new("sql", Shape::Sql, "A query over the input, by its name, within the batch."),
+    Key::new("update_state_by_key", Shape::Table(UPDATE_STATE), "Running state per key."),
+];
+
+const KEY: Key = Key::new("key", Shape::Columns, "Key columns of the input.").required();
+
+pub(super) const FLAT_MAP: &[Key] = &[
+    Key::new("split", Shape::Sql, "A text to split; with `by`."),
+    Key::new("by", Shape::Text, "What separates the pieces."),
+    Key::new("unnest", Shape::Sql, "A list to take apart, in place of `split`."),
+    Key::new("as", Shape::Column, "Column of the piece.").required(),
+    Key::new("keep", Shape::Columns, "Columns of the input that are kept. Default none."),
+];
+
+pub(super) const REDUCE_BY_KEY: &[Key] =
+    &[KEY, Key::new("aggregates", Shape::SqlByColumn, "Column names and their aggregates.").required()];
+
+pub(super) const UPDATE_STATE: &[Key] = &[
+    KEY,
+    Key::new("state", Shape::StateByColumn(STATE_COLUMN), "State columns and their updates.").required(),
+    Key::new("update", Shape::Choice(|| words(UPDATE_KEYS)), "Which keys are updated in a batch. Default every_key."),
+    Key::new("initial", Shape::Text, "A csv or JSON-lines file with the state to begin with."),
+    Key::new("drop_when", Shape::Sql, "A key whose new state makes this true is dropped."),
+    Key::new("emit", Shape::Choice(|| words(EMIT)), "Which keys come out. Default all."),
+];
+
+pub(super) const STATE_COLUMN: &[Key] = &[
+    Key::new("type", Shape::Type, "The column's type. Default: that of the expression."),
+    Key::new("update", Shape::Sql, "The new value.").required(),
+];
+
+/// Keys of an output beside its sink.
+pub(super) const OUTPUT: &[Key] =
+    &[FROM, Key::new("name", Shape::Name, "The output's name. Default: that of what it reads.")];
+
+/// The sinks of an output; exactly one of them.
+pub(super) const SINKS: &[Key] = &[
+    Key::new("print", Shape::TrueOrTable(PRINT), "Shows the first rows of every batch."),
+    Key::new("json", Shape::Table(JSON), "Writes JSON lines, exactly once."),
+];
+
+pub(super) const PRINT: &[Key] =
+    &[Key::new("rows", Shape::Count(PRINT_ROWS), "Rows shown of every batch. Default 10.")];
+
+pub(super) const JSON: &[Key] = &[Key::new("path", Shape::Text, "A directory, relative to the job file.").required()];

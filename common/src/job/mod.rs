@@ -1,0 +1,355 @@
+//! The job definition: what a user writes, read and checked as far as that needs no SQL.
+//!
+//! [`parse`] turns text into a [`JobDef`] or into *all* the mistakes it finds. Types of expressions are
+//! checked by `tidemill-plan`, which reports into the same [`Diagnostics`](crate::diag::Diagnostics) by way of [`Sql::span`].
+
+mod check;
+mod graph;
+mod keys;
+mod parse;
+mod reader;
+mod schema;
+mod source;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod types;
+
+pub use parse::parse;
+pub use schema::schema;
+
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::time::Duration;
+
+/// Byte range in the text of the definition.
+pub type Span = Range<usize>;
+
+/// A name as written, with its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Name {
+    /// The text.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A piece of SQL as written, with its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sql {
+    /// The text.
+    pub text: String,
+    /// Where it stands (inside the quotes).
+    pub span: Span,
+}
+
+/// A whole job definition, in the order it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobDef {
+    /// The job's name: letters, digits, `-`, `_`, `.`.
+    pub name: String,
+    /// Job-wide settings.
+    pub settings: Settings,
+    /// Where records come from.
+    pub sources: Vec<SourceDef>,
+    /// What is computed; `from` names a source or another stream.
+    pub streams: Vec<StreamDef>,
+    /// Where results go.
+    pub outputs: Vec<OutputDef>,
+}
+
+/// Job-wide settings. Every one has a default but `batch_interval`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Length of a batch.
+    pub batch_interval: Duration,
+    /// How often receivers seal a block; by default the smaller of 200 ms and half the batch interval.
+    pub block_interval: Duration,
+    /// A block is sealed early at this size, in bytes; at most 8 MiB. Default 4 MiB.
+    pub block_bytes: u64,
+    /// Copies of blocks and state, counting the original. Default 2.
+    pub replication: u32,
+    /// What the log and the blocks survive. Default `replicated`.
+    pub durability: Durability,
+    /// What to do while fewer copies exist than `replication` asks for. Default `continue`.
+    pub on_under_replicated: OnUnderReplicated,
+    /// Shares of the key space; part of the state format. Default 64, at most 4096.
+    pub key_groups: u32,
+    /// How often state is written to sled. Default the larger of 5 s and the batch interval.
+    pub checkpoint_interval: Duration,
+    /// A batch is frozen early when this many records wait. Default none.
+    pub cut_at_records: Option<u64>,
+    /// A batch is frozen early when this many bytes wait. Default none.
+    pub cut_at_bytes: Option<u64>,
+    /// At most this many bytes go into one batch; the rest waits for the next. Default 1 GiB.
+    pub max_batch_bytes: u64,
+    /// A unit of work may fail this often before the job fails. Default 4.
+    pub max_task_failures: u32,
+}
+
+/// What data outlives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Durability {
+    /// `kill -9` of any process: copies on two workers, the log handed to the operating system.
+    Replicated,
+    /// Power loss too: blocks and log synced to disk.
+    Disk,
+}
+
+/// What to do when fewer copies exist than asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnUnderReplicated {
+    /// Go on, `DEGRADED`.
+    Continue,
+    /// Stop reading from sources until copies exist again.
+    Pause,
+    /// Fail the job.
+    Fail,
+}
+
+/// Where records come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceDef {
+    /// The source's name.
+    pub name: Name,
+    /// How records get in.
+    pub connector: Connector,
+    /// How a record is read.
+    pub format: Format,
+    /// What happens to a record that does not parse.
+    pub on_bad_record: OnBadRecord,
+}
+
+/// How records get in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Connector {
+    /// Text lines from a TCP server.
+    Socket {
+        /// `host:port` of each server; one receiver per address, or `receivers` for a single one.
+        addresses: Vec<String>,
+        /// Whether the sender speaks the acknowledging line protocol.
+        acknowledge: bool,
+        /// Receivers for a single address. Default 1; only 1 when `acknowledge`.
+        receivers: u32,
+    },
+    /// Rows made in the workers: CSV lines `seq,key,value` (bigint, string, double), seeded.
+    Generate {
+        /// Rows per second over all receivers.
+        rows_per_second: u64,
+        /// Distinct keys (`key_0` ..). Default 100.
+        keys: u64,
+        /// Seed. Default 1.
+        seed: u64,
+        /// Stop after this many rows. Default none.
+        limit: Option<u64>,
+        /// Receivers. Default 1.
+        receivers: u32,
+    },
+}
+
+/// How a record is read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Format {
+    /// A line is one string column, `value`.
+    Text,
+    /// Delimited text.
+    Csv {
+        /// Columns in order.
+        columns: Vec<ColumnDef>,
+        /// One byte. Default `,`.
+        delimiter: u8,
+        /// This text means null; an empty field is null for every type but string by default.
+        null: Option<String>,
+    },
+    /// One JSON object per line; missing fields are null, further fields are ignored.
+    Json {
+        /// Columns by name.
+        columns: Vec<ColumnDef>,
+    },
+}
+
+/// A declared column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ColumnDef {
+    /// Its name.
+    pub name: Name,
+    /// Its type.
+    pub data_type: ColumnType,
+}
+
+/// The types a column may be declared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ColumnType {
+    /// `boolean`
+    Boolean,
+    /// `int`: 32 bits
+    Int,
+    /// `bigint`: 64 bits
+    BigInt,
+    /// `float`: 32 bits
+    Float,
+    /// `double`: 64 bits
+    Double,
+    /// `string`
+    String,
+    /// `date`
+    Date,
+    /// `timestamp`: microseconds, UTC
+    Timestamp,
+    /// `decimal(precision, scale)`
+    Decimal(u8, i8),
+    /// `binary`, base64 in text
+    Binary,
+}
+
+/// What happens to a record that does not parse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnBadRecord {
+    /// Count it, keep the first few as samples, go on.
+    Skip,
+    /// Fail the job.
+    Fail,
+}
+
+/// One step of the computation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamDef {
+    /// The stream's name.
+    pub name: Name,
+    /// A source or another stream.
+    pub from: Name,
+    /// What is done.
+    pub operator: Operator,
+    /// Place of the operator's key, for errors about the operator as a whole.
+    pub operator_span: Span,
+}
+
+/// A named expression.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NamedSql {
+    /// Name of the column.
+    pub name: Name,
+    /// Its expression.
+    pub sql: Sql,
+}
+
+/// The stream operators, by Spark's names.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operator {
+    /// `map`: one row out per row in. `select = { name = "expr", .. }`
+    Select(Vec<NamedSql>),
+    /// Rows for which it is true. `filter = "expr"`
+    Filter(Sql),
+    /// A row for every element of a list.
+    FlatMap {
+        /// The list, or text to split.
+        each: FlatMapEach,
+        /// Name of the element's column.
+        name: Name,
+        /// Columns of the input that are kept beside it.
+        keep: Vec<Name>,
+    },
+    /// Aggregates per key. `reduce_by_key = { key = "user", aggregates = { total = "sum(price)" } }`
+    ReduceByKey {
+        /// Key columns (names of columns of the input).
+        key: Vec<Name>,
+        /// Aggregates, in order.
+        aggregates: Vec<NamedSql>,
+    },
+    /// Number of rows: exactly one row, 0 for an empty batch, column `count`. `count = true`
+    Count,
+    /// Aggregates over the whole batch; nothing for an empty batch. `reduce = { total = "sum(price)" }`
+    Reduce(Vec<NamedSql>),
+    /// Distinct rows. `distinct = true`
+    Distinct,
+    /// Any SQL query over the one input, by its name, within the batch.
+    Sql(Sql),
+    /// Running state per key.
+    UpdateStateByKey(Box<UpdateStateByKey>),
+}
+
+/// What a flat map goes over.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FlatMapEach {
+    /// `{ split = "value", by = " ", as = "word" }`: the pieces of a text; empty pieces are kept as Scala's `split` keeps them (trailing ones are dropped).
+    Split {
+        /// An expression of type string.
+        text: Sql,
+        /// What separates the pieces.
+        by: String,
+    },
+    /// `{ unnest = "expr", as = "item" }`: the elements of a list.
+    Unnest(Sql),
+}
+
+/// `updateStateByKey`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateStateByKey {
+    /// Key columns.
+    pub key: Vec<Name>,
+    /// State columns, in order.
+    pub state: Vec<StateColumn>,
+    /// Which keys are updated. Default `every_key`, as in Spark.
+    pub update: UpdateKeys,
+    /// A CSV (with header) or JSON-lines file of key and state columns, relative to the job file.
+    pub initial: Option<Name>,
+    /// A key whose *new* state makes this true is dropped (Spark: the function returns None).
+    pub drop_when: Option<Sql>,
+    /// What comes out. Default `all`, as in Spark.
+    pub emit: Emit,
+}
+
+/// A state column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateColumn {
+    /// Its name.
+    pub name: Name,
+    /// Its type, where it is not to be inferred.
+    pub data_type: Option<ColumnType>,
+    /// Its update expression over `state.*`, key columns and aggregates of the batch.
+    pub update: Sql,
+}
+
+/// Which keys an update runs for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateKeys {
+    /// Every known key, in every batch.
+    EveryKey,
+    /// Only keys with records in the batch.
+    Touched,
+}
+
+/// Which keys a state operator emits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Emit {
+    /// All keys, in every batch.
+    All,
+    /// Keys whose state was updated in this batch by records (and not dropped).
+    Changed,
+}
+
+/// Where results go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputDef {
+    /// Unique; by default the stream's name.
+    pub name: Name,
+    /// A source or stream.
+    pub from: Name,
+    /// How.
+    pub sink: Sink,
+}
+
+/// How results leave.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sink {
+    /// Spark's `print`: the first `rows` rows of every batch to whoever watches.
+    Print {
+        /// Rows shown. Default 10.
+        rows: u32,
+    },
+    /// JSON lines: a directory `<path>/<TIME_MS>` per batch with part files; `exactly once`. Nothing is written for an empty result.
+    Json {
+        /// Directory.
+        path: String,
+    },
+}

@@ -1,0 +1,216 @@
+//! Reading a whole definition: the top level, the settings, the outputs.
+
+use super::check::{self, Draft};
+use super::keys::{self, Key};
+use super::reader::{JOB_NAME_MARKS, NAME_MARKS, Reader, Table, Value};
+use super::{JobDef, OutputDef, Settings, Sink, source, stream};
+use crate::diag::{Diagnostic, Diagnostics};
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// The shortest block interval: half the shortest batch interval.
+const MIN_BLOCK_INTERVAL: Duration = Duration::from_micros(500);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Reads a definition.
+///
+/// # Errors
+/// Everything that is wrong with it, as far as that can be told without knowing the types of expressions.
+pub fn parse(text: &str) -> Result<JobDef, Diagnostics> {
+    let (document, syntax_errors) = DeTable::parse_recoverable(text);
+    let span = document.span();
+    let document = Spanned::new(span, DeValue::Table(document.into_inner()));
+    let mut reader = Reader::new(text, syntax_errors);
+    let job = read_job(&mut reader, &document);
+    let diagnostics = reader.diagnostics;
+    job.filter(|_| diagnostics.is_empty()).ok_or(diagnostics)
+}
+
+fn read_job<'t>(r: &mut Reader<'t>, document: &'t Value<'t>) -> Option<JobDef> {
+    let table = r.table(document, "the job", 0..0, &[keys::JOB])?;
+    let name = table.get("name").and_then(|v| r.text(v)).filter(|n| r.check_name(n, JOB_NAME_MARKS));
+    let settings = read_settings(r, &table);
+    let sources = read_named(r, &table, "source", source::read);
+    let streams = read_named(r, &table, "stream", stream::read);
+    let outputs = read_outputs(r, &table);
+    if r.complete() {
+        check::references(r, &sources, &streams, &outputs);
+    }
+    Some(JobDef {
+        name: name?.text,
+        settings: settings?,
+        sources: sources.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
+        streams: streams.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
+        outputs: outputs.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
+    })
+}
+
+/// The tables `[kind.NAME]`.
+fn read_named<'t, T>(
+    r: &mut Reader<'t>,
+    job: &Table<'t>,
+    kind: &str,
+    read: impl Fn(&mut Reader<'t>, &Table<'t>, &super::Name) -> Draft<T>,
+) -> Vec<Draft<T>> {
+    let Some(entries) = job.get(kind).and_then(|value| r.entries(value)) else { return Vec::new() };
+    let mut drafts = Vec::new();
+    for (name, value) in entries {
+        r.check_name(&name, NAME_MARKS);
+        let title = format!("[{kind}.{}]", name.text);
+        drafts.push(match r.any_table(value, &title, name.span.clone()) {
+            Some(table) => read(r, &table, &name),
+            None => Draft { name: Some(name), from: None, def: None },
+        });
+    }
+    drafts
+}
+
+fn read_settings<'t>(r: &mut Reader<'t>, job: &Table<'t>) -> Option<Settings> {
+    let batch_interval = job.get("batch_interval").and_then(|v| batch_interval(r, v));
+    // Without a batch interval the rest is read all the same, for its mistakes.
+    let mut settings = Settings::with_batch_interval(batch_interval.unwrap_or(Duration::MAX));
+    let s = &mut settings;
+    set(&mut s.block_interval, job.get("block_interval").and_then(|v| r.duration(v)));
+    set(&mut s.block_bytes, job.get("block_bytes").and_then(|v| block_bytes(r, v)));
+    let replication = job.get("replication");
+    set(&mut s.replication, replication.and_then(|v| r.small_count(v, keys::REPLICATION)));
+    set(&mut s.durability, job.get("durability").and_then(|v| r.choice(v, keys::DURABILITY)));
+    let under = job.get("on_under_replicated");
+    set(&mut s.on_under_replicated, under.and_then(|v| r.choice(v, keys::ON_UNDER_REPLICATED)));
+    let groups = job.get("key_groups");
+    set(&mut s.key_groups, groups.and_then(|v| r.small_count(v, keys::KEY_GROUPS)));
+    set(&mut s.checkpoint_interval, job.get("checkpoint_interval").and_then(|v| r.duration(v)));
+    s.cut_at_records = job.get("cut_at_records").and_then(|v| r.count(v, keys::POSITIVE));
+    s.cut_at_bytes = job.get("cut_at_bytes").and_then(|v| r.size(v));
+    set(&mut s.max_batch_bytes, job.get("max_batch_bytes").and_then(|v| r.size(v)));
+    let failures = job.get("max_task_failures");
+    set(&mut s.max_task_failures, failures.and_then(|v| r.small_count(v, keys::TASK_FAILURES)));
+    check_settings(r, job, &settings, batch_interval).then_some(settings).filter(|_| batch_interval.is_some())
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn batch_interval<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Duration> {
+    let interval = r.duration(value)?;
+    let whole = interval.as_micros().is_multiple_of(MILLISECOND.as_micros());
+    if !whole {
+        let wrong = Diagnostic::new("a batch interval is a whole number of milliseconds");
+        r.push(wrong.at(r.inside(value)).label("expected 1ms or more, in whole milliseconds"));
+    }
+    whole.then_some(interval)
+}
+
+fn block_bytes<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<u64> {
+    let size = r.size(value)?;
+    let good = keys::BLOCK_BYTES.contains(&size);
+    if !good {
+        let wrong = Diagnostic::new("a block has between 1KiB and 8MiB").at(r.inside(value));
+        r.push(wrong.label("out of range"));
+    }
+    good.then_some(size)
+}
+
+/// Compares settings that were written with each other.
+fn check_settings<'t>(r: &mut Reader<'t>, job: &Table<'t>, s: &Settings, batch_interval: Option<Duration>) -> bool {
+    let before = r.diagnostics.len();
+    let mut wrong = |key: &str, message: &str| {
+        if let Some(value) = job.get(key) {
+            r.push(Diagnostic::new(message).at(r.inside(value)));
+        }
+    };
+    if s.block_interval < MIN_BLOCK_INTERVAL {
+        wrong("block_interval", "a block interval is at least 500us");
+    }
+    if let Some(batch_interval) = batch_interval {
+        if s.block_interval > batch_interval {
+            wrong("block_interval", "`block_interval` is longer than `batch_interval`");
+        }
+        if s.checkpoint_interval < batch_interval {
+            wrong("checkpoint_interval", "`checkpoint_interval` is shorter than `batch_interval`");
+        }
+    }
+    if s.max_batch_bytes < s.block_bytes {
+        wrong("max_batch_bytes", "`max_batch_bytes` is less than one block (`block_bytes`)");
+    }
+    r.diagnostics.len() == before
+}
+
+fn read_outputs<'t>(r: &mut Reader<'t>, job: &Table<'t>) -> Vec<Draft<OutputDef>> {
+    let Some(value) = job.get("output") else { return Vec::new() };
+    if value.get_ref().is_table() {
+        let wrong = Diagnostic::new("`output` is a list of tables").at(job.key_span("output"));
+        r.push(wrong.label("expected `[[output]]`").help("write `[[output]]`, once per output"));
+        return Vec::new();
+    }
+    let Some(items) = r.array(value) else { return Vec::new() };
+    items.iter().map(|item| read_output(r, item)).collect()
+}
+
+fn read_output<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Draft<OutputDef> {
+    let span = value.span();
+    let Some(table) = r.table(value, "[[output]]", span, &[keys::OUTPUT, keys::SINKS]) else {
+        return Draft { name: None, from: None, def: None };
+    };
+    let from = table.get("from").and_then(|v| r.name(v));
+    let name = match table.get("name") {
+        Some(value) => r.name(value),
+        None => from.clone(),
+    };
+    let sink = exactly_one(r, &table, keys::SINKS, "sink").and_then(|(key, value)| match key {
+        "print" => read_print(r, value),
+        _ => read_json(r, value),
+    });
+    let def = match (name.clone(), from.clone(), sink) {
+        (Some(name), Some(from), Some(sink)) => Some(OutputDef { name, from, sink }),
+        _ => None,
+    };
+    Draft { name, from, def }
+}
+
+fn read_print<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Sink> {
+    if value.get_ref().is_bool() {
+        r.only_true(value)?;
+        return Some(Sink::Print { rows: 10 });
+    }
+    let table = r.table(value, "`print`", value.span(), &[keys::PRINT])?;
+    match table.get("rows") {
+        Some(rows) => Some(Sink::Print { rows: r.small_count(rows, keys::PRINT_ROWS)? }),
+        None => Some(Sink::Print { rows: 10 }),
+    }
+}
+
+fn read_json<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Sink> {
+    let table = r.table(value, "`json`", value.span(), &[keys::JSON])?;
+    let path = r.text(table.get("path")?)?;
+    if path.text.is_empty() {
+        r.push(Diagnostic::new("this path is empty").at(path.span).label("expected a directory"));
+        return None;
+    }
+    Some(Sink::Json { path: path.text })
+}
+
+/// The one of `alternatives` that the table has; more or fewer than one is a mistake.
+pub(super) fn exactly_one<'t>(
+    r: &mut Reader<'t>,
+    table: &Table<'t>,
+    alternatives: &'static [Key],
+    what: &str,
+) -> Option<(&'static str, &'t Value<'t>)> {
+    let mut present = table.present(alternatives).into_iter();
+    let Some((first, key, value)) = present.next() else {
+        let names: Vec<_> = alternatives.iter().map(|key| format!("`{}`", key.name)).collect();
+        r.missing(table, &format!("{what} (one of {})", names.join(", ")));
+        return None;
+    };
+    for (name, ..) in present {
+        let message = format!("{} has a second {what}, `{}`", table.title, name.text);
+        let wrong = Diagnostic::new(message).at(name.span).label(format!("expected one {what}"));
+        r.push(wrong.help(format!("it already has `{}`", first.text)));
+    }
+    Some((key.name, value))
+}

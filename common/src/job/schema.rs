@@ -1,0 +1,209 @@
+//! The JSON Schema of a definition, for editors; made from the same list of keys that the parser knows.
+
+use super::ColumnType;
+use super::keys::{self, Key, Shape, TableKind};
+use super::reader::MAX_NAME;
+use serde_json::{Map, Value, json};
+
+/// The JSON Schema (2020-12) of a job definition.
+pub fn schema() -> Value {
+    let mut schema = table(&[keys::JOB]);
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("Tidemill job");
+    schema["required"] = json!(["name", "batch_interval", "output"]);
+    schema
+}
+
+/// An object with these keys and no others.
+fn table(keys: &[&[Key]]) -> Value {
+    let all = || keys.iter().copied().flatten();
+    let properties: Map<_, _> = all().map(|key| (key.name.to_owned(), property(key))).collect();
+    let required: Vec<_> = all().filter(|key| key.required).map(|key| key.name).collect();
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
+}
+
+fn property(key: &Key) -> Value {
+    let mut schema = shape(&key.shape);
+    schema["description"] = json!(key.doc);
+    schema
+}
+
+fn shape(shape: &Shape) -> Value {
+    match shape {
+        Shape::Text => json!({ "type": "string" }),
+        Shape::Sql => json!({ "type": "string", "minLength": 1 }),
+        Shape::JobName => name("^[A-Za-z0-9_][A-Za-z0-9_.-]*$"),
+        Shape::Name => name(NAME),
+        Shape::Column => json!({ "type": "string", "pattern": COLUMN }),
+        Shape::Columns => {
+            let column = json!({ "type": "string", "pattern": COLUMN });
+            json!({ "oneOf": [column, list(&column)] })
+        }
+        Shape::Address => json!({ "type": "string", "pattern": ADDRESS }),
+        Shape::Addresses => list(&json!({ "type": "string", "pattern": ADDRESS })),
+        Shape::Duration => json!({ "type": "string", "pattern": DURATION }),
+        Shape::Size => json!({ "type": "string", "pattern": SIZE }),
+        Shape::Count(range) => {
+            json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() })
+        }
+        Shape::Flag => json!({ "type": "boolean" }),
+        Shape::True => json!({ "const": true }),
+        Shape::Choice(words) => json!({ "enum": words() }),
+        Shape::Type => data_type(),
+        Shape::SqlByColumn => by_column(json!({ "type": "string", "minLength": 1 })),
+        Shape::TypeByColumn => by_column(data_type()),
+        Shape::StateByColumn(keys) => {
+            let sql = json!({ "type": "string", "minLength": 1 });
+            by_column(json!({ "oneOf": [sql, table(&[keys])] }))
+        }
+        Shape::FlatMap => {
+            let mut schema = one_of(table(&[keys::FLAT_MAP]), &[&["split"], &["unnest"]]);
+            schema["dependentRequired"] = json!({ "split": ["by"], "by": ["split"] });
+            schema
+        }
+        Shape::Table(keys) => table(&[keys]),
+        Shape::TrueOrTable(keys) => json!({ "oneOf": [{ "const": true }, table(&[keys])] }),
+        Shape::Named(kind) => json!({
+            "type": "object",
+            "propertyNames": { "pattern": NAME, "maxLength": MAX_NAME },
+            "additionalProperties": of_kind(*kind),
+        }),
+        Shape::List(kind) => json!({ "type": "array", "minItems": 1, "items": of_kind(*kind) }),
+    }
+}
+
+const NAME: &str = "^[A-Za-z0-9_][A-Za-z0-9_-]*$";
+const COLUMN: &str = "^(?!__).+";
+const ADDRESS: &str = "^(\\[[0-9A-Fa-f:.]+\\]|[^:/\\[\\]\\s]+):[0-9]+$";
+const DURATION: &str = "^ *[0-9.]+ *(us|ms|s|m|min|h) *$";
+const SIZE: &str = "^ *[0-9.]+ *(B|kB|KB|MB|GB|KiB|MiB|GiB)? *$";
+
+fn name(pattern: &str) -> Value {
+    json!({ "type": "string", "pattern": pattern, "maxLength": MAX_NAME })
+}
+
+fn data_type() -> Value {
+    json!({ "type": "string", "pattern": ColumnType::PATTERN })
+}
+
+fn list(item: &Value) -> Value {
+    json!({ "type": "array", "minItems": 1, "uniqueItems": true, "items": item })
+}
+
+fn by_column(value: Value) -> Value {
+    json!({
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": { "pattern": COLUMN },
+        "additionalProperties": value,
+    })
+}
+
+fn of_kind(kind: TableKind) -> Value {
+    match kind {
+        TableKind::Source => {
+            let mut socket = one_of(connector("socket", keys::SOCKET), &[&["address"], &["addresses"]]);
+            socket["allOf"] = json!([formats()]);
+            json!({ "oneOf": [socket, connector("generate", keys::GENERATE)] })
+        }
+        TableKind::Stream => one_key_of(table(&[keys::STREAM, keys::OPERATORS]), keys::OPERATORS),
+        TableKind::Output => one_key_of(table(&[keys::OUTPUT, keys::SINKS]), keys::SINKS),
+    }
+}
+
+fn connector(word: &str, own: &[Key]) -> Value {
+    let mut schema = table(&[keys::SOURCE, own]);
+    schema["properties"]["connector"]["enum"] = json!([word]);
+    schema
+}
+
+/// `columns` are for csv and json, and needed there; `delimiter` and `null` are for csv.
+fn formats() -> Value {
+    let is = |format: &str| json!({ "properties": { "format": { "const": format } }, "required": ["format"] });
+    let absent = |keys: &[&str]| {
+        let present: Vec<_> = keys.iter().map(|key| json!({ "required": [key] })).collect();
+        json!({ "not": { "anyOf": present } })
+    };
+    let mut json_format = absent(&["delimiter", "null"]);
+    json_format["required"] = json!(["columns"]);
+    json!({
+        "if": is("csv"),
+        "then": { "required": ["columns"] },
+        "else": {
+            "if": is("json"),
+            "then": json_format,
+            "else": absent(&["columns", "delimiter", "null"]),
+        },
+    })
+}
+
+/// Exactly one of `keys` must be there.
+fn one_key_of(schema: Value, keys: &[Key]) -> Value {
+    let alternatives: Vec<[&str; 1]> = keys.iter().map(|key| [key.name]).collect();
+    let alternatives: Vec<&[&str]> = alternatives.iter().map(|names| names.as_slice()).collect();
+    one_of(schema, &alternatives)
+}
+
+/// The keys of exactly one of `alternatives` must be there.
+fn one_of(mut schema: Value, alternatives: &[&[&str]]) -> Value {
+    let required: Vec<_> = alternatives.iter().map(|keys| json!({ "required": keys })).collect();
+    schema["oneOf"] = json!(required);
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn properties(schema: &Value) -> BTreeSet<String> {
+        schema["properties"].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
+    }
+
+    fn names(keys: &[&[Key]]) -> BTreeSet<String> {
+        keys.iter().copied().flatten().map(|key| key.name.to_owned()).collect()
+    }
+
+    #[test]
+    fn has_the_keys_of_the_parser() {
+        let schema = schema();
+        assert_eq!(properties(&schema), names(&[keys::JOB]));
+        let source = &schema["properties"]["source"]["additionalProperties"]["oneOf"];
+        assert_eq!(properties(&source[0]), names(&[keys::SOURCE, keys::SOCKET]));
+        assert_eq!(properties(&source[1]), names(&[keys::SOURCE, keys::GENERATE]));
+        let stream = &schema["properties"]["stream"]["additionalProperties"];
+        assert_eq!(properties(stream), names(&[keys::STREAM, keys::OPERATORS]));
+        assert_eq!(stream["oneOf"].as_array().map(Vec::len), Some(keys::OPERATORS.len()));
+        let operators = &stream["properties"];
+        assert_eq!(properties(&operators["flat_map"]), names(&[keys::FLAT_MAP]));
+        assert_eq!(properties(&operators["reduce_by_key"]), names(&[keys::REDUCE_BY_KEY]));
+        let update_state = &operators["update_state_by_key"];
+        assert_eq!(properties(update_state), names(&[keys::UPDATE_STATE]));
+        let output = &schema["properties"]["output"]["items"];
+        assert_eq!(properties(output), names(&[keys::OUTPUT, keys::SINKS]));
+    }
+
+    #[test]
+    fn every_property_is_described_and_every_object_closed() {
+        fn walk(value: &Value) {
+            for (_, property) in value["properties"].as_object().into_iter().flatten() {
+                let constrains_only = property.get("const").is_some() && property.get("type").is_none();
+                assert!(constrains_only || property["description"].is_string(), "{property}");
+            }
+            if value["type"] == "object" {
+                assert!(value.get("additionalProperties").is_some(), "{value}");
+            }
+            match value {
+                Value::Object(object) => object.values().for_each(walk),
+                Value::Array(items) => items.iter().for_each(walk),
+                _ => {}
+            }
+        }
+        walk(&schema());
+    }
+}

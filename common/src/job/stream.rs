@@ -1,0 +1,171 @@
+//! Reading `[stream.NAME]`.
+
+use super::check::Draft;
+use super::keys;
+use super::parse::exactly_one;
+use super::reader::{Reader, Table, Value};
+use super::source::read_type;
+use super::{Emit, FlatMapEach, Name, NamedSql, Operator, StateColumn, StreamDef, UpdateKeys, UpdateStateByKey};
+use crate::diag::Diagnostic;
+
+/// Reads a stream.
+pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<StreamDef> {
+    r.check_known(table, &[keys::STREAM, keys::OPERATORS]);
+    r.check_required(table, &[keys::STREAM]);
+    let from = table.get("from").and_then(|v| r.name(v));
+    let operator = exactly_one(r, table, keys::OPERATORS, "operator").and_then(|(key, value)| {
+        let operator = read_operator(r, key, value)?;
+        Some((operator, table.key_span(key)))
+    });
+    let def = match (from.clone(), operator) {
+        (Some(from), Some((operator, operator_span))) => {
+            Some(StreamDef { name: name.clone(), from, operator, operator_span })
+        }
+        _ => None,
+    };
+    Draft { name: Some(name.clone()), from, def }
+}
+
+fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Option<Operator> {
+    match key {
+        "select" => read_columns(r, value).map(Operator::Select),
+        "filter" => r.sql(value).map(Operator::Filter),
+        "flat_map" => read_flat_map(r, value),
+        "reduce_by_key" => read_reduce_by_key(r, value),
+        "count" => r.only_true(value).map(|()| Operator::Count),
+        "reduce" => read_columns(r, value).map(Operator::Reduce),
+        "distinct" => r.only_true(value).map(|()| Operator::Distinct),
+        "sql" => r.sql(value).map(Operator::Sql),
+        _ => read_update_state(r, value),
+    }
+}
+
+/// `{ column = "expression", .. }`, not empty.
+fn read_columns<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<NamedSql>> {
+    each_column(r, value, |r, name, value| Some(NamedSql { name, sql: r.sql(value)? }))
+}
+
+/// Reads every entry of a table of columns; none if one of them is wrong or there is none.
+fn each_column<'t, T>(
+    r: &mut Reader<'t>,
+    value: &'t Value<'t>,
+    mut read: impl FnMut(&mut Reader<'t>, Name, &'t Value<'t>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let entries = r.entries(value)?;
+    if entries.is_empty() {
+        r.push(Diagnostic::new("expected at least one column").at(value.span()));
+        return None;
+    }
+    let columns: Vec<_> = entries
+        .into_iter()
+        .map(|(name, value)| {
+            let named = r.check_column(&name);
+            read(r, name, value).filter(|_| named)
+        })
+        .collect();
+    columns.into_iter().collect()
+}
+
+fn read_flat_map<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = r.table(value, "`flat_map`", value.span(), &[keys::FLAT_MAP])?;
+    let each = read_each(r, &table);
+    let name = table.get("as").and_then(|v| r.column(v));
+    let keep = match table.get("keep") {
+        Some(value) => r.columns(value),
+        None => Some(Vec::new()),
+    };
+    let (name, keep) = (name?, keep?);
+    let distinct = r.distinct_columns(keep.iter().chain([&name]));
+    let each = each?;
+    distinct.then_some(Operator::FlatMap { each, name, keep })
+}
+
+fn read_each<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<FlatMapEach> {
+    match (table.get("split"), table.get("unnest"), table.get("by")) {
+        (Some(text), None, by) => {
+            let text = r.sql(text);
+            let Some(by) = by else {
+                r.missing(table, "`by`");
+                return None;
+            };
+            let by = r.text(by)?;
+            if by.text.is_empty() {
+                let wrong = Diagnostic::new("`by` is empty").at(by.span);
+                r.push(wrong.label("expected what separates the pieces"));
+                return None;
+            }
+            Some(FlatMapEach::Split { text: text?, by: by.text })
+        }
+        (None, Some(list), None) => r.sql(list).map(FlatMapEach::Unnest),
+        (None, Some(_), Some(_)) => {
+            let wrong = Diagnostic::new("`by` goes with `split`, not with `unnest`");
+            r.push(wrong.at(table.key_span("by")));
+            None
+        }
+        (Some(_), Some(_), _) => {
+            let wrong = Diagnostic::new("`split` and `unnest` exclude each other");
+            r.push(wrong.at(table.key_span("unnest")));
+            None
+        }
+        (None, None, _) => {
+            r.missing(table, "`split` (or `unnest`)");
+            None
+        }
+    }
+}
+
+fn read_reduce_by_key<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = r.table(value, "`reduce_by_key`", value.span(), &[keys::REDUCE_BY_KEY])?;
+    let key = table.get("key").and_then(|v| r.columns(v));
+    let aggregates = table.get("aggregates").and_then(|v| read_columns(r, v));
+    let (key, aggregates) = (key?, aggregates?);
+    let names = key.iter().chain(aggregates.iter().map(|aggregate| &aggregate.name));
+    r.distinct_columns(names).then_some(Operator::ReduceByKey { key, aggregates })
+}
+
+fn read_update_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = r.table(value, "`update_state_by_key`", value.span(), &[keys::UPDATE_STATE])?;
+    let key = table.get("key").and_then(|v| r.columns(v));
+    let state = table.get("state").and_then(|v| each_column(r, v, read_state_column));
+    let update = match table.get("update") {
+        Some(value) => r.choice(value, keys::UPDATE_KEYS),
+        None => Some(UpdateKeys::EveryKey),
+    };
+    let initial = table.get("initial").map(|v| r.text(v));
+    let drop_when = table.get("drop_when").map(|v| r.sql(v));
+    let emit = match table.get("emit") {
+        Some(value) => r.choice(value, keys::EMIT),
+        None => Some(Emit::All),
+    };
+    let (key, state) = (key?, state?);
+    let distinct = r.distinct_columns(key.iter().chain(state.iter().map(|column| &column.name)));
+    let operator = UpdateStateByKey {
+        key,
+        state,
+        update: update?,
+        initial: optional(initial)?,
+        drop_when: optional(drop_when)?,
+        emit: emit?,
+    };
+    distinct.then_some(Operator::UpdateStateByKey(Box::new(operator)))
+}
+
+/// Tells a key that is not there, which is fine, from one that is wrong, which is not.
+fn optional<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+    match value {
+        Some(None) => None,
+        Some(value) => Some(value),
+        None => Some(None),
+    }
+}
+
+fn read_state_column<'t>(r: &mut Reader<'t>, name: Name, value: &'t Value<'t>) -> Option<StateColumn> {
+    if !value.get_ref().is_table() {
+        return Some(StateColumn { name, data_type: None, update: r.sql(value)? });
+    }
+    let title = format!("state column `{}`", name.text);
+    let table = r.table(value, &title, value.span(), &[keys::STATE_COLUMN])?;
+    let data_type = table.get("type").map(|v| read_type(r, v));
+    let update = table.get("update").and_then(|v| r.sql(v));
+    Some(StateColumn { name, data_type: optional(data_type)?, update: update? })
+}

@@ -1,0 +1,217 @@
+//! Good definitions, and what the other tests share.
+
+mod complete;
+mod wrong;
+
+use super::*;
+use crate::diag::Diagnostic;
+
+const FULL: &str = r#"
+name = "full.job-1"
+batch_interval = "10s"
+block_interval = "100ms"
+block_bytes = "64KiB"
+replication = 3
+durability = "disk"
+on_under_replicated = "pause"
+key_groups = 128
+checkpoint_interval = "1min"
+cut_at_records = 1_000
+cut_at_bytes = "1MiB"
+max_batch_bytes = "64MiB"
+max_task_failures = 2
+
+[source.purchases]
+connector = "socket"
+addresses = ["127.0.0.1:9999", "[::1]:9998"]
+acknowledge = true
+format = "csv"
+columns = { user = "string", product = "string", price = "decimal(10,2)" }
+delimiter = ";"
+null = "-"
+on_bad_record = "fail"
+
+[source.rows]
+connector = "generate"
+rows_per_second = 1000
+limit = 5000
+
+[stream.revenue]
+from = "large"
+[stream.revenue.update_state_by_key]
+key = ["user"]
+update = "touched"
+emit = "changed"
+initial = "state.csv"
+drop_when = "purchases > 100"
+state.purchases = "coalesce(state.purchases, 0) + count(*)"
+state.amount = { type = "double", update = "coalesce(state.amount, 0) + sum(price)" }
+
+[stream.large]
+from = "purchases"
+filter = "price > 10"
+
+[stream.words]
+from = "purchases"
+flat_map = { split = "product", by = " ", as = "word", keep = ["user"] }
+
+[stream.totals]
+from = "large"
+sql = '''
+select sum(price) as total from large'''
+
+[[output]]
+from = "revenue"
+print = { rows = 20 }
+
+[[output]]
+from = "revenue"
+name = "files"
+json = { path = "out" }
+
+[[output]]
+from = "rows"
+print = true
+"#;
+
+fn good(text: &str) -> JobDef {
+    parse(text).unwrap_or_else(|wrong| panic!("{}", wrong.render("job.toml", text, false)))
+}
+
+/// What is said about a definition, in the order of places, as "message @ text in the place".
+fn mistakes(text: &str) -> Vec<String> {
+    let wrong = parse(text).expect_err("this definition is wrong");
+    assert!(!wrong.is_empty());
+    let mut wrong: Vec<&Diagnostic> = wrong.iter().collect();
+    wrong.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(0, |span| span.start));
+    wrong
+        .into_iter()
+        .map(|diagnostic| {
+            let place = diagnostic.span.clone().map_or("nowhere", |span| &text[span]);
+            format!("{} @ {place}", diagnostic.message)
+        })
+        .collect()
+}
+
+/// A job with a text source `lines`, a csv source `rows` and whatever else is given.
+fn job_with(more: &str) -> String {
+    format!(
+        r#"name = "test"
+batch_interval = "1s"
+[source.lines]
+connector = "socket"
+address = "localhost:9999"
+[source.rows]
+connector = "socket"
+address = "localhost:9998"
+format = "csv"
+columns = {{ user = "string", price = "double" }}
+[[output]]
+from = "lines"
+print = true
+{more}"#
+    )
+}
+
+fn operator(stream: &str) -> Operator {
+    let job = good(&job_with(&format!("[stream.s]\nfrom = \"rows\"\n{stream}")));
+    job.streams[0].operator.clone()
+}
+
+#[test]
+fn everything_that_can_be_said() {
+    let job = good(FULL);
+    assert_eq!(job.name, "full.job-1");
+    let settings = Settings {
+        batch_interval: Duration::from_secs(10),
+        block_interval: Duration::from_millis(100),
+        block_bytes: 64 << 10,
+        replication: 3,
+        durability: Durability::Disk,
+        on_under_replicated: OnUnderReplicated::Pause,
+        key_groups: 128,
+        checkpoint_interval: Duration::from_secs(60),
+        cut_at_records: Some(1000),
+        cut_at_bytes: Some(1 << 20),
+        max_batch_bytes: 64 << 20,
+        max_task_failures: 2,
+    };
+    assert_eq!(job.settings, settings);
+    let purchases = job.source("purchases").unwrap();
+    let Format::Csv { columns, delimiter: b';', null } = &purchases.format else { panic!() };
+    let names: Vec<_> = columns.iter().map(|column| column.name.text.as_str()).collect();
+    assert_eq!(names, ["user", "product", "price"]);
+    assert_eq!(columns[2].data_type, ColumnType::Decimal(10, 2));
+    assert_eq!(null.as_deref(), Some("-"));
+    assert_eq!(purchases.on_bad_record, OnBadRecord::Fail);
+    let addresses = vec!["127.0.0.1:9999".to_owned(), "[::1]:9998".to_owned()];
+    let socket = Connector::Socket { addresses, acknowledge: true, receivers: 1 };
+    assert_eq!(purchases.connector, socket);
+    let generate = Connector::Generate { rows_per_second: 1000, keys: 100, seed: 1, limit: Some(5000), receivers: 1 };
+    assert_eq!(job.source("rows").unwrap().connector, generate);
+
+    let Operator::UpdateStateByKey(update) = &job.stream("revenue").unwrap().operator else { panic!() };
+    let names: Vec<_> = update.state.iter().map(|column| column.name.text.as_str()).collect();
+    assert_eq!(names, ["purchases", "amount"]);
+    assert_eq!(update.state[1].data_type, Some(ColumnType::Double));
+    assert_eq!((update.update, update.emit), (UpdateKeys::Touched, Emit::Changed));
+    assert_eq!(update.initial.as_ref().unwrap().text, "state.csv");
+
+    let names: Vec<_> = job.outputs.iter().map(|output| output.name.text.as_str()).collect();
+    assert_eq!(names, ["revenue", "files", "rows"]);
+    assert_eq!(job.outputs[0].sink, Sink::Print { rows: 20 });
+    assert_eq!(job.outputs[1].sink, Sink::Json { path: "out".to_owned() });
+    assert_eq!(job.outputs[2].sink, Sink::Print { rows: 10 });
+}
+
+#[test]
+fn streams_keep_the_order_of_the_file_and_can_be_sorted() {
+    let job = good(FULL);
+    let names: Vec<_> = job.streams.iter().map(|stream| stream.name.text.as_str()).collect();
+    assert_eq!(names, ["revenue", "large", "words", "totals"]);
+    assert_eq!(job.topological(), [1, 0, 2, 3]);
+}
+
+#[test]
+fn spans_are_inside_the_quotes() {
+    let job = good(FULL);
+    let filter = job.stream("large").unwrap();
+    let Operator::Filter(sql) = &filter.operator else { panic!() };
+    assert_eq!(&FULL[sql.span.clone()], "price > 10");
+    assert_eq!(&FULL[filter.operator_span.clone()], "filter");
+    assert_eq!(&FULL[filter.from.span.clone()], "purchases");
+    assert_eq!(&FULL[filter.name.span.clone()], "large");
+    let Operator::Sql(sql) = &job.stream("totals").unwrap().operator else { panic!() };
+    assert_eq!(FULL[sql.span.clone()], sql.text);
+}
+
+#[test]
+fn defaults() {
+    let job = good(&job_with(""));
+    assert_eq!(job.settings, Settings::with_batch_interval(Duration::from_secs(1)));
+    assert_eq!(job.settings.block_interval, Duration::from_millis(200));
+    assert_eq!(job.settings.checkpoint_interval, Duration::from_secs(5));
+    let short = Settings::with_batch_interval(Duration::from_millis(10));
+    assert_eq!(short.block_interval, Duration::from_millis(5));
+    let lines = job.source("lines").unwrap();
+    assert_eq!((&lines.format, lines.on_bad_record), (&Format::Text, OnBadRecord::Skip));
+}
+
+#[test]
+fn operators() {
+    let Operator::Select(columns) = operator("select = { b = \"price\", a = \"user\" }") else { panic!() };
+    assert_eq!((columns[0].name.text.as_str(), columns[1].sql.text.as_str()), ("b", "user"));
+    assert_eq!(operator("count = true"), Operator::Count);
+    assert_eq!(operator("distinct = true"), Operator::Distinct);
+    assert!(matches!(operator("reduce = { n = \"count(*)\" }"), Operator::Reduce(n) if n.len() == 1));
+    let unnest = operator("flat_map = { unnest = \"[1, 2]\", as = \"n\" }");
+    let Operator::FlatMap { each: FlatMapEach::Unnest(_), keep, .. } = unnest else { panic!() };
+    assert!(keep.is_empty());
+    let by_key = operator("reduce_by_key = { key = \"user\", aggregates = { n = \"count(*)\" } }");
+    let Operator::ReduceByKey { key, .. } = by_key else { panic!() };
+    assert_eq!(key[0].text, "user");
+    let state = operator("update_state_by_key = { key = \"user\", state = { n = \"count(*)\" } }");
+    let Operator::UpdateStateByKey(state) = state else { panic!() };
+    assert_eq!((state.update, state.emit), (UpdateKeys::EveryKey, Emit::All));
+    assert_eq!((&state.initial, &state.drop_when), (&None, &None));
+}

@@ -1,0 +1,97 @@
+//! Parser, list of keys, documentation and example jobs agree.
+
+use super::{good, mistakes};
+use crate::job::keys::{self, Key};
+use crate::job::parse;
+
+/// A date is wrong behind every key; so the parser reads a key if it objects to one there.
+#[test]
+fn the_parser_reads_every_key_it_lists() {
+    let object = |before: &str, key: &Key, after: &str| {
+        let text = format!("{before}{} = 2000-01-01{after}", key.name);
+        let found = mistakes(&text);
+        assert!(found.iter().any(|m| m.ends_with("@ 2000-01-01")), "{}: {found:?}", key.name);
+    };
+    keys::JOB.iter().for_each(|key| object("", key, ""));
+    keys::SOURCE.iter().for_each(|key| object("[source.s]\n", key, ""));
+    let csv = "[source.s]\nconnector = \"socket\"\nformat = \"csv\"\n";
+    for key in keys::SOCKET {
+        object(
+            &csv.replace("format = \"csv\"\n", if key.name == "format" { "" } else { "format = \"csv\"\n" }),
+            key,
+            "",
+        );
+    }
+    keys::GENERATE.iter().for_each(|key| object("[source.s]\nconnector = \"generate\"\n", key, ""));
+    keys::STREAM.iter().for_each(|key| object("[stream.s]\n", key, ""));
+    keys::OPERATORS.iter().for_each(|key| object("[stream.s]\n", key, ""));
+    for key in keys::FLAT_MAP {
+        let split = if key.name == "by" { "split = \"a\", " } else { "" };
+        object(&format!("[stream.s]\nflat_map = {{ {split}"), key, " }");
+    }
+    let reduce = "[stream.s]\nreduce_by_key = { ";
+    keys::REDUCE_BY_KEY.iter().for_each(|key| object(reduce, key, " }"));
+    let update = "[stream.s]\nupdate_state_by_key = { ";
+    keys::UPDATE_STATE.iter().for_each(|key| object(update, key, " }"));
+    let column = format!("{update}state = {{ a = {{ ");
+    keys::STATE_COLUMN.iter().for_each(|key| object(&column, key, " } } }"));
+    keys::OUTPUT.iter().for_each(|key| object("[[output]]\n", key, ""));
+    keys::SINKS.iter().for_each(|key| object("[[output]]\n", key, ""));
+    keys::PRINT.iter().for_each(|key| object("[[output]]\nprint = { ", key, " }"));
+    keys::JSON.iter().for_each(|key| object("[[output]]\njson = { ", key, " }"));
+}
+
+const DOCUMENTATION: &str = include_str!("../../../../docs/job-definition.md");
+
+/// The definitions in the documentation that follow `<!-- example: NAME -->`.
+fn examples() -> Vec<(&'static str, &'static str)> {
+    DOCUMENTATION
+        .split("<!-- example: ")
+        .skip(1)
+        .map(|part| {
+            let (name, rest) = part.split_once(" -->\n```toml\n").expect("a toml block follows");
+            (name, rest.split_once("\n```").expect("the block ends").0)
+        })
+        .collect()
+}
+
+#[test]
+fn the_documentation_names_every_key_and_its_examples_are_good() {
+    let all = [
+        keys::JOB,
+        keys::SOURCE,
+        keys::SOCKET,
+        keys::GENERATE,
+        keys::STREAM,
+        keys::OPERATORS,
+        keys::FLAT_MAP,
+        keys::REDUCE_BY_KEY,
+        keys::UPDATE_STATE,
+        keys::STATE_COLUMN,
+        keys::OUTPUT,
+        keys::SINKS,
+        keys::PRINT,
+        keys::JSON,
+    ];
+    for key in all.into_iter().flatten() {
+        assert!(DOCUMENTATION.contains(&format!("| `{}` |", key.name)), "{} has no row", key.name);
+    }
+    let examples = examples();
+    assert!(examples.len() >= 9, "at least one for every operator");
+    for (name, text) in examples {
+        assert!(parse(text).is_ok(), "{name}: {}", parse(text).unwrap_err());
+    }
+}
+
+#[test]
+fn the_example_jobs_are_good() {
+    for text in [
+        include_str!("../../../../examples/jobs/revenue_per_user.toml"),
+        include_str!("../../../../examples/jobs/simple_print.toml"),
+        include_str!("../../../../examples/jobs/analytics.toml"),
+        include_str!("../../../../examples/jobs/word_count.toml"),
+        include_str!("../../../../examples/jobs/generate.toml"),
+    ] {
+        good(text);
+    }
+}

@@ -1,0 +1,287 @@
+//! Wrong definitions with what is said about them, and mutated ones.
+
+use super::{FULL, job_with, mistakes};
+use crate::job::parse;
+use proptest::prelude::*;
+
+/// The help given for the only mistake.
+fn help(text: &str) -> String {
+    let wrong = parse(text).expect_err("this definition is wrong");
+    assert_eq!(wrong.len(), 1, "{wrong}");
+    wrong.iter().find_map(|diagnostic| diagnostic.help.clone()).unwrap_or_default()
+}
+
+fn stream_mistakes(stream: &str) -> Vec<String> {
+    mistakes(&job_with(&format!("[stream.s]\nfrom = \"rows\"\n{stream}")))
+}
+
+#[test]
+fn all_mistakes_at_once() {
+    let text = r#"
+name = "bad name"
+batch_intervall = "10s"
+replication = 9
+durability = "replicate"
+
+[source.purchases]
+connector = "socket"
+address = "localhost"
+format = "csv"
+columns = { user = "strin", __x = "int" }
+
+[stream.totals]
+from = "purchase"
+filter = 3
+
+[[output]]
+from = "total"
+print = 5
+"#;
+    assert_eq!(
+        mistakes(text),
+        [
+            "the job has no `batch_interval` @ ",
+            "`bad name` cannot be a name @ bad name",
+            "unknown key `batch_intervall` in the job @ batch_intervall",
+            "`9` is out of range @ 9",
+            "`replicate` is not among the choices @ replicate",
+            "`localhost` is not an address @ localhost",
+            "`strin` is not a type @ strin",
+            "`__x` cannot name a column @ __x",
+            "there is no source or stream called `purchase` @ purchase",
+            "expected a string, found an integer @ 3",
+            "there is no source or stream called `total` @ total",
+            "expected a table, found an integer @ 5",
+        ]
+    );
+    let rendered = parse(text).unwrap_err().render("job.toml", text, false);
+    for help in ["batch_interval", "replicated", "string", "purchases", "totals"] {
+        assert!(rendered.contains(&format!("did you mean `{help}`?")), "{rendered}");
+    }
+    assert!(rendered.contains("--> job.toml:3:1"), "{rendered}");
+}
+
+#[test]
+fn an_empty_definition() {
+    assert_eq!(
+        mistakes(""),
+        [
+            "the job has no `name` @ ",
+            "the job has no `batch_interval` @ ",
+            "nothing to execute: the job has no output @ nowhere",
+        ]
+    );
+}
+
+#[test]
+fn syntax_errors_come_with_the_mistakes_of_other_lines() {
+    let text = "name = \nbatch_interval = 10\nsorce = 1\n[[output]\nfrom = \"a\"\n";
+    let found = mistakes(text);
+    assert_eq!(found.iter().filter(|m| m.starts_with("this is not TOML")).count(), 2, "{found:?}");
+    assert!(found.iter().any(|m| m.ends_with("@ sorce")), "{found:?}");
+    assert!(found.iter().any(|m| m.contains("expected a duration")), "{found:?}");
+    assert!(!found.iter().any(|m| m.contains("has no")), "{found:?}");
+    let twice = job_with("[source.lines]\nconnector = \"socket\"\n");
+    assert!(mistakes(&twice)[0].contains("duplicate key"), "{:?}", mistakes(&twice));
+}
+
+#[test]
+fn settings_out_of_range() {
+    let with = |settings: &str| job_with("").replacen("batch_interval = \"1s\"", settings, 1);
+    for (settings, expected) in [
+        ("batch_interval = \"1.5ms\"", "a batch interval is a whole number of milliseconds @ 1.5ms"),
+        ("batch_interval = \"10us\"", "a batch interval is a whole number of milliseconds @ 10us"),
+        ("batch_interval = \"1s\"\nblock_interval = \"2s\"", "`block_interval` is longer than `batch_interval` @ 2s"),
+        ("batch_interval = \"1s\"\nblock_interval = \"10us\"", "a block interval is at least 500us @ 10us"),
+        (
+            "batch_interval = \"1s\"\ncheckpoint_interval = \"20ms\"",
+            "`checkpoint_interval` is shorter than `batch_interval` @ 20ms",
+        ),
+        ("batch_interval = \"1s\"\nblock_bytes = \"9MiB\"", "a block has between 1KiB and 8MiB @ 9MiB"),
+        (
+            "batch_interval = \"1s\"\nmax_batch_bytes = \"1MiB\"",
+            "`max_batch_bytes` is less than one block (`block_bytes`) @ 1MiB",
+        ),
+        ("batch_interval = \"1s\"\nkey_groups = 0", "`0` is out of range @ 0"),
+        ("batch_interval = \"1s\"\ncut_at_records = -5", "`-5` is out of range @ -5"),
+        ("batch_interval = 10", "expected a duration such as \"10s\" in quotes, found an integer @ 10"),
+    ] {
+        assert_eq!(mistakes(&with(settings)), [expected]);
+    }
+    let parsed = parse(&with("batch_interval = \"10\"")).unwrap_err();
+    assert_eq!(parsed.len(), 1, "only the interval itself: {parsed}");
+}
+
+#[test]
+fn sources() {
+    let source = |body: &str| {
+        format!("name = \"t\"\nbatch_interval = \"1s\"\n[[output]]\nfrom = \"s\"\nprint = true\n[source.s]\n{body}")
+    };
+    let socket = "connector = \"socket\"\naddress = \"h:1\"\n";
+    for (body, expected) in [
+        ("", vec!["[source.s] has no `connector` @ s"]),
+        ("connector = \"kafka\"", vec!["`kafka` is not among the choices @ kafka"]),
+        ("connector = \"socket\"", vec!["[source.s] has no `address` (or `addresses`) @ s"]),
+        (
+            "connector = \"socket\"\naddress = \"h:1\"\naddresses = [\"h:2\"]",
+            vec!["`address` and `addresses` exclude each other @ addresses"],
+        ),
+        (
+            "connector = \"socket\"\naddresses = [\"h:1\", \"h:1\", 3]",
+            vec!["`h:1` is there twice @ \"h:1\"", "expected a string, found an integer @ 3"],
+        ),
+        ("connector = \"socket\"\naddresses = []", vec!["expected at least one address @ []"]),
+        (
+            "connector = \"generate\"\nformat = \"csv\"\nlimit = 0",
+            vec![
+                "[source.s] has no `rows_per_second` @ s",
+                "`format` does not apply to this connector @ format",
+                "`0` is out of range @ 0",
+            ],
+        ),
+    ] {
+        assert_eq!(mistakes(&source(body)), expected, "{body}");
+    }
+    for (body, expected) in [
+        ("acknowledge = true\nreceivers = 2", "a source with `acknowledge` has one receiver per address @ 2"),
+        ("rows_per_second = 2", "`rows_per_second` does not apply to this connector @ rows_per_second"),
+        ("columns = { a = \"int\" }", "`columns` does not apply to this format @ columns"),
+        ("format = \"csv\"", "[source.s] has no `columns` @ s"),
+        ("format = \"json\"\ncolumns = {}", "expected at least one column @ {}"),
+        ("format = \"json\"\ncolumns = { a = \"int\" }\nnull = \"-\"", "`null` does not apply to this format @ null"),
+        (
+            "format = \"csv\"\ncolumns = { a = \"int\" }\ndelimiter = \"||\"",
+            "a delimiter is one ASCII character, neither a line break nor a quote @ \"||\"",
+        ),
+        ("on_bad_record = \"ignore\"", "`ignore` is not among the choices @ ignore"),
+    ] {
+        assert_eq!(mistakes(&source(&format!("{socket}{body}"))), [expected], "{body}");
+    }
+    let several = source("connector = \"socket\"\naddresses = [\"h:1\", \"h:2\"]\nreceivers = 2");
+    assert_eq!(mistakes(&several), ["`receivers` is for a single address; several have one receiver each @ 2"]);
+    for address in ["h", "h:", ":1", "h:0", "h:65536", "h:+1", "::1:9", "[x]:9", "a b:1", ""] {
+        let text = source(&format!("connector = \"socket\"\naddress = \"{address}\""));
+        assert_eq!(mistakes(&text), [format!("`{address}` is not an address @ {address}")]);
+    }
+    assert!(help(&source("connector = \"socket\"\naddres = \"h:1\"\naddress = \"h:1\"")).contains("`address`"));
+    assert!(help(&source(&format!("{socket}format = \"csv\"\ncolumns = {{ a = \"long\" }}"))).contains("`bigint`"));
+}
+
+#[test]
+fn streams() {
+    for (stream, expected) in [
+        (
+            "",
+            vec![
+                "[stream.s] has no operator (one of `select`, `filter`, `flat_map`, `reduce_by_key`, `count`, `reduce`, `distinct`, `sql`, `update_state_by_key`) @ s",
+            ],
+        ),
+        ("filter = \"a\"\nsql = \"b\"", vec!["[stream.s] has a second operator, `sql` @ sql"]),
+        ("filtr = \"a\"\ncount = true", vec!["unknown key `filtr` in [stream.s] @ filtr"]),
+        ("filter = \" \"", vec!["this expression is empty @  "]),
+        ("select = {}", vec!["expected at least one column @ {}"]),
+        (
+            "select = { \"\" = \"a\", b = 1 }",
+            vec!["`` cannot name a column @ \"\"", "expected a string, found an integer @ 1"],
+        ),
+        ("count = false", vec!["only `true` makes sense here @ false"]),
+        ("distinct = \"yes\"", vec!["expected a boolean, found a string @ \"yes\""]),
+        ("flat_map = { as = \"w\" }", vec!["`flat_map` has no `split` (or `unnest`) @ { as = \"w\" }"]),
+        (
+            "flat_map = { split = \"a\", by = \"\", as = \"w\", keep = [\"w\", 1] }",
+            vec!["`by` is empty @ ", "expected a string, found an integer @ 1"],
+        ),
+        ("flat_map = { split = \"a\", by = \" \", as = \"w\", keep = \"w\" }", vec!["column `w` is there twice @ w"]),
+        (
+            "flat_map = { unnest = \"a\", by = \" \", as = \"w\" }",
+            vec!["`by` goes with `split`, not with `unnest` @ by"],
+        ),
+        (
+            "flat_map = { unnest = \"a\", split = \"b\", by = \" \", as = \"w\" }",
+            vec!["`split` and `unnest` exclude each other @ unnest"],
+        ),
+        ("reduce_by_key = { key = [], aggregates = { n = \"count(*)\" } }", vec!["expected at least one column @ []"]),
+        (
+            "reduce_by_key = { key = [\"a\", \"a\"], aggregate = {} }",
+            vec![
+                "`reduce_by_key` has no `aggregates` @ { key = [\"a\", \"a\"], aggregate = {} }",
+                "column `a` is there twice @ a",
+                "unknown key `aggregate` in `reduce_by_key` @ aggregate",
+            ],
+        ),
+        ("reduce_by_key = { key = \"a\", aggregates = { a = \"count(*)\" } }", vec!["column `a` is there twice @ a"]),
+        (
+            "update_state_by_key = { key = 1, state = { a = { type = \"in\", updat = \"b\" } }, emit = \"none\" }",
+            vec![
+                "expected a column name or an array of them, found an integer @ 1",
+                "state column `a` has no `update` @ { type = \"in\", updat = \"b\" }",
+                "`in` is not a type @ in",
+                "unknown key `updat` in state column `a` @ updat",
+                "`none` is not among the choices @ none",
+            ],
+        ),
+    ] {
+        assert_eq!(stream_mistakes(stream), expected, "{stream}");
+    }
+}
+
+#[test]
+fn names_and_references() {
+    for (more, expected) in [
+        (
+            "[stream.lines]\nfrom = \"rows\"\ncount = true",
+            vec!["there is a source and a stream called `lines` @ lines"],
+        ),
+        (
+            "[stream.a]\nfrom = \"c\"\ncount = true\n[stream.b]\nfrom = \"a\"\ncount = true\n[stream.c]\nfrom = \"b\"\ncount = true\n[stream.d]\nfrom = \"a\"\ncount = true",
+            vec!["streams read each other in a circle: a from c from b from a @ a"],
+        ),
+        ("[stream.a]\nfrom = \"a\"\ncount = true", vec!["streams read each other in a circle: a from a @ a"]),
+        ("[[output]]\nfrom = \"lines\"\nprint = true", vec!["there are two outputs called `lines` @ lines"]),
+        (
+            "[[output]]\nfrom = \"rows\"\nprnt = true",
+            vec![
+                "[[output]] has no sink (one of `print`, `json`) @ [[output]]",
+                "unknown key `prnt` in [[output]] @ prnt",
+            ],
+        ),
+        ("[[output]]\nfrom = \"rows\"\njson = { path = \"\" }", vec!["this path is empty @ "]),
+        (
+            "[[output]]\nfrom = \"rows\"\nprint = true\njson = { path = \"x\" }",
+            vec!["[[output]] has a second sink, `json` @ json"],
+        ),
+        ("[stream.\"a b\"]\nfrom = \"rows\"\ncount = true", vec!["`a b` cannot be a name @ \"a b\""]),
+        ("[stream.\"a.b\"]\nfrom = \"rows\"\ncount = true", vec!["`a.b` cannot be a name @ \"a.b\""]),
+        ("[stream]\na = 1", vec!["expected a table, found an integer @ 1"]),
+    ] {
+        assert_eq!(mistakes(&job_with(more)), expected, "{more}");
+    }
+    let output = "name = \"t\"\nbatch_interval = \"1s\"\n[output]\nfrom = \"a\"\n";
+    assert!(mistakes(output).contains(&"`output` is a list of tables @ output".to_owned()));
+}
+
+proptest! {
+    /// Whatever is cut out of a definition or put into it: it parses, or there is something to say.
+    #[test]
+    fn mutated_definitions(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..12, ".{0,6}|[\\[\\]{}\"'=.,#\n]{0,3}"), 1..6)
+    ) {
+        let mut text = FULL.to_owned();
+        for (at, length, insert) in edits {
+            let places: Vec<usize> = text.char_indices().map(|(place, _)| place).collect();
+            let start = at.index(places.len());
+            let end = places.get(start + length).copied().unwrap_or(text.len());
+            text.replace_range(places[start]..end, &insert);
+            if text.is_empty() {
+                text.push('\n');
+            }
+        }
+        if let Err(wrong) = parse(&text) {
+            prop_assert!(!wrong.is_empty());
+            prop_assert!(wrong.render("job.toml", &text, false).contains("error: "));
+            for span in wrong.iter().flat_map(|diagnostic| diagnostic.span.clone()) {
+                prop_assert!(text.get(span.clone()).is_some(), "{:?} of {}", span, text.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What every part of Tidemill shares and that needs neither I/O nor a clock: ids, the job definition
+//! with its diagnostics, sizes and durations as people write them.
+
+pub mod diag;
+pub mod ids;
+pub mod job;
+pub mod layout;
+pub mod units;

@@ -1,0 +1,227 @@
+//! The life of a batch: frozen at the tick, run, its outputs committed, complete; and checkpoints.
+
+use super::job::{BAD_SAMPLES_KEPT, Job};
+use super::run::{BatchRun, Commit, TaskResult};
+use super::topology::OutputKind;
+use super::{Action, CommitFiles, Cx};
+use crate::record::{Ending, JobRecord, ReceiverKey, Totals};
+use std::collections::{BTreeMap, VecDeque};
+use tidemill_common::ids::{BatchId, OutputIdx, WorkerId};
+use tidemill_proto::client as client_pb;
+use tidemill_proto::control::{self as pb, driver_message};
+
+impl Job {
+    pub(crate) fn advance_batches(&mut self, cx: &mut Cx<'_>) {
+        if self.live.is_empty() {
+            return;
+        }
+        loop {
+            if self.run.is_none() && !self.start_next(cx) {
+                return;
+            }
+            self.dispatch(cx);
+            let Some(run) = self.run.as_ref().filter(|run| run.done()) else { return };
+            match run.commit {
+                _ if run.replayed => self.finish_replay(cx),
+                Commit::NotAsked => self.commit(cx),
+                Commit::Asked => return,
+                Commit::Done => self.complete(cx),
+            }
+        }
+    }
+
+    /// Starts the batch that follows on the state: one that is frozen already, or a new one if it is time.
+    fn start_next(&mut self, cx: &mut Cx<'_>) -> bool {
+        let next = self.state_version.next();
+        if next > self.durable.last_frozen {
+            let Some(time_ms) = self.due_time(cx) else { return false };
+            self.freeze(cx, next, time_ms);
+        }
+        self.start_run(cx, next);
+        self.run.is_some()
+    }
+
+    /// Time of the batch that is due: the latest tick that has passed, or now when enough has gathered to cut early.
+    fn due_time(&mut self, cx: &Cx<'_>) -> Option<i64> {
+        if cx.config.manual_clock {
+            return self.manual_tick.take();
+        }
+        let interval_ms = self.settings.batch_interval.as_millis().max(1) as i64;
+        let tick_ms = cx.now.wall_ms.div_euclid(interval_ms) * interval_ms;
+        if tick_ms > self.durable.last_time_ms {
+            return Some(tick_ms);
+        }
+        let cuts = self.settings.cut_at_records.is_some() || self.settings.cut_at_bytes.is_some();
+        if !cuts || cx.now.wall_ms <= self.durable.last_time_ms {
+            return None;
+        }
+        let (records, bytes) = self.waiting;
+        let cut = self.settings.cut_at_records.is_some_and(|limit| records >= limit)
+            || self.settings.cut_at_bytes.is_some_and(|limit| bytes >= limit);
+        cut.then_some(cx.now.wall_ms)
+    }
+
+    /// Freezes a batch: the receivers in turn give their oldest block, until `max_batch_bytes` are reached or
+    /// nothing waits. One block is always taken, of another receiver in every batch.
+    fn freeze(&mut self, cx: &mut Cx<'_>, batch: BatchId, time_ms: i64) {
+        let mut room = self.settings.max_batch_bytes;
+        let waiting = self.durable.waiting.iter().filter(|(_, queue)| !queue.is_empty());
+        let mut open: VecDeque<_> = waiting.map(|(key, queue)| (*key, queue.iter())).collect();
+        if !open.is_empty() {
+            let first = batch.0 as usize % open.len();
+            open.rotate_left(first);
+        }
+        let mut counts: BTreeMap<ReceiverKey, u32> = BTreeMap::new();
+        while let Some((key, mut queue)) = open.pop_front() {
+            let Some(block) = queue.next() else { continue };
+            if block.bytes > room && !counts.is_empty() {
+                continue;
+            }
+            room = room.saturating_sub(block.bytes);
+            *counts.entry(key).or_default() += 1;
+            open.push_back((key, queue));
+        }
+        let counts = counts.into_iter().collect();
+        self.record(cx, JobRecord::Frozen { batch, time_ms, counts });
+    }
+
+    fn finish_replay(&mut self, cx: &mut Cx<'_>) {
+        let Some(batch) = self.run.as_ref().map(|run| run.batch) else { return };
+        self.counters.batches_replayed += 1;
+        self.after_run(cx, batch);
+    }
+
+    /// All units are done: puts part files in place, where there are any.
+    fn commit(&mut self, cx: &mut Cx<'_>) {
+        let Some(run) = &mut self.run else { return };
+        let mut files = Vec::new();
+        for (number, output) in self.topology.outputs.iter().enumerate() {
+            if let OutputKind::Files { path } = &output.kind {
+                let parts = run.results.iter().flat_map(|result| &result.done.parts);
+                let mut parts: Vec<String> =
+                    parts.filter(|part| part.output as usize == number).map(|part| part.file.clone()).collect();
+                parts.sort_unstable();
+                let output = OutputIdx(number as u32);
+                files.push(CommitFiles { output, path: path.clone(), time_ms: run.time_ms, parts });
+            }
+        }
+        run.commit = if files.iter().all(|files| files.parts.is_empty()) { Commit::Done } else { Commit::Asked };
+        if run.commit == Commit::Asked {
+            cx.out.push(Action::Commit { job: self.durable.id, batch: run.batch, files });
+        }
+    }
+
+    pub(crate) fn on_committed(&mut self, cx: &mut Cx<'_>, batch: BatchId, result: Result<(), String>) {
+        let asked = |run: &&mut BatchRun| run.batch == batch && run.commit == Commit::Asked;
+        let Some(run) = self.run.as_mut().filter(asked) else { return };
+        match result {
+            // Units may run again meanwhile, because their state was lost: the batch waits for them.
+            Ok(()) => run.commit = Commit::Done,
+            Err(reason) => {
+                self.end(cx, Ending::Failed(format!("batch {batch}: an output could not be written: {reason}")))
+            }
+        }
+    }
+
+    fn complete(&mut self, cx: &mut Cx<'_>) {
+        let Some(run) = &mut self.run else { return };
+        let batch = run.batch;
+        let time_ms = run.time_ms;
+        let micros = cx.now.mono_us.saturating_sub(run.started_us);
+        let records = run.records;
+        let mut totals = Totals { records, output_rows: vec![0; self.topology.outputs.len()], ..Totals::default() };
+        let mut state_keys = 0;
+        let mut rows = BTreeMap::new();
+        for TaskResult { done, .. } in std::mem::take(&mut run.results) {
+            totals.bad_records += done.bad_records;
+            state_keys += done.state_keys;
+            for part in &done.parts {
+                if let Some(total) = totals.output_rows.get_mut(part.output as usize) {
+                    *total += part.rows;
+                }
+            }
+            rows.extend(done.rows.into_iter().map(|rows| ((rows.output, rows.order), rows)));
+            let room = BAD_SAMPLES_KEPT.saturating_sub(self.bad_samples.len());
+            self.bad_samples.extend(done.bad_samples.into_iter().take(room));
+        }
+        let outputs = super::report::merge_outputs(&self.topology, rows);
+        for (number, output) in self.topology.outputs.iter().enumerate() {
+            if let Some(batch) = outputs.iter().find(|batch| batch.name == output.name) {
+                totals.output_rows[number] += batch.total;
+            }
+        }
+        self.state_keys = state_keys;
+        self.last_batch_micros = micros;
+        self.record(cx, JobRecord::Completed { batch, totals });
+        let event = client_pb::BatchOutput { batch: batch.0, time_ms, records, micros, outputs };
+        let event = Box::new(client_pb::watch_event::Kind::Batch(event));
+        cx.out.push(Action::Publish { job: self.durable.id, event });
+        self.close_incidents(cx);
+        self.after_run(cx, batch);
+    }
+
+    fn after_run(&mut self, cx: &mut Cx<'_>, batch: BatchId) {
+        self.run = None;
+        self.state_version = batch;
+        self.groups.due |= self.groups.moving;
+        self.checkpoint_due = true;
+        let message = pb::BatchComplete { job: self.durable.id.0, batch: batch.0 };
+        cx.send_all(&driver_message::Kind::BatchComplete(message));
+        self.start_checkpoint(cx);
+        self.advance_groups(cx);
+    }
+
+    fn start_checkpoint(&mut self, cx: &mut Cx<'_>) {
+        let interval_ms = self.settings.checkpoint_interval.as_millis() as i64;
+        let at_work = self.state_version < self.durable.completed || self.checkpointing.is_some();
+        let first = self.durable.checkpoint == BatchId(0) && self.durable.checkpoint_time_ms == 0;
+        let since = if first { i64::MAX } else { self.durable.completed_time_ms - self.durable.checkpoint_time_ms };
+        if self.topology.stateful() && !at_work && since >= interval_ms {
+            self.checkpointing = Some(self.state_version);
+            let message = pb::WriteCheckpoint { job: self.durable.id.0, version: self.state_version.0 };
+            cx.send_all(&driver_message::Kind::WriteCheckpoint(message));
+        }
+    }
+
+    pub(crate) fn on_checkpoint_written(&mut self, worker: WorkerId, message: &pb::CheckpointWritten) {
+        self.add_checkpoint(worker, BatchId(message.version), &message.groups);
+        self.checkpoint_due = true;
+    }
+
+    /// A checkpoint is complete when of every group as many copies are on disk as can be, or the owner and
+    /// all filled followers have written it.
+    pub(crate) fn advance_checkpoint(&mut self, cx: &mut Cx<'_>) {
+        let Some(version) = self.checkpointing.filter(|_| std::mem::take(&mut self.checkpoint_due)) else { return };
+        if self.state_version < version {
+            self.checkpointing = None;
+            return;
+        }
+        let copies = self.copies_possible();
+        let complete = self.checkpoints.get(&version).is_some_and(|written| {
+            self.groups.list.iter().zip(written).all(|(group, written)| {
+                let filled = group.followers.iter().filter(|(_, v)| v.is_some()).map(|(worker, _)| worker);
+                let all_wrote = || filled.chain(&group.owner).all(|worker| written.contains(worker));
+                written.len() >= copies || (group.owner.is_some() && all_wrote())
+            })
+        });
+        if !complete {
+            self.abandon_late_checkpoint(version);
+            return;
+        }
+        self.checkpointing = None;
+        self.record(cx, JobRecord::Checkpoint(version));
+        self.checkpoints.retain(|other, _| *other >= version);
+        let message = pb::RetainCheckpoints { job: self.durable.id.0, versions: vec![version.0] };
+        cx.send_all(&driver_message::Kind::RetainCheckpoints(message));
+    }
+
+    /// Places have changed while it was written and some holder will never write it: the next one will.
+    fn abandon_late_checkpoint(&mut self, version: BatchId) {
+        let interval_ms = self.settings.checkpoint_interval.as_millis() as i64;
+        let batch_ms = self.settings.batch_interval.as_millis() as i64;
+        let batches = (interval_ms / batch_ms.max(1)).max(2) as u64 * 2;
+        if self.state_version.0 >= version.0 + batches {
+            self.checkpointing = None;
+        }
+    }
+}

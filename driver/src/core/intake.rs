@@ -1,0 +1,359 @@
+//! Intake: receivers, the blocks they report, and who holds which block.
+//!
+//! A receiver's epoch is raised in the log before it starts. A block is logged only with the current
+//! epoch and with the offset that follows the last one (INV-2), so a receiver that was thought dead and
+//! comes back cannot add anything (INV-5).
+
+use super::Cx;
+use super::job::Job;
+use super::wire::{block_meta, block_ref, ranked, receiver_key, receiver_ref, worker_numbers};
+use crate::record::{BlockKey, BlockMeta, JobRecord, ReceiverKey};
+use std::collections::{BTreeSet, HashMap};
+use tidemill_common::ids::{SourceIdx, WorkerId};
+use tidemill_proto::common as common_pb;
+use tidemill_proto::control::{self as pb, driver_message};
+
+/// Copies of blocks that may be under way at once, per job.
+const COPIES_IN_FLIGHT: usize = 32;
+/// A receiver that failed is started again after this long.
+const RESTART_DELAY_US: u64 = 500_000;
+/// Item numbers for placing receivers, apart from those of key groups.
+const RECEIVER_ITEMS: u64 = 1 << 32;
+
+/// A failed copy is tried again after this long.
+const COPY_DELAY_US: u64 = 100_000;
+
+/// A receiver as it runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LiveReceiver {
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) draining: bool,
+    /// It was started by an earlier driver, which may have asked it to drain.
+    adopted: bool,
+    pub(crate) replicate_to: Vec<WorkerId>,
+    /// It failed and is started again at this time.
+    pub(crate) not_before_us: Option<u64>,
+    pub(crate) last_error: String,
+}
+
+/// Who holds a block.
+#[derive(Debug, Clone)]
+pub(crate) struct Holders {
+    block: BlockMeta,
+    pub(crate) workers: BTreeSet<WorkerId>,
+    copying_to: Option<WorkerId>,
+}
+
+impl Holders {
+    fn new(block: BlockMeta, workers: BTreeSet<WorkerId>) -> Self {
+        Self { block, workers, copying_to: None }
+    }
+}
+
+/// Copies of blocks that are to be made.
+#[derive(Debug, Default)]
+pub(crate) struct Copies {
+    /// Blocks that may have too few copies.
+    due: BTreeSet<BlockKey>,
+    /// Any block may have too few.
+    check_all: bool,
+    in_flight: usize,
+    /// A copy failed; nothing is tried before this time.
+    pub(crate) not_before_us: Option<u64>,
+}
+
+impl Copies {
+    pub(crate) fn check_all(&mut self) {
+        self.check_all = true;
+    }
+}
+
+impl Job {
+    pub(crate) fn receiver_keys(&self) -> Vec<ReceiverKey> {
+        let sources = self.topology.sources.iter().enumerate();
+        let of_source = |(source, shape): (usize, &super::topology::SourceShape)| {
+            (0..shape.receivers).map(move |receiver| ReceiverKey { source: SourceIdx(source as u32), receiver })
+        };
+        sources.flat_map(of_source).collect()
+    }
+
+    pub(crate) fn advance_receivers(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono_us;
+        let waits_no_more = |receiver: &LiveReceiver| receiver.not_before_us.is_some_and(|time| now >= time);
+        if !std::mem::take(&mut self.receivers_due) && !self.receivers.values().any(waits_no_more) {
+            return;
+        }
+        let reading = self.stopping.is_none() && !self.paused();
+        for key in self.receiver_keys() {
+            let running = self.receivers.get(&key).and_then(|receiver| receiver.worker);
+            match running {
+                None if reading && !self.live.is_empty() => self.start_receiver(cx, key),
+                Some(_) if !reading => self.stop_receiver(cx, key, true),
+                Some(worker) => self.update_replicas(cx, key, worker),
+                None => {}
+            }
+        }
+        self.receivers.values_mut().filter(|receiver| waits_no_more(receiver)).for_each(|r| r.not_before_us = None);
+    }
+
+    fn start_receiver(&mut self, cx: &mut Cx<'_>, key: ReceiverKey) {
+        let logged = self.durable.receivers.get(&key).cloned().unwrap_or_default();
+        let not_before = self.receivers.get(&key).and_then(|receiver| receiver.not_before_us);
+        let waits = not_before.is_some_and(|time| cx.now.mono_us < time);
+        if logged.finished || waits {
+            return;
+        }
+        let busy = |worker: &WorkerId| self.receivers.values().filter(|r| r.worker == Some(*worker)).count();
+        let mut order = ranked(self.durable.id, receiver_item(key), &self.live);
+        order.sort_by_key(busy);
+        let Some(worker) = order.first().copied() else { return };
+        let epoch = logged.epoch + 1;
+        if logged.epoch > 0 {
+            self.counters.receivers_restarted += 1;
+        }
+        self.record(cx, JobRecord::Receiver { key, epoch });
+        let replicate_to = self.replicas(key, worker);
+        let message = pb::StartReceiver {
+            receiver: Some(receiver_ref(self.durable.id, key)),
+            epoch,
+            start_offset: logged.next_offset,
+            replicate_to: worker_numbers(&replicate_to),
+        };
+        cx.send(worker, driver_message::Kind::StartReceiver(message));
+        let receiver = self.receivers.entry(key).or_default();
+        *receiver = LiveReceiver {
+            worker: Some(worker),
+            replicate_to,
+            last_error: std::mem::take(&mut receiver.last_error),
+            ..LiveReceiver::default()
+        };
+    }
+
+    fn replicas(&self, key: ReceiverKey, worker: WorkerId) -> Vec<WorkerId> {
+        let mut others = ranked(self.durable.id, receiver_item(key), &self.live);
+        others.retain(|other| *other != worker);
+        others.truncate(self.copies_possible() - 1);
+        others
+    }
+
+    fn update_replicas(&mut self, cx: &mut Cx<'_>, key: ReceiverKey, worker: WorkerId) {
+        let wanted = self.replicas(key, worker);
+        let Some(receiver) = self.receivers.get_mut(&key).filter(|receiver| receiver.replicate_to != wanted) else {
+            return;
+        };
+        receiver.replicate_to.clone_from(&wanted);
+        let receiver = Some(receiver_ref(self.durable.id, key));
+        let message = pb::ReplicateTo { receiver, workers: worker_numbers(&wanted) };
+        cx.send(worker, driver_message::Kind::ReplicateTo(message));
+    }
+
+    /// Receivers that went on while the driver was away, if they are the ones the log knows; others are stopped.
+    pub(crate) fn adopt_receivers(&mut self, cx: &mut Cx<'_>, worker: WorkerId, running: &[pb::RunningReceiver]) {
+        for receiver in running {
+            let Some(reference) = receiver.receiver.as_ref().filter(|r| r.job == self.durable.id.0) else { continue };
+            let key = receiver_key(reference);
+            if self.durable.receivers.get(&key).is_some_and(|logged| logged.epoch == receiver.epoch) {
+                let live = LiveReceiver { worker: Some(worker), adopted: true, ..LiveReceiver::default() };
+                self.receivers.insert(key, live);
+            } else {
+                let message = pb::StopReceiver { receiver: Some(*reference), drain: false };
+                cx.send(worker, driver_message::Kind::StopReceiver(message));
+            }
+        }
+    }
+
+    pub(crate) fn lose_receivers(&mut self, worker: WorkerId) -> u64 {
+        let mut lost = 0;
+        for receiver in self.receivers.values_mut().filter(|receiver| receiver.worker == Some(worker)) {
+            *receiver = LiveReceiver { last_error: std::mem::take(&mut receiver.last_error), ..Default::default() };
+            lost += 1;
+        }
+        self.receivers_due = true;
+        lost
+    }
+
+    pub(crate) fn on_receiver_report(&mut self, cx: &mut Cx<'_>, worker: WorkerId, report: &pb::ReceiverReport) {
+        let Some(key) = report.receiver.as_ref().map(receiver_key) else { return };
+        let current = self.durable.receivers.get(&key).is_some_and(|logged| logged.epoch == report.epoch);
+        let Some(receiver) = self.receivers.get_mut(&key).filter(|r| current && r.worker == Some(worker)) else {
+            self.counters.fenced += 1;
+            return;
+        };
+        // One that was adopted is asked by starting it again: if its source is at an end, it says so once more.
+        let asked = receiver.draining || receiver.adopted;
+        let not_before_us = (!report.drained).then_some(cx.now.mono_us + RESTART_DELAY_US);
+        *receiver = LiveReceiver { last_error: report.error.clone(), not_before_us, ..LiveReceiver::default() };
+        self.receivers_due = true;
+        if report.drained && !asked {
+            self.record(cx, JobRecord::ReceiverFinished(key));
+        } else if !report.drained {
+            tracing::info!(job = self.durable.id.0, source = key.source.0, error = report.error, "receiver failed");
+        }
+    }
+
+    pub(crate) fn on_block_received(&mut self, cx: &mut Cx<'_>, worker: WorkerId, report: &pb::BlockReceived) {
+        let Some((_, block)) = block_meta(report.block.as_ref()) else { return };
+        let key = block.key.receiver;
+        let running_here = self.receivers.get(&key).is_some_and(|receiver| receiver.worker == Some(worker));
+        let logged = self.durable.receivers.get(&key).cloned().unwrap_or_default();
+        let follows = block.key.first_offset == logged.next_offset && block.records > 0;
+        if !running_here || block.epoch != logged.epoch || block.key.first_offset > logged.next_offset {
+            self.counters.fenced += 1;
+            let holders: Vec<WorkerId> = report.holders.iter().map(|id| WorkerId(*id)).collect();
+            self.drop_unlogged(cx, &[block], &holders);
+            return;
+        }
+        if follows {
+            self.log_block(cx, block, &report.holders);
+        }
+        // A block that is logged already is one whose answer got lost with a driver.
+        let through = self.durable.receivers.get(&key).map_or(0, |receiver| receiver.next_offset);
+        let receiver = Some(receiver_ref(self.durable.id, key));
+        let message = pb::BlockLogged { receiver, epoch: block.epoch, through };
+        cx.send(worker, driver_message::Kind::BlockLogged(message));
+    }
+
+    fn log_block(&mut self, cx: &mut Cx<'_>, block: BlockMeta, holders: &[u64]) {
+        self.record(cx, JobRecord::Block(block));
+        let live = |worker: &WorkerId| cx.members.get(*worker).is_some();
+        let workers: BTreeSet<WorkerId> = holders.iter().map(|id| WorkerId(*id)).filter(live).collect();
+        self.counters.blocks += 1;
+        self.counters.blocks_held_twice += u64::from(workers.len() >= 2);
+        if workers.len() < self.copies_possible() || workers.iter().any(|worker| !self.is_live(*worker)) {
+            self.copies.due.insert(block.key);
+        }
+        self.holders.insert(block.key, Holders::new(block, workers));
+    }
+
+    /// A worker that joins has these blocks: those that the log knows count, those that it never will are let go of.
+    pub(crate) fn add_holder<'a>(
+        &mut self,
+        cx: &mut Cx<'_>,
+        worker: WorkerId,
+        blocks: impl Iterator<Item = &'a common_pb::BlockRef>,
+    ) {
+        let blocks = blocks.filter_map(|block| block_meta(Some(block)));
+        let of_job: Vec<BlockMeta> =
+            blocks.filter(|(job, _)| *job == self.durable.id).map(|(_, block)| block).collect();
+        if of_job.is_empty() {
+            return;
+        }
+        let logged: HashMap<BlockKey, BlockMeta> = self.durable.blocks().map(|block| (block.key, *block)).collect();
+        let (known, unknown): (Vec<BlockMeta>, Vec<BlockMeta>) =
+            of_job.into_iter().partition(|block| logged.get(&block.key) == Some(block));
+        for block in known {
+            let holders = self.holders.entry(block.key).or_insert_with(|| Holders::new(block, BTreeSet::new()));
+            holders.workers.insert(worker);
+        }
+        self.copies.check_all();
+        self.drop_unlogged(cx, &unknown, &[worker]);
+    }
+
+    /// Has workers let go of blocks that are not in the log and cannot come into it any more.
+    fn drop_unlogged(&mut self, cx: &mut Cx<'_>, blocks: &[BlockMeta], workers: &[WorkerId]) {
+        let is_past = |block: &&BlockMeta| {
+            let logged = self.durable.receivers.get(&block.key.receiver);
+            let may_come = logged.is_some_and(|l| l.epoch == block.epoch && l.next_offset <= block.key.first_offset);
+            !may_come && !self.durable.blocks().any(|known| known == *block)
+        };
+        let refs: Vec<common_pb::BlockRef> =
+            blocks.iter().filter(is_past).map(|block| block_ref(self.durable.id, block)).collect();
+        if refs.is_empty() {
+            return;
+        }
+        for worker in workers {
+            let message = pb::DropBlocks { blocks: refs.clone() };
+            cx.send(*worker, driver_message::Kind::DropBlocks(message));
+        }
+    }
+
+    /// Forgets a block; gives back who holds it, or will.
+    pub(crate) fn forget_block(&mut self, key: BlockKey) -> impl Iterator<Item = WorkerId> + use<> {
+        let holders = self.holders.remove(&key);
+        self.copies.due.remove(&key);
+        self.copies.in_flight -= holders.iter().filter(|holders| holders.copying_to.is_some()).count();
+        holders.into_iter().flat_map(|holders| holders.workers.into_iter().chain(holders.copying_to))
+    }
+
+    /// Forgets a worker's copies; returns how many blocks have to be copied again.
+    pub(crate) fn lose_holder(&mut self, worker: WorkerId) -> u64 {
+        let mut lost = 0;
+        for (key, holders) in &mut self.holders {
+            let held = holders.workers.remove(&worker);
+            let was_copying = holders.copying_to == Some(worker);
+            lost += u64::from(held);
+            if was_copying {
+                holders.copying_to = None;
+                self.copies.in_flight -= 1;
+            }
+            if held || was_copying {
+                self.copies.due.insert(*key);
+            }
+        }
+        lost
+    }
+
+    /// A worker said that it does not have a block.
+    pub(crate) fn lose_block(&mut self, key: BlockKey, worker: WorkerId) {
+        if self.holders.get_mut(&key).is_some_and(|holders| holders.workers.remove(&worker)) {
+            self.copies.due.insert(key);
+        }
+    }
+
+    /// Has blocks copied again of which there are too few copies.
+    pub(crate) fn advance_copies(&mut self, cx: &mut Cx<'_>) {
+        if self.copies.not_before_us.is_some_and(|time| cx.now.mono_us < time) {
+            return;
+        }
+        self.copies.not_before_us = None;
+        if std::mem::take(&mut self.copies.check_all) {
+            self.copies.due = self.durable.blocks().map(|block| block.key).collect();
+        }
+        while self.copies.in_flight < COPIES_IN_FLIGHT {
+            let Some(key) = self.copies.due.pop_first() else { return };
+            self.copy_if_needed(cx, key);
+        }
+    }
+
+    fn copy_if_needed(&mut self, cx: &mut Cx<'_>, key: BlockKey) {
+        let Some(holders) = self.holders.get(&key).filter(|holders| holders.copying_to.is_none()) else { return };
+        let usable = holders.workers.iter().filter(|worker| self.is_live(**worker)).count();
+        if holders.workers.is_empty() || usable >= self.copies_possible() {
+            return;
+        }
+        let order = ranked(self.durable.id, key.first_offset ^ receiver_item(key.receiver), &self.live);
+        let Some(target) = order.into_iter().find(|worker| !holders.workers.contains(worker)) else { return };
+        let message = pb::CopyBlock {
+            block: Some(block_ref(self.durable.id, &holders.block)),
+            holders: worker_numbers(&holders.workers),
+        };
+        cx.send(target, driver_message::Kind::CopyBlock(message));
+        self.copies.in_flight += 1;
+        if let Some(holders) = self.holders.get_mut(&key) {
+            holders.copying_to = Some(target);
+        }
+    }
+
+    pub(crate) fn on_block_copied(&mut self, cx: &mut Cx<'_>, worker: WorkerId, report: &pb::BlockCopied) {
+        let Some((_, block)) = block_meta(report.block.as_ref()) else { return };
+        let Some(holders) = self.holders.get_mut(&block.key).filter(|holders| holders.block == block) else {
+            self.drop_unlogged(cx, &[block], &[worker]);
+            return;
+        };
+        if holders.copying_to == Some(worker) {
+            holders.copying_to = None;
+            self.copies.in_flight -= 1;
+        }
+        if report.ok {
+            holders.workers.insert(worker);
+            self.counters.blocks_copied += 1;
+        } else {
+            self.copies.not_before_us = Some(cx.now.mono_us + COPY_DELAY_US);
+        }
+        self.copies.due.insert(block.key);
+    }
+}
+
+fn receiver_item(key: ReceiverKey) -> u64 {
+    RECEIVER_ITEMS + (u64::from(key.source.0) << 16) + u64::from(key.receiver)
+}

@@ -1,0 +1,298 @@
+//! Membership: who is a live worker, and since when each was last heard.
+//!
+//! A worker is lost in two ways, closing its connection and falling silent; both end in
+//! [`Core::lose_worker`]. No verdict of silence falls while the driver's own loop is late.
+
+use super::{Action, Core, CoreConfig, Event, Now, SessionId};
+use crate::record::Record;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use tidemill_common::ids::{JobId, WorkerId};
+use tidemill_proto::PROTOCOL_VERSION;
+use tidemill_proto::common::ErrorKind;
+use tidemill_proto::control::{self as pb, driver_message, worker_message};
+
+/// Ticks come at least this often; a longer gap means that the loop itself was late.
+const LATE_LOOP_US: u64 = 300_000;
+
+/// A live worker.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its id.
+    pub id: WorkerId,
+    /// Its connection.
+    pub session: SessionId,
+    /// Its data service.
+    pub address: String,
+    /// Tasks it runs at once.
+    pub slots: u32,
+    /// When it was last heard, on the monotonic clock.
+    pub last_heard_us: u64,
+    /// The last heartbeat.
+    pub heartbeat: pb::Heartbeat,
+}
+
+/// The live workers.
+#[derive(Debug, Default)]
+pub struct Members {
+    by_id: BTreeMap<WorkerId, Member>,
+    by_session: HashMap<SessionId, WorkerId>,
+    /// Counts joins and losses.
+    version: u64,
+    arithmetic_hash: Option<u64>,
+    last_check_us: Option<u64>,
+}
+
+impl Members {
+    /// A live worker.
+    pub fn get(&self, worker: WorkerId) -> Option<&Member> {
+        self.by_id.get(&worker)
+    }
+
+    /// All of them, by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.by_id.values()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub(crate) fn by_session(&self, session: SessionId) -> Option<WorkerId> {
+        self.by_session.get(&session).copied()
+    }
+
+    /// Another one whenever somebody has joined or was lost.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn insert(&mut self, member: Member) {
+        self.version += 1;
+        self.by_session.insert(member.session, member.id);
+        self.by_id.insert(member.id, member);
+    }
+
+    fn remove(&mut self, worker: WorkerId) -> Option<Member> {
+        let member = self.by_id.remove(&worker)?;
+        self.version += 1;
+        self.by_session.remove(&member.session);
+        Some(member)
+    }
+
+    pub(crate) fn next_deadline(&self, config: &CoreConfig) -> Option<u64> {
+        self.by_id.values().map(|member| member.last_heard_us + config.worker_timeout_us).min()
+    }
+
+    /// Workers that have been silent for too long. While the loop itself was late nobody was listened to, so
+    /// of a late turn only as much counts as silence as of one that is just in time.
+    pub(crate) fn silent(&mut self, now: Now, config: &CoreConfig) -> Vec<WorkerId> {
+        let gap = self.last_check_us.map_or(0, |last| now.mono_us.saturating_sub(last));
+        self.last_check_us = Some(now.mono_us);
+        let late = gap.saturating_sub(LATE_LOOP_US);
+        if late > 0 {
+            for member in self.by_id.values_mut() {
+                member.last_heard_us = (member.last_heard_us + late).min(now.mono_us);
+            }
+        }
+        let is_silent = |member: &&Member| now.mono_us >= member.last_heard_us + config.worker_timeout_us;
+        self.by_id.values().filter(is_silent).map(|member| member.id).collect()
+    }
+
+    fn message(&self) -> driver_message::Kind {
+        let workers = self.iter().map(|m| pb::Member { worker_id: m.id.0, data_address: m.address.clone() }).collect();
+        driver_message::Kind::Membership(pb::Membership { workers })
+    }
+
+    fn admit(&self, hello: &pb::Hello, cluster_id: &str) -> Result<(), (ErrorKind, String)> {
+        if hello.protocol_version != PROTOCOL_VERSION {
+            let message = format!(
+                "this driver speaks protocol {PROTOCOL_VERSION}, the worker (tidemill {}) speaks {}; run the same version on both",
+                hello.program_version, hello.protocol_version
+            );
+            return Err((ErrorKind::ErrorProtocolVersion, message));
+        }
+        if !hello.cluster_id.is_empty() && hello.cluster_id != cluster_id {
+            let message = format!(
+                "the worker's data directory belongs to cluster {}, this driver is cluster {cluster_id}; give the worker another --data-dir",
+                hello.cluster_id
+            );
+            return Err((ErrorKind::ErrorWrongCluster, message));
+        }
+        match self.arithmetic_hash {
+            Some(hash) if hash != hello.arithmetic_hash && !self.is_empty() => Err((
+                ErrorKind::ErrorArithmetic,
+                "exp, ln or a sum of products give other results on this machine than on the cluster's; results would not be exact".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn on_connected(&mut self, now: Now, session: SessionId, hello: &pb::Hello, out: &mut Vec<Action>) {
+        if let Err((kind, message)) = self.members.admit(hello, &self.durable.cluster_id) {
+            tracing::warn!(address = hello.data_address, %message, "refused a worker");
+            let refused = pb::Refused { kind: kind as i32, message };
+            out.push(Action::Send { session, message: driver_message::Kind::Refused(refused) });
+            out.push(Action::Close { session });
+            return;
+        }
+        self.members.arithmetic_hash = Some(hello.arithmetic_hash);
+        if let Some(resume) = &hello.resume {
+            // It cannot be in two sessions: the one it had is dead, whether or not that was noticed.
+            self.lose_worker(now, WorkerId(resume.worker_id), "connected again", out);
+        }
+        let resume = hello.resume.as_ref().filter(|resume| {
+            let id = WorkerId(resume.worker_id);
+            self.booted_at.is_none() && self.durable.members.contains(&id)
+        });
+        let id = match resume {
+            Some(resume) => WorkerId(resume.worker_id),
+            None => {
+                let id = WorkerId(self.durable.last_worker.0 + 1);
+                let record = Record::WorkerJoined(id);
+                self.durable.apply(&record);
+                out.push(Action::Log(record));
+                id
+            }
+        };
+        let member = Member {
+            id,
+            session,
+            address: hello.data_address.clone(),
+            slots: hello.slots.max(1),
+            last_heard_us: now.mono_us,
+            heartbeat: pb::Heartbeat::default(),
+        };
+        tracing::info!(worker = id.0, address = member.address, resumed = resume.is_some(), "worker joined");
+        self.members.insert(member);
+        self.welcome(now, id, session, hello, resume, out);
+    }
+
+    fn welcome(
+        &mut self,
+        now: Now,
+        id: WorkerId,
+        session: SessionId,
+        hello: &pb::Hello,
+        resume: Option<&pb::Resume>,
+        out: &mut Vec<Action>,
+    ) {
+        let welcome = pb::Welcome {
+            worker_id: id.0,
+            term: self.durable.term.0,
+            cluster_id: self.durable.cluster_id.clone(),
+            heartbeat_ms: self.config.heartbeat_ms,
+            resumed: resume.is_some(),
+        };
+        out.push(Action::Send { session, message: driver_message::Kind::Welcome(welcome) });
+        let membership = self.members.message();
+        for member in self.members.iter() {
+            out.push(Action::Send { session: member.session, message: membership.clone() });
+        }
+        for job in self.jobs.values() {
+            out.push(Action::Send { session, message: job.start_message() });
+        }
+        // A job that only does not compile any more has not ended.
+        let goes_on = |job: &u64| self.durable.jobs.get(&JobId(*job)).is_some_and(|job| job.ending.is_none());
+        for job in jobs_of(hello).into_iter().filter(|job| !goes_on(job)) {
+            out.push(Action::Send { session, message: driver_message::Kind::EndJob(pb::EndJob { job }) });
+        }
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for job in ids {
+            self.with_job(now, job, out, |job, cx| job.on_worker_joined(cx, id, hello, resume));
+        }
+    }
+
+    pub(super) fn lose_worker(&mut self, now: Now, worker: WorkerId, cause: &str, out: &mut Vec<Action>) {
+        let Some(member) = self.members.remove(worker) else { return };
+        let silent_ms = now.mono_us.saturating_sub(member.last_heard_us) / 1000;
+        tracing::info!(worker = worker.0, cause, silent_ms, "worker lost");
+        let record = Record::WorkerLost(worker);
+        self.durable.apply(&record);
+        out.push(Action::Log(record));
+        out.push(Action::Close { session: member.session });
+        let membership = self.members.message();
+        for other in self.members.iter() {
+            out.push(Action::Send { session: other.session, message: membership.clone() });
+        }
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for job in ids {
+            self.with_job(now, job, out, |job, cx| job.on_worker_lost(cx, worker, cause, silent_ms));
+        }
+    }
+
+    pub(super) fn on_message(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        message: worker_message::Kind,
+        out: &mut Vec<Action>,
+    ) {
+        use worker_message::Kind;
+        let Some(worker) = self.members.by_session(session) else {
+            self.fenced += 1;
+            return;
+        };
+        if let Some(member) = self.members.by_id.get_mut(&worker) {
+            member.last_heard_us = now.mono_us;
+            if let Kind::Heartbeat(heartbeat) = message {
+                member.heartbeat = heartbeat;
+                return;
+            }
+        }
+        let job = match &message {
+            Kind::Hello(_) | Kind::Heartbeat(_) => return,
+            Kind::BlockReceived(m) => m.block.as_ref().and_then(|b| b.receiver.as_ref()).map(|r| r.job),
+            Kind::BlockCopied(m) => m.block.as_ref().and_then(|b| b.receiver.as_ref()).map(|r| r.job),
+            Kind::ReceiverReport(m) => m.receiver.as_ref().map(|r| r.job),
+            Kind::TaskReport(m) => Some(m.job),
+            Kind::StateReplicated(m) => Some(m.job),
+            Kind::CheckpointWritten(m) => Some(m.job),
+            Kind::StateRestored(m) => Some(m.job),
+            Kind::JobRefused(m) => Some(m.job),
+        };
+        let Some(job) = job.map(JobId) else { return };
+        self.with_job(now, job, out, |job, cx| match message {
+            Kind::Hello(_) | Kind::Heartbeat(_) => {}
+            Kind::BlockReceived(m) => job.on_block_received(cx, worker, &m),
+            Kind::BlockCopied(m) => job.on_block_copied(cx, worker, &m),
+            Kind::ReceiverReport(m) => job.on_receiver_report(cx, worker, &m),
+            Kind::TaskReport(m) => job.on_task_report(cx, worker, m),
+            Kind::StateReplicated(m) => job.on_state_replicated(worker, &m),
+            Kind::CheckpointWritten(m) => job.on_checkpoint_written(worker, &m),
+            Kind::StateRestored(m) => job.on_state_restored(cx, worker, &m),
+            Kind::JobRefused(m) => job.on_refused(cx, worker, m.reason),
+        });
+    }
+
+    /// For tests and the manual clock: an event that only lets time pass.
+    pub fn tick(&mut self, now: Now) -> Vec<Action> {
+        self.on_event(now, Event::Tick)
+    }
+
+    /// How often something from the past was refused here.
+    pub fn fenced(&self) -> u64 {
+        self.fenced
+    }
+
+    /// The live workers.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+}
+
+/// Jobs of which a worker has something, in memory or on disk.
+fn jobs_of(hello: &pb::Hello) -> BTreeSet<u64> {
+    let known = hello.resume.iter().flat_map(|resume| resume.jobs.iter().copied());
+    let checkpoints = hello.checkpoints.iter().map(|held| held.job);
+    let blocks = hello.recovered_blocks.iter().flat_map(|held| &held.blocks);
+    let blocks = blocks.filter_map(|block| block.receiver.as_ref()).map(|receiver| receiver.job);
+    known.chain(checkpoints).chain(blocks).collect()
+}

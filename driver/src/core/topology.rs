@@ -1,0 +1,144 @@
+//! What the core needs to know of a compiled job: its shape, without expressions or Arrow.
+
+use std::path::Path;
+use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
+use tidemill_common::job::{Connector, Sink};
+use tidemill_plan::{BranchTarget, JobPlan, Placement, StageInput};
+
+/// The shape of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    /// Stages in topological order; the position is the [`StageId`](tidemill_common::ids::StageId).
+    pub stages: Vec<StageShape>,
+    /// Producing stage of each exchange.
+    pub exchange_from: Vec<usize>,
+    /// Shares of the key space.
+    pub key_groups: u32,
+    /// Sources.
+    pub sources: Vec<SourceShape>,
+    /// Outputs.
+    pub outputs: Vec<OutputShape>,
+}
+
+/// The shape of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageShape {
+    /// What its units are.
+    pub placement: Placement,
+    /// Source it reads, if it reads one.
+    pub source: Option<SourceIdx>,
+    /// Exchanges it reads.
+    pub inputs: Vec<ExchangeId>,
+    /// Whether it keeps keyed state.
+    pub stateful: bool,
+    /// Stages that read its exchanges.
+    pub consumers: Vec<usize>,
+    /// Outputs that its branches end in.
+    pub outputs: Vec<OutputIdx>,
+}
+
+/// The shape of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceShape {
+    /// Its name.
+    pub name: String,
+    /// Number of receivers.
+    pub receivers: u32,
+}
+
+/// The shape of an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputShape {
+    /// Its name.
+    pub name: String,
+    /// What happens to its rows.
+    pub kind: OutputKind,
+}
+
+/// What happens to the rows of an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputKind {
+    /// The first rows of a batch go to watchers; all of them without a limit.
+    Rows {
+        /// How many.
+        limit: Option<u32>,
+    },
+    /// Part files in a directory per batch.
+    Files {
+        /// The directory that holds the batches.
+        path: String,
+    },
+}
+
+impl Topology {
+    /// The shape of a compiled job, with paths relative to `base_dir` resolved. With `capture`, every output is
+    /// a row output without a limit.
+    pub fn new(plan: &JobPlan, capture: bool, base_dir: &Path) -> Self {
+        let mut stages: Vec<StageShape> = plan.stages.iter().map(StageShape::new).collect();
+        for exchange in &plan.exchanges {
+            let consumers = &mut stages[exchange.from.0 as usize].consumers;
+            let consumer = exchange.to.0 as usize;
+            if !consumers.contains(&consumer) {
+                consumers.push(consumer);
+            }
+        }
+        let sources = plan
+            .def
+            .sources
+            .iter()
+            .map(|source| SourceShape { name: source.name.text.clone(), receivers: receivers(&source.connector) });
+        let outputs = plan.outputs.iter().map(|output| OutputShape {
+            name: output.name.clone(),
+            kind: match &output.sink {
+                _ if capture => OutputKind::Rows { limit: None },
+                Sink::Print { rows } => OutputKind::Rows { limit: Some(*rows) },
+                Sink::Json { path } => OutputKind::Files { path: base_dir.join(path).to_string_lossy().into_owned() },
+            },
+        });
+        Self {
+            exchange_from: plan.exchanges.iter().map(|e| e.from.0 as usize).collect(),
+            key_groups: plan.def.settings.key_groups,
+            sources: if capture {
+                sources.map(|s| SourceShape { receivers: 1, ..s }).collect()
+            } else {
+                sources.collect()
+            },
+            outputs: outputs.collect(),
+            stages,
+        }
+    }
+
+    /// Whether any stage keeps state.
+    pub fn stateful(&self) -> bool {
+        self.stages.iter().any(|stage| stage.stateful)
+    }
+}
+
+impl StageShape {
+    fn new(stage: &tidemill_plan::Stage) -> Self {
+        let (source, inputs) = match &stage.input {
+            StageInput::Source(source) => (Some(*source), Vec::new()),
+            StageInput::Exchanges(exchanges) => (None, exchanges.clone()),
+        };
+        let outputs = stage.branches.iter().filter_map(|branch| match branch.target {
+            BranchTarget::Output(output) => Some(output),
+            BranchTarget::Exchange(_) => None,
+        });
+        Self {
+            placement: stage.placement,
+            source,
+            inputs,
+            stateful: stage.state.is_some(),
+            consumers: Vec::new(),
+            outputs: outputs.collect(),
+        }
+    }
+}
+
+fn receivers(connector: &Connector) -> u32 {
+    match connector {
+        Connector::Socket { addresses, receivers, .. } if addresses.len() == 1 => *receivers,
+        Connector::Socket { addresses, .. } => addresses.len() as u32,
+        Connector::Generate { receivers, .. } => *receivers,
+    }
+}

@@ -1,0 +1,205 @@
+//! The driver: schedules each micro-batch, remembers what must not be forgotten, watches the workers.
+//!
+//! [`core`] decides and is pure; [`log`] remembers; `shell` feeds the one and writes the other;
+//! `service` speaks gRPC. [`Driver::start`] puts them together.
+
+mod commit;
+pub mod core;
+pub mod log;
+pub mod record;
+mod service;
+mod shell;
+mod submit;
+mod watch;
+
+pub use submit::MAX_ATTACHMENT_BYTES;
+
+use crate::core::{Compiled, Core, CoreConfig};
+use crate::log::{Log, LogError};
+use crate::record::Durable;
+use service::{ClientService, ControlService};
+use shell::{Clock, INPUT_QUEUE, Input, Shell};
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tidemill_common::ids::JobId;
+use tidemill_proto::client::client_server::ClientServer;
+use tidemill_proto::control::control_server::ControlServer;
+use tidemill_proto::control::driver_message;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Called with every message before it goes to a worker; `replay` uses it to strike at the right moment.
+pub type SendHook = Arc<dyn Fn(&driver_message::Kind) + Send + Sync>;
+
+/// What a driver needs.
+#[derive(Clone)]
+pub struct DriverConfig {
+    /// Where its log is.
+    pub data_dir: PathBuf,
+    /// Times and bounds.
+    pub core: CoreConfig,
+    /// Sees every message to a worker before it is sent.
+    pub before_send: Option<SendHook>,
+}
+
+impl std::fmt::Debug for DriverConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DriverConfig")
+            .field("data_dir", &self.data_dir)
+            .field("core", &self.core)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a driver could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// Its log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Its port.
+    #[error("the listening socket failed: {0}")]
+    Socket(#[from] std::io::Error),
+    /// A defect: its loop panicked.
+    #[error("the driver's loop ended unexpectedly: {0}")]
+    Loop(String),
+}
+
+/// A running driver.
+#[derive(Debug)]
+pub struct Driver {
+    address: SocketAddr,
+    cluster_id: String,
+    input: mpsc::Sender<Input>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+    event_loop: JoinHandle<Result<(), LogError>>,
+}
+
+impl Driver {
+    /// Opens the log, takes up the jobs that have not ended, and serves on `listener`.
+    ///
+    /// # Errors
+    /// See [`DriverError`].
+    pub async fn start(listener: TcpListener, config: DriverConfig) -> Result<Self, DriverError> {
+        let address = listener.local_addr()?;
+        let (log, durable) = Log::open(&config.data_dir)?;
+        let (durable, compiled) = recompile(durable).await?;
+        let clock = Clock::start();
+        let fresh_id = format!("{:016x}", random_id());
+        let (core, first) = Core::start(config.core, durable, compiled, &fresh_id, clock.now());
+        let cluster_id = core.cluster_id().to_string();
+        let (input, inputs) = mpsc::channel(INPUT_QUEUE);
+        let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let shell = Shell {
+            core,
+            log,
+            clock,
+            input: input.clone(),
+            tracker: tracker.clone(),
+            before_send: config.before_send,
+            sessions: HashMap::new(),
+            requests: HashMap::new(),
+            next_request: 0,
+            watchers: watch::Watchers::default(),
+        };
+        let stop_loop = stop.clone();
+        let event_loop = tokio::spawn(async move {
+            let ended = shell.run(inputs, first, stop_loop.clone()).await;
+            // Whatever ended the loop ends the driver.
+            stop_loop.cancel();
+            ended
+        });
+        serve(listener, input.clone(), &tracker, &stop);
+        Ok(Self { address, cluster_id, input, stop, tracker, event_loop })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// Strikes the manual clock of a job (replay).
+    pub async fn manual_tick(&self, job: JobId, time_ms: i64) {
+        // A driver that has stopped has no clock.
+        let _ = self.input.send(shell::manual_tick(job, time_ms)).await;
+    }
+
+    /// Resolves when the driver has come to an end by itself.
+    pub async fn failed(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Stops serving and ends. Jobs go on when it is started again.
+    ///
+    /// # Errors
+    /// What made the driver end before it was asked to.
+    pub async fn shutdown(self) -> Result<(), DriverError> {
+        self.stop.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(Duration::from_secs(2), self.tracker.wait()).await.is_err() {
+            tracing::debug!("connections were still open at shutdown");
+        }
+        Ok(self.event_loop.await.map_err(|error| DriverError::Loop(error.to_string()))??)
+    }
+}
+
+/// Jobs of the log that have not ended, compiled anew. One that does not compile any more stays in the log, failed.
+async fn recompile(durable: Durable) -> Result<(Durable, BTreeMap<JobId, Compiled>), DriverError> {
+    let work = tokio::task::spawn_blocking(move || {
+        let mut compiled = BTreeMap::new();
+        for job in durable.jobs.values().filter(|job| job.ending.is_none()) {
+            match tidemill_plan::compile_text(&job.definition, &job.attachments) {
+                Ok(done) => {
+                    compiled.insert(job.id, submit::for_core(&done, job.capture, &job.base_dir));
+                }
+                Err(errors) => tracing::error!(job = job.id.0, name = job.name, %errors, "a job no longer compiles"),
+            }
+        }
+        (durable, compiled)
+    });
+    work.await.map_err(|error| DriverError::Loop(error.to_string()))
+}
+
+fn serve(listener: TcpListener, input: mpsc::Sender<Input>, tracker: &TaskTracker, stop: &CancellationToken) {
+    let control = ControlService {
+        input: input.clone(),
+        next_session: AtomicU64::new(1),
+        tracker: tracker.clone(),
+        stop: stop.clone(),
+    };
+    let limit = tidemill_proto::MAX_MESSAGE_BYTES;
+    let server = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .add_service(ControlServer::new(control).max_decoding_message_size(limit))
+        .add_service(ClientServer::new(ClientService { input }).max_decoding_message_size(limit))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
+    let stop = stop.clone();
+    tracker.spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the driver's server failed");
+            stop.cancel();
+        }
+    });
+}
+
+/// 64 random bits: from the time and the process, mixed; it only has to differ between clusters.
+fn random_id() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    hasher.finish()
+}

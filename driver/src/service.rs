@@ -1,0 +1,176 @@
+//! The driver's two gRPC services: sessions of workers, and requests of the command line.
+
+use crate::core::{Event, SessionId};
+use crate::shell::{Input, SESSION_QUEUE};
+use crate::submit;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tidemill_proto::client::{self as client_pb, watch_event};
+use tidemill_proto::common::ErrorKind;
+use tidemill_proto::control::{self as pb, worker_message};
+use tidemill_proto::status;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, Streaming};
+
+/// A worker that connects has to introduce itself within this time.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves workers.
+#[derive(Debug)]
+pub(crate) struct ControlService {
+    pub(crate) input: mpsc::Sender<Input>,
+    pub(crate) next_session: AtomicU64,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl pb::control_server::Control for ControlService {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<pb::DriverMessage, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<pb::WorkerMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let mut messages = request.into_inner();
+        let first = tokio::time::timeout(HELLO_TIMEOUT, messages.message()).await;
+        let first = first.map_err(|_| status(ErrorKind::ErrorInvalid, "no hello within 5 s"))??;
+        let Some(worker_message::Kind::Hello(hello)) = first.and_then(|message| message.kind) else {
+            return Err(status(ErrorKind::ErrorInvalid, "the first message of a session must be a hello"));
+        };
+        let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        let (sender, receiver) = mpsc::channel(SESSION_QUEUE);
+        let input = Input::Session { session, hello: Box::new(hello), sender };
+        self.input.send(input).await.map_err(|_| stopping())?;
+        let (input, stop) = (self.input.clone(), self.stop.clone());
+        self.tracker.spawn(async move {
+            forward(session, messages, &input, stop).await;
+            // The loop is gone only when the driver stops.
+            let _ = input.send(Input::Event(Event::Disconnected { session })).await;
+        });
+        Ok(Response::new(ReceiverStream::new(receiver).map(Ok).boxed()))
+    }
+}
+
+async fn forward(
+    session: SessionId,
+    mut messages: Streaming<pb::WorkerMessage>,
+    input: &mpsc::Sender<Input>,
+    stop: CancellationToken,
+) {
+    loop {
+        let message = tokio::select! {
+            () = stop.cancelled() => return,
+            message = messages.message() => message,
+        };
+        match message {
+            Ok(Some(pb::WorkerMessage { kind: Some(message) })) => {
+                if input.send(Input::Event(Event::Message { session, message })).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Some(pb::WorkerMessage { kind: None })) => {}
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// Serves the command line.
+#[derive(Debug)]
+pub(crate) struct ClientService {
+    pub(crate) input: mpsc::Sender<Input>,
+}
+
+impl ClientService {
+    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, Status> {
+        let (answer, reply) = oneshot::channel();
+        self.input.send(make(answer)).await.map_err(|_| stopping())?;
+        reply.await.map_err(|_| stopping())
+    }
+}
+
+#[tonic::async_trait]
+impl client_pb::client_server::Client for ClientService {
+    async fn submit(
+        &self,
+        request: Request<client_pb::SubmitRequest>,
+    ) -> Result<Response<client_pb::SubmitReply>, Status> {
+        let request = request.into_inner();
+        let attached: usize = request.attachments.iter().map(|bytes| bytes.len()).sum();
+        if attached > submit::MAX_ATTACHMENT_BYTES {
+            let message = format!("the files it refers to have {attached} bytes; at most 32 MiB can be submitted");
+            return Err(status(ErrorKind::ErrorInvalid, message));
+        }
+        let compiled = tokio::task::spawn_blocking(move || {
+            let compiled = tidemill_plan::compile_text(&request.definition, &request.attachments);
+            let rendered = |errors: tidemill_common::diag::Diagnostics| {
+                errors.render(&request.file_name, &request.definition, false)
+            };
+            compiled.map_err(rendered).map(|compiled| submit::new_job(&compiled, request.clone()))
+        });
+        let job = compiled.await.map_err(|e| status(ErrorKind::ErrorInternal, e.to_string()))?;
+        let job = Box::new(job.map_err(|rendered| status(ErrorKind::ErrorInvalid, rendered))?);
+        let event = Box::new(move |request| Event::Submit { request, job });
+        let answer = self.ask(|answer| Input::Request { event, answer }).await?;
+        let accepted = answer.map_err(|error| status(ErrorKind::ErrorInvalid, error.to_string()))?;
+        Ok(Response::new(client_pb::SubmitReply { job: accepted.job, name: accepted.name.clone() }))
+    }
+
+    async fn stop(&self, request: Request<client_pb::StopRequest>) -> Result<Response<client_pb::StopReply>, Status> {
+        let client_pb::StopRequest { job, now } = request.into_inner();
+        let event = Box::new(move |request| Event::Stop { request, job, now });
+        let answer = self.ask(|answer| Input::Request { event, answer }).await?;
+        let ended = answer.map_err(|error| status(ErrorKind::ErrorNotFound, error.to_string()))?;
+        Ok(Response::new(client_pb::StopReply { job: Some(*ended) }))
+    }
+
+    async fn status(
+        &self,
+        request: Request<client_pb::StatusRequest>,
+    ) -> Result<Response<client_pb::StatusReply>, Status> {
+        let job = request.into_inner().job;
+        let reply = self.ask(|answer| Input::Status { job: job.clone(), answer }).await?;
+        if !job.is_empty() && reply.jobs.is_empty() {
+            return Err(status(ErrorKind::ErrorNotFound, format!("there is no job `{job}`")));
+        }
+        Ok(Response::new(reply))
+    }
+
+    async fn workers(
+        &self,
+        _request: Request<client_pb::WorkersRequest>,
+    ) -> Result<Response<client_pb::WorkersReply>, Status> {
+        Ok(Response::new(self.ask(|answer| Input::Workers { answer }).await?))
+    }
+
+    type WatchStream = BoxStream<'static, Result<client_pb::WatchEvent, Status>>;
+
+    async fn watch(&self, request: Request<client_pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let job = request.into_inner().job;
+        let events = self.ask(|answer| Input::Watch { job: job.clone(), answer }).await?;
+        let events = events.ok_or_else(|| status(ErrorKind::ErrorNotFound, format!("there is no job `{job}`")))?;
+        let stream = futures::stream::unfold(Some(events), |events| async move {
+            let mut events = events?;
+            let (kind, more) = match events.recv().await {
+                Ok(kind) => {
+                    let more = !matches!(kind, watch_event::Kind::Ended(_));
+                    (kind, more)
+                }
+                Err(broadcast::error::RecvError::Lagged(skipped)) => (watch_event::Kind::Skipped(skipped), true),
+                Err(broadcast::error::RecvError::Closed) => return None,
+            };
+            Some((Ok(client_pb::WatchEvent { kind: Some(kind) }), more.then_some(events)))
+        });
+        Ok(Response::new(stream.boxed()))
+    }
+}
+
+fn stopping() -> Status {
+    status(ErrorKind::ErrorNotReady, "the driver is stopping")
+}

@@ -1,0 +1,37 @@
+//! From a compiled definition to a job that the core can start.
+
+use crate::core::topology::Topology;
+use crate::core::{Compiled, NewJob};
+use crate::record::DurableJob;
+use std::path::Path;
+use std::sync::Arc;
+use tidemill_plan::CompiledJob;
+use tidemill_proto::client::SubmitRequest;
+
+/// Files that a definition refers to may have this many bytes together.
+pub const MAX_ATTACHMENT_BYTES: usize = 32 << 20;
+
+/// What the core needs of a job: paths of outputs relative to `base_dir`; with `capture`, all rows to watchers.
+pub(crate) fn for_core(job: &CompiledJob, capture: bool, base_dir: &str) -> Compiled {
+    Compiled {
+        settings: job.def.settings.clone(),
+        topology: Arc::new(Topology::new(&job.plan, capture, Path::new(base_dir))),
+        fingerprint: job.plan.fingerprint,
+    }
+}
+
+/// The job to submit.
+pub(crate) fn new_job(job: &CompiledJob, request: SubmitRequest) -> NewJob {
+    let compiled = for_core(job, request.capture, &request.base_dir);
+    let durable = DurableJob {
+        name: job.def.name.clone(),
+        stateful: compiled.topology.stateful(),
+        definition: request.definition,
+        file_name: request.file_name,
+        attachments: request.attachments.into_iter().map(|bytes| bytes.to_vec()).collect(),
+        base_dir: request.base_dir,
+        capture: request.capture,
+        ..DurableJob::default()
+    };
+    NewJob { durable, compiled }
+}

@@ -1,0 +1,161 @@
+//! The command line.
+
+use crate::exit::{Done, Failure};
+use crate::{demo, producers, replay, roles, show, watch};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// A distributed micro-batch stream engine: one small program, exact through failures.
+///
+/// Exit codes: 0 done; 1 results differ from what was expected; 2 the definition or the command line is
+/// wrong; 3 the run failed; 4 nobody answers, or a port or directory is taken.
+#[derive(Debug, Parser)]
+#[command(name = "tidemill", version, max_term_width = 100)]
+struct Cli {
+    /// Log filter, for example `info` or `tidemill_driver=debug`; logs go to standard error.
+    #[arg(long, global = true, env = "TIDEMILL_LOG", default_value = "warn")]
+    log: String,
+    /// Logs as JSON lines.
+    #[arg(long, global = true)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a cluster and a producer, kill a worker, and show that the results are exact.
+    Demo(demo::DemoArgs),
+    /// Run a driver: schedules, remembers, shows.
+    Driver(roles::DriverArgs),
+    /// Run a worker: receives, holds, computes, keeps state.
+    Worker(roles::WorkerArgs),
+    /// Submit a job to a driver.
+    Submit(watch::SubmitArgs),
+    /// Print what a job puts out, batch by batch.
+    Watch(watch::WatchArgs),
+    /// Show jobs, or one job in full.
+    Status(show::StatusArgs),
+    /// Show workers.
+    Workers(show::WorkersArgs),
+    /// Stop a job: receivers drain, and batches run until nothing is left.
+    Stop(show::StopArgs),
+    /// Run a job with driver and workers in this process: the way to try one.
+    Local(roles::LocalArgs),
+    /// Run a job on given batches with a manual clock, and print or compare its outputs.
+    Replay(replay::ReplayArgs),
+    /// Check a job definition without running it.
+    Check {
+        /// The definition.
+        job: PathBuf,
+    },
+    /// Print the JSON Schema of job definitions, for editors.
+    Schema,
+    /// Send lines over TCP for receivers to read.
+    #[command(subcommand)]
+    Produce(producers::ProduceCommand),
+    /// Print shell completions.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Where the driver is.
+#[derive(Debug, Args)]
+pub(crate) struct DriverUrl {
+    /// The driver, `http://host:port`.
+    #[arg(long, env = "TIDEMILL_DRIVER", default_value = "http://127.0.0.1:7070")]
+    pub(crate) driver: String,
+}
+
+/// Parses the command line and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(message) = start_logging(&cli.log, cli.log_json) {
+        eprintln!("error: {message}");
+        return crate::exit::Outcome::Usage.into();
+    }
+    match run(cli.command) {
+        Ok(outcome) => outcome.into(),
+        Err(Failure { outcome, message }) => {
+            eprintln!("error: {message}");
+            outcome.into()
+        }
+    }
+}
+
+fn start_logging(filter: &str, json: bool) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter}: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        builder.json().init()
+    } else {
+        builder.init()
+    }
+    Ok(())
+}
+
+fn run(command: Command) -> Done {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let done = runtime.block_on(async {
+        match command {
+            Command::Demo(args) => demo::run(args).await,
+            Command::Driver(args) => roles::driver(args).await,
+            Command::Worker(args) => roles::worker(args).await,
+            Command::Submit(args) => watch::submit(args).await,
+            Command::Watch(args) => watch::watch(args).await,
+            Command::Status(args) => show::status(args).await,
+            Command::Workers(args) => show::workers(args).await,
+            Command::Stop(args) => show::stop(args).await,
+            Command::Local(args) => roles::local(args).await,
+            Command::Replay(args) => replay::run(args).await,
+            Command::Check { job } => crate::definition::check(&job),
+            Command::Schema => show::schema(),
+            Command::Produce(command) => producers::run(command).await,
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut std::io::stdout());
+                Ok(crate::exit::Outcome::Fine)
+            }
+        }
+    });
+    // A connection that hangs must not keep the command from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    done
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+pub(crate) async fn interrupted() {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate => {}
+    }
+}
+
+/// Binds a port, with an error that says what to do.
+pub(crate) async fn bind(address: SocketAddr) -> Result<tokio::net::TcpListener, Failure> {
+    let bound = tokio::net::TcpListener::bind(address).await;
+    bound.map_err(|error| {
+        Failure::unavailable(format!("cannot listen on {address}: {error}; choose another address or port"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,76 @@
+//! Job definitions on disk: reading, checking, and what goes along when one is submitted.
+
+use crate::exit::{Done, Failure, Outcome};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use tidemill_common::diag::Diagnostics;
+use tidemill_common::job;
+use tidemill_plan::{CompiledJob, attachment_names, compile_text};
+use tidemill_proto::client::SubmitRequest;
+
+/// A definition and the files it refers to.
+pub(crate) struct Definition {
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+    pub(crate) attachments: Vec<Vec<u8>>,
+}
+
+impl Definition {
+    /// Reads the file and what it refers to; says all that is wrong with it.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
+        let mut definition = Self { path: path.to_path_buf(), text, attachments: Vec::new() };
+        let mut def = job::parse(&definition.text).map_err(|errors| definition.wrong(&errors))?;
+        for name in attachment_names(&mut def) {
+            let file = definition.base_dir().join(name.as_str());
+            let bytes = std::fs::read(&file)
+                .map_err(|error| Failure::usage(format!("{} refers to {}: {error}", path.display(), file.display())))?;
+            definition.attachments.push(bytes);
+        }
+        Ok(definition)
+    }
+
+    /// Compiles it, to find every mistake.
+    pub(crate) fn compile(&self) -> Result<CompiledJob, Failure> {
+        compile_text(&self.text, &self.attachments).map_err(|errors| self.wrong(&errors))
+    }
+
+    fn wrong(&self, errors: &Diagnostics) -> Failure {
+        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let rendered = errors.render(&self.path.display().to_string(), &self.text, colour);
+        Failure::usage(format!("the job definition is wrong\n{rendered}"))
+    }
+
+    fn base_dir(&self) -> PathBuf {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf())
+    }
+
+    /// The request that submits it.
+    pub(crate) fn request(&self, capture: bool) -> SubmitRequest {
+        SubmitRequest {
+            definition: self.text.clone(),
+            file_name: self.path.display().to_string(),
+            attachments: self.attachments.iter().map(|bytes| bytes.clone().into()).collect(),
+            base_dir: self.base_dir().to_string_lossy().into_owned(),
+            capture,
+        }
+    }
+}
+
+/// `tidemill check`.
+pub(crate) fn check(path: &Path) -> Done {
+    let compiled = Definition::read(path)?.compile()?;
+    let (def, plan) = (&compiled.def, &compiled.plan);
+    println!(
+        "{} is fine: job `{}`, {} sources, {} streams, {} outputs, {} stages",
+        path.display(),
+        def.name,
+        def.sources.len(),
+        def.streams.len(),
+        def.outputs.len(),
+        plan.stages.len()
+    );
+    Ok(Outcome::Fine)
+}

@@ -1,0 +1,16 @@
+//! The `tidemill` command: command line, printing, and the commands that start more than one part
+//! (`local`, `replay`, `demo`). The engine is in `tidemill-driver` and `tidemill-worker`.
+
+pub mod cli;
+mod client;
+mod cluster;
+mod definition;
+mod demo;
+mod exit;
+pub mod print;
+pub mod produce;
+mod producers;
+mod replay;
+mod roles;
+mod show;
+mod watch;

@@ -1,0 +1,87 @@
+//! `tidemill produce`: senders of lines for demos, tests and benchmarks.
+//!
+//! [`serve`] makes purchases as the chapter's `StreamingProducer` does, [`serve_file`] sends a file. Both listen;
+//! receivers connect. The lines of either are a function of their index, so a sender can go on anywhere
+//! without keeping anything, and can say afterwards what it sent.
+
+mod file;
+mod pace;
+mod purchases;
+mod sender;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+pub use pace::Pace;
+pub use purchases::{PurchaseStream, Totals, Users};
+pub use stats::ProducerStats;
+
+use file::LineFile;
+use sender::{Content, Sender};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// What `tidemill produce purchases` sends, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PurchasesConfig {
+    /// Where to listen; port 0 for any.
+    pub listen: SocketAddr,
+    /// How fast, on each connection.
+    pub pace: Pace,
+    /// Who buys.
+    pub users: Users,
+    /// Another seed, other purchases.
+    pub seed: u64,
+    /// Lines in all; none for no end.
+    pub total: Option<u64>,
+    /// Whether to speak the acknowledged line protocol.
+    pub acknowledge: bool,
+}
+
+impl PurchasesConfig {
+    /// The stream these settings describe.
+    pub fn stream(&self) -> PurchaseStream {
+        PurchaseStream::new(&self.users, self.seed)
+    }
+}
+
+/// What `tidemill produce file` sends, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileConfig {
+    /// The file; every line is a record.
+    pub path: PathBuf,
+    /// How fast, on each connection.
+    pub pace: Pace,
+    /// Whether to speak the acknowledged line protocol; else every connection gets the file from its start.
+    pub acknowledge: bool,
+}
+
+/// Sends purchases to whoever connects, until `stop`.
+///
+/// On plain connections every line goes to one of them: a new one goes on where the producer is. On
+/// acknowledged ones there is one stream, and the newest connection has it.
+pub async fn serve(listener: TcpListener, config: PurchasesConfig, stats: Arc<ProducerStats>, stop: CancellationToken) {
+    let content = Content::Purchases { stream: Arc::new(config.stream()), total: config.total };
+    let pace = config.pace.seeded(config.seed);
+    Sender::new(content, pace, config.acknowledge, stats).serve(listener, stop).await;
+}
+
+/// Sends the lines of a file to whoever connects, until `stop`. Connections stay open behind the last line.
+///
+/// # Errors
+/// When the file cannot be read to count its lines.
+pub async fn serve_file(
+    listener: TcpListener,
+    config: FileConfig,
+    stats: Arc<ProducerStats>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let file = tokio::task::spawn_blocking(move || LineFile::open(config.path)).await??;
+    let content = Content::File(Arc::new(file));
+    Sender::new(content, config.pace.seeded(0), config.acknowledge, stats).serve(listener, stop).await;
+    Ok(())
+}

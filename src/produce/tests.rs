@@ -1,0 +1,161 @@
+//! Senders and receivers together, over real connections.
+
+use super::*;
+use futures::future::{BoxFuture, FutureExt};
+use std::io::Write;
+use std::time::Duration;
+use tidemill_worker::receiver::{
+    self, Backoff, BlockSink, HoldError, ReceiverConfig, ReceiverKind, ReceiverStatus, SealedBlock,
+};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// Holds everything at once.
+#[derive(Default)]
+struct Holds {
+    text: watch::Sender<(u64, Vec<u8>)>,
+}
+
+impl BlockSink for Holds {
+    fn hold(&self, block: SealedBlock) -> BoxFuture<'static, Result<(), HoldError>> {
+        self.text.send_modify(|(end, text)| {
+            assert_eq!(*end, block.first_offset);
+            *end += block.records;
+            text.extend_from_slice(&block.bytes);
+        });
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
+impl Holds {
+    async fn reaches(&self, records: u64) {
+        in_time(self.text.subscribe().wait_for(|(end, _)| *end >= records)).await.unwrap();
+    }
+
+    fn end(&self) -> u64 {
+        self.text.borrow().0
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.text.borrow().1.clone()).unwrap()
+    }
+}
+
+async fn in_time<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("took too long")
+}
+
+/// Receives into `holds` from where it is until `stop`.
+async fn receive(address: SocketAddr, acknowledge: bool, holds: Arc<Holds>, stop: CancellationToken) -> u64 {
+    let config = ReceiverConfig {
+        kind: ReceiverKind::Socket { address: address.to_string(), acknowledge },
+        start_offset: holds.end(),
+        block_interval: Duration::from_millis(2),
+        block_bytes: 64 << 10,
+        max_unheld_bytes: 1 << 20,
+        reconnect: Backoff { first: Duration::from_millis(1), most: Duration::from_millis(5) },
+    };
+    let status = Arc::<ReceiverStatus>::default();
+    receiver::run(config, holds, status, stop).await.unwrap().offset
+}
+
+fn purchases(acknowledge: bool, total: Option<u64>) -> PurchasesConfig {
+    PurchasesConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        pace: Pace::Unlimited,
+        users: Users::Chapter,
+        seed: 5,
+        total,
+        acknowledge,
+    }
+}
+
+#[tokio::test]
+async fn acknowledged_purchases_are_held_once_across_receivers() {
+    const TOTAL: u64 = 30_000;
+    let config = purchases(true, Some(TOTAL));
+    let listener = TcpListener::bind(config.listen).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stats, stop) = (Arc::<ProducerStats>::default(), CancellationToken::new());
+    let producer = tokio::spawn(serve(listener, config.clone(), stats.clone(), stop.clone()));
+    let holds = Arc::<Holds>::default();
+    for target in [1, 10_000, TOTAL] {
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(receive(address, true, holds.clone(), stop.clone()));
+        holds.reaches(target).await;
+        stop.cancel();
+        assert_eq!(in_time(running).await.unwrap(), holds.end());
+        in_time(stats.held_up_to(holds.end())).await;
+    }
+    assert_eq!((stats.sent(), stats.held()), (TOTAL, TOTAL));
+    let mut expected = Vec::new();
+    config.stream().write(0, TOTAL, &mut expected);
+    assert!(holds.text().into_bytes() == expected);
+    let bought: u64 = config.stream().totals(TOTAL).values().map(|(count, _)| count).sum();
+    assert_eq!(bought, TOTAL);
+
+    // Forgotten lines are not made up, nor are lines behind the end.
+    for (offset, answer) in [(0, TOTAL), (TOTAL + 1, TOTAL)] {
+        let mut stream = in_time(TcpStream::connect(address)).await.unwrap();
+        stream.write_all(format!("TIDEMILL 1 RESUME {offset}\n").as_bytes()).await.unwrap();
+        let mut said = String::new();
+        in_time(tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut said)).await.unwrap();
+        assert_eq!(said, format!("TIDEMILL 1 GAP {answer}\n"));
+    }
+    stop.cancel();
+    in_time(producer).await.unwrap();
+    assert_eq!(stats.connections(), 0);
+}
+
+#[tokio::test]
+async fn plain_connections_share_the_stream() {
+    let config = PurchasesConfig { pace: Pace::PerSecond(50_000.0), ..purchases(false, Some(3000)) };
+    let listener = TcpListener::bind(config.listen).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stats, stop) = (Arc::<ProducerStats>::default(), CancellationToken::new());
+    let producer = tokio::spawn(serve(listener, config.clone(), stats, stop.clone()));
+    let receivers: Vec<Arc<Holds>> = (0..2).map(|_| Arc::default()).collect();
+    let running: Vec<_> =
+        receivers.iter().map(|holds| tokio::spawn(receive(address, false, holds.clone(), stop.clone()))).collect();
+    let mut ends: Vec<_> = receivers.iter().map(|holds| holds.text.subscribe()).collect();
+    while receivers.iter().map(|holds| holds.end()).sum::<u64>() < 3000 {
+        let changed = ends.iter_mut().map(|end| end.changed().boxed());
+        in_time(futures::future::select_all(changed)).await.0.unwrap();
+    }
+    stop.cancel();
+    for task in running {
+        in_time(task).await.unwrap();
+    }
+    in_time(producer).await.unwrap();
+    let mut got: Vec<String> =
+        receivers.iter().flat_map(|holds| holds.text().lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let mut expected: Vec<String> = (0..3000).map(|index| config.stream().line(index).trim_end().to_owned()).collect();
+    got.sort();
+    expected.sort();
+    assert!(got == expected);
+}
+
+#[tokio::test]
+async fn a_file_arrives_whole() {
+    let text: String = (0..50_000).map(|line| format!("line {line}\n")).collect();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.trim_end().as_bytes()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stats, stop) = (Arc::<ProducerStats>::default(), CancellationToken::new());
+    let config = FileConfig { path: file.path().to_owned(), pace: Pace::Unlimited, acknowledge: true };
+    let producer = tokio::spawn(serve_file(listener, config, stats.clone(), stop.clone()));
+    let holds = Arc::<Holds>::default();
+    for target in [20_000, 50_000] {
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(receive(address, true, holds.clone(), stop.clone()));
+        holds.reaches(target).await;
+        stop.cancel();
+        in_time(running).await.unwrap();
+    }
+    in_time(stats.held_up_to(50_000)).await;
+    assert!(holds.text() == text);
+    stop.cancel();
+    in_time(producer).await.unwrap().unwrap();
+}

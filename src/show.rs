@@ -1,0 +1,209 @@
+//! `tidemill status`, `workers`, `stop` and `schema`.
+
+use crate::cli::DriverUrl;
+use crate::client;
+use crate::exit::{Done, Failure, Outcome};
+use clap::Args;
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use tidemill_proto::client::{JobStatus, StatusRequest, StopRequest, WorkersRequest};
+
+/// Options of `tidemill status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Name or number of a job; all jobs without it.
+    job: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    driver: DriverUrl,
+}
+
+pub(crate) async fn status(args: StatusArgs) -> Done {
+    let mut client = client::connect(&args.driver.driver).await?;
+    let request = StatusRequest { job: args.job.clone().unwrap_or_default() };
+    let reply = client.status(request).await.map_err(client::refused)?.into_inner();
+    if args.json {
+        return print_json(&reply);
+    }
+    println!("cluster {}, term {}, {} workers", reply.cluster_id, reply.term, reply.workers);
+    match (&args.job, reply.jobs.as_slice()) {
+        (_, []) => println!("no jobs; submit one with `tidemill submit JOB.toml`"),
+        (Some(_), [job]) => show_job(job),
+        (_, jobs) => {
+            let rows = jobs.iter().map(|job| {
+                vec![
+                    job.job.to_string(),
+                    job.name.clone(),
+                    job.state.clone(),
+                    job.batch.to_string(),
+                    job.records.to_string(),
+                    job.bad_records.to_string(),
+                    job.state_keys.to_string(),
+                    job.reason.clone(),
+                ]
+            });
+            show_table(&["job", "name", "state", "batch", "records", "bad", "keys", "why"], rows);
+        }
+    }
+    Ok(Outcome::Fine)
+}
+
+fn show_job(job: &JobStatus) {
+    let reason = if job.reason.is_empty() { String::new() } else { format!(" ({})", job.reason) };
+    println!("job {} `{}`: {}{reason}", job.job, job.name, job.state);
+    println!("  batch {} at {} ms took {:.1} ms", job.batch, job.batch_time_ms, job.last_batch_micros as f64 / 1e3);
+    println!(
+        "  records: {} received, {} in complete batches, {} bad",
+        job.received_records, job.records, job.bad_records
+    );
+    println!(
+        "  state: {} keys, checkpoint at batch {}, replay depth {}",
+        job.state_keys, job.checkpoint, job.replay_depth
+    );
+    println!("  copies: {} of {}; {} blocks retained", job.copies, job.copies_wanted, job.retained_blocks);
+    for source in &job.sources {
+        for receiver in &source.receivers {
+            let error = if receiver.last_error.is_empty() {
+                String::new()
+            } else {
+                format!(", last error: {}", receiver.last_error)
+            };
+            println!(
+                "  source {}/{}: {} on worker {}, epoch {}, offset {}, {} reconnects, {} lines discarded{error}",
+                source.name,
+                receiver.receiver,
+                receiver.state,
+                receiver.worker,
+                receiver.epoch,
+                receiver.offset,
+                receiver.reconnects,
+                receiver.discarded
+            );
+        }
+    }
+    for output in &job.outputs {
+        println!("  output {}: {} rows, {}", output.name, output.rows, output.delivery);
+    }
+    for bad in &job.bad_samples {
+        println!("  bad record {} of {}: {} ({})", bad.offset, bad.source, bad.reason, bad.text);
+    }
+    if let Some(counters) = &job.counters {
+        println!(
+            "  faults: {} task failures, {} units run again on {} workers, {} key groups moved, {} blocks copied, {} fenced, {} rewinds",
+            counters.task_failures,
+            counters.units_recomputed,
+            counters.recomputing_workers,
+            counters.groups_moved,
+            counters.blocks_copied,
+            counters.fenced,
+            counters.rewinds
+        );
+    }
+    for incident in &job.incidents {
+        println!("  {}", crate::watch::incident_line(incident));
+        if incident.recovered_ms > 0 {
+            println!("    {}", crate::watch::recovered_line(incident));
+        }
+    }
+}
+
+/// Options of `tidemill workers`.
+#[derive(Debug, Args)]
+pub(crate) struct WorkersArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    driver: DriverUrl,
+}
+
+pub(crate) async fn workers(args: WorkersArgs) -> Done {
+    let mut client = client::connect(&args.driver.driver).await?;
+    let reply = client.workers(WorkersRequest {}).await.map_err(client::refused)?.into_inner();
+    if args.json {
+        return print_json(&reply);
+    }
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    let rows = reply.workers.iter().map(|worker| {
+        vec![
+            worker.worker_id.to_string(),
+            worker.address.clone(),
+            format!("{}/{}", worker.running_tasks, worker.slots),
+            format!("{} + {}", worker.owned_groups, worker.followed_groups),
+            worker.receivers.to_string(),
+            worker.blocks.to_string(),
+            mib(worker.block_memory_bytes),
+            mib(worker.state_bytes),
+            mib(worker.resident_bytes),
+            format!("{} ms", worker.silent_ms),
+        ]
+    });
+    let head = [
+        "worker",
+        "address",
+        "tasks",
+        "groups owned + followed",
+        "receivers",
+        "blocks",
+        "in memory",
+        "state",
+        "resident",
+        "heard",
+    ];
+    show_table(&head, rows);
+    Ok(Outcome::Fine)
+}
+
+/// Options of `tidemill stop`.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Name or number of the job.
+    job: String,
+    /// Do not wait for what was received.
+    #[arg(long)]
+    now: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    driver: DriverUrl,
+}
+
+pub(crate) async fn stop(args: StopArgs) -> Done {
+    let mut client = client::connect(&args.driver.driver).await?;
+    let request = StopRequest { job: args.job, now: args.now };
+    let job = client.stop(request).await.map_err(client::refused)?.into_inner().job.unwrap_or_default();
+    if args.json {
+        print_json(&job)?;
+    } else if job.reason.is_empty() {
+        println!(
+            "job `{}` stopped after batch {}; all {} received records are in its results",
+            job.name, job.batch, job.records
+        );
+    } else {
+        println!("job `{}` stopped after batch {}: {}", job.name, job.batch, job.reason);
+    }
+    Ok(if job.state == "FAILED" { Outcome::Failed } else { Outcome::Fine })
+}
+
+/// `tidemill schema`.
+pub(crate) fn schema() -> Done {
+    print_json(&tidemill_common::job::schema())
+}
+
+fn print_json(value: &impl Serialize) -> Done {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::failed(error.to_string()))?;
+    println!("{text}");
+    Ok(Outcome::Fine)
+}
+
+fn show_table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(head);
+    for row in rows {
+        table.add_row(row);
+    }
+    println!("{table}");
+}

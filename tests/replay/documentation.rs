@@ -1,0 +1,90 @@
+//! The examples of `docs/job-definition.md` do what stands beside them.
+
+use crate::command::{Case, tidemill};
+use std::collections::BTreeMap;
+
+const PAGE: &str = include_str!("../../docs/job-definition.md");
+
+/// Definition, input and output of an example.
+#[derive(Debug, Default)]
+struct Example {
+    definition: String,
+    input: Option<String>,
+    output: Option<String>,
+}
+
+/// The text of the first fenced block.
+fn block(text: &str) -> &str {
+    let (_, rest) = text.split_once("```").expect("a block follows");
+    let (_, rest) = rest.split_once('\n').expect("its text follows");
+    rest.split_once("```").expect("it ends").0
+}
+
+fn examples() -> BTreeMap<&'static str, Example> {
+    let mut examples: BTreeMap<&str, Example> = BTreeMap::new();
+    for marked in PAGE.split("<!-- ").skip(1) {
+        let (mark, rest) = marked.split_once(" -->").expect("a comment ends");
+        let Some((kind, name)) = mark.split_once(": ") else { continue };
+        let text = block(rest).to_string();
+        match kind {
+            "example" => {
+                let known = examples.insert(name, Example { definition: text, ..Example::default() });
+                assert!(known.is_none(), "two examples are called `{name}`");
+            }
+            "input" => examples.get_mut(name).expect("the example is before its input").input = Some(text),
+            "output" => examples.get_mut(name).expect("the example is before its output").output = Some(text),
+            other => panic!("what is a comment of kind `{other}`?"),
+        }
+    }
+    examples
+}
+
+/// JSON without the spaces between its parts: the page has some, the program writes none within rows.
+fn compact(json: &str) -> String {
+    let (mut out, mut in_string, mut escaped) = (String::new(), false, false);
+    for character in json.chars() {
+        match character {
+            '"' if !escaped => in_string = !in_string,
+            ' ' if !in_string => continue,
+            _ => {}
+        }
+        escaped = character == '\\' && !escaped;
+        out.push(character);
+    }
+    out
+}
+
+#[test]
+fn every_example_is_a_complete_job() {
+    let examples = examples();
+    assert!(examples.len() >= 15, "{:?}", examples.keys());
+    for (name, example) in examples {
+        let case = Case::new(&example.definition, "");
+        let run = tidemill(["check".as_ref(), case.job().as_os_str()]);
+        assert_eq!(run.code, 0, "{name}: {run:#?}");
+    }
+}
+
+#[test]
+fn examples_give_the_output_beside_them() {
+    let mut replayed = 0;
+    for (name, example) in examples() {
+        let (Some(input), Some(output)) = (&example.input, &example.output) else {
+            assert!(example.input.is_none() && example.output.is_none(), "`{name}` has only one of input and output");
+            continue;
+        };
+        replayed += 1;
+        let case = Case::new(&example.definition, input);
+        let found = case.replay(&[]).ok();
+        assert_eq!(compact(&found), compact(output), "{name}");
+        for workers in ["1", "3"] {
+            assert_eq!(case.replay(&["--workers", workers]).ok(), found, "{name} with {workers} workers");
+        }
+        let killed = case.replay(&["--workers", "3", "--kill", "1"]);
+        match killed.code {
+            3 => assert!(killed.stderr.contains("--kill had nothing to lose"), "{name}: {killed:#?}"),
+            _ => assert_eq!(killed.ok(), found, "{name} with a worker killed"),
+        }
+    }
+    assert!(replayed >= 15, "only {replayed} examples have input and output");
+}

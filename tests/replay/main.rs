@@ -1,0 +1,8 @@
+//! `tidemill replay`: the documentation's examples, Spark's results, random jobs against a plain evaluator, exit codes.
+
+mod command;
+mod documentation;
+mod exit_codes;
+mod oracle;
+mod random;
+mod vectors;

@@ -1,0 +1,53 @@
+//! What Spark gives: `tests/vectors`.
+
+use crate::command::replay;
+use std::path::{Path, PathBuf};
+
+fn cases(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(folder);
+    let entries = std::fs::read_dir(folder).expect("the vectors are there");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let mut jobs: Vec<_> = paths.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    jobs.sort();
+    jobs
+}
+
+fn check(folder: &str, expected_cases: usize) {
+    let jobs = cases(folder);
+    assert_eq!(jobs.len(), expected_cases);
+    for job in jobs {
+        let expect = job.with_extension("expect.jsonl");
+        let mut options = vec!["--tolerance", "1e-10", "--expect", expect.to_str().expect("a plain path")];
+        if job.file_stem().is_some_and(|name| name == "flat_map") {
+            options.push("--ordered");
+        }
+        for workers in ["1", "3"] {
+            let run = replay(&job, &job.with_extension("input.json"), &[&options[..], &["--workers", workers]].concat());
+            assert_eq!(run.code, 0, "{}: {run:#?}", job.display());
+        }
+    }
+}
+
+#[test]
+fn spark_suites() {
+    check("dstream", 6);
+}
+
+#[test]
+fn update_state_by_key() {
+    check("update_state_by_key", 4);
+}
+
+#[test]
+fn update_state_by_key_with_a_worker_killed() {
+    for job in cases("update_state_by_key") {
+        let input = job.with_extension("input.json");
+        let expect = job.with_extension("expect.jsonl");
+        let expect = ["--tolerance", "1e-10", "--expect", expect.to_str().expect("a plain path")];
+        for kill in ["1", "3", "8"] {
+            let run = replay(&job, &input, &[&expect[..], &["--workers", "3", "--kill", kill]].concat());
+            assert_eq!(run.code, 0, "{}, --kill {kill}: {run:#?}", job.display());
+            assert!(run.stderr.contains("\"killed_worker\""), "{run:#?}");
+        }
+    }
+}

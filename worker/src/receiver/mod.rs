@@ -1,0 +1,243 @@
+//! Receivers: read a source, seal what came into blocks, hand them on, tell the source what is held.
+//!
+//! A receiver does not look into records and knows neither stores nor drivers: it gives each
+//! [`SealedBlock`] to a [`BlockSink`], in offset order and several at a time, and stops reading while too
+//! much is not held yet. It never makes a gap or a duplicate: what was read is sealed once, and an
+//! acknowledging sender is asked to go on only where everything before is held.
+
+mod connection;
+mod generate;
+mod intake;
+mod lines;
+mod manual;
+mod pace;
+pub mod protocol;
+mod socket;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use generate::{mix, write_number};
+pub use manual::ManualBatch;
+pub use pace::Pacer;
+pub use status::{ReceiverState, ReceiverStatus, StatusSnapshot};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use intake::Intake;
+use lines::Oversized;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Whole lines, each ending in `\n`, of one receiver's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedBlock {
+    /// Position of the first record in the stream, in records.
+    pub first_offset: u64,
+    /// How many records.
+    pub records: u64,
+    /// The records.
+    pub bytes: Bytes,
+}
+
+/// Where sealed blocks go.
+pub trait BlockSink: Send + Sync + 'static {
+    /// Takes a block; called in offset order. The future resolves when its copies exist and the driver
+    /// has logged it. Tries again by itself whatever may help; a receiver takes any error as final.
+    fn hold(&self, block: SealedBlock) -> BoxFuture<'static, Result<(), HoldError>>;
+}
+
+/// Why a block is not held.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HoldError {
+    /// A newer epoch of this receiver exists; nothing more of this one counts.
+    #[error("a newer receiver has taken over")]
+    Fenced,
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Where records come from.
+#[derive(Debug)]
+pub enum ReceiverKind {
+    /// Lines from a TCP server.
+    Socket {
+        /// `host:port`.
+        address: String,
+        /// Whether the sender speaks the acknowledged line protocol ([`protocol`]).
+        acknowledge: bool,
+    },
+    /// Rows made here: CSV lines `seq,key_<k>,<value>`, the same for the same seed and offset.
+    Generate {
+        /// Rows per second over all receivers of the source.
+        rows_per_second: u64,
+        /// Distinct keys.
+        keys: u64,
+        /// Seed.
+        seed: u64,
+        /// Rows over all receivers of the source; none for no end.
+        limit: Option<u64>,
+        /// Which receiver this is, from 0, and of how many: it makes every `of`-th row.
+        share: (u32, u32),
+    },
+    /// Lines given by the caller, batch by batch.
+    Manual {
+        /// The batches; the receiver ends when the channel closes.
+        rx: mpsc::Receiver<ManualBatch>,
+    },
+}
+
+/// How a receiver runs.
+#[derive(Debug)]
+pub struct ReceiverConfig {
+    /// Where records come from.
+    pub kind: ReceiverKind,
+    /// Position of the first record this receiver seals: all before it are held.
+    pub start_offset: u64,
+    /// A block is sealed at most this long after its first whole line came in.
+    pub block_interval: Duration,
+    /// A block is sealed early at this many bytes; it is longer only for a single long line.
+    pub block_bytes: usize,
+    /// Reading stops while more bytes than this are sealed and not held.
+    pub max_unheld_bytes: usize,
+    /// Waits between connections.
+    pub reconnect: Backoff,
+}
+
+impl ReceiverConfig {
+    /// Default of [`max_unheld_bytes`](Self::max_unheld_bytes): 64 MiB.
+    pub const MAX_UNHELD_BYTES: usize = 64 << 20;
+}
+
+/// Growing waits between tries, each with a jitter of a quarter up or down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The first wait.
+    pub first: Duration,
+    /// Waits double up to this one.
+    pub most: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(50), most: Duration::from_secs(2) }
+    }
+}
+
+/// How a receiver ended well: everything it read is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReceiverEnd {
+    /// All records before this one are held; where the next receiver of this stream starts.
+    pub offset: u64,
+    /// True if the source has no more records, false if the receiver was stopped.
+    pub finished: bool,
+}
+
+/// Why a receiver failed. Blocks that were not held yet count as never read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiverError {
+    /// A newer epoch of this receiver exists.
+    #[error("stopped: a newer receiver has taken over")]
+    Fenced,
+    /// A block could not be held.
+    #[error("a block could not be held: {0}")]
+    Hold(String),
+}
+
+impl From<HoldError> for ReceiverError {
+    fn from(error: HoldError) -> Self {
+        match error {
+            HoldError::Fenced => Self::Fenced,
+            HoldError::Failed(why) => Self::Hold(why),
+        }
+    }
+}
+
+/// Why there is no connection (any more). The receiver shows it in its status and tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No connection.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// `host:port`.
+        address: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(#[source] io::Error),
+    /// The sender closed the connection.
+    #[error("the sender closed the connection")]
+    Closed,
+    /// No answer in time.
+    #[error("the sender did not answer within {waited:?}; does it speak the acknowledged line protocol?")]
+    NoAnswer {
+        /// The deadline.
+        waited: Duration,
+    },
+    /// The sender's first line is not an answer.
+    #[error(
+        "the sender does not speak the acknowledged line protocol: its first line is `{line}`; \
+         for a plain sender set `acknowledge = false`"
+    )]
+    NotProtocol {
+        /// The beginning of that line.
+        line: String,
+    },
+    /// The sender has the stream, but not the line that is due.
+    #[error("the sender cannot go on at line {wanted}: the nearest it has is line {available}")]
+    Gap {
+        /// The line that is due.
+        wanted: u64,
+        /// The nearest line the sender has.
+        available: u64,
+    },
+    /// The sender would go on somewhere else than asked.
+    #[error("the sender was asked for line {wanted} and answers with line {answered}")]
+    WrongOffset {
+        /// The line that is due.
+        wanted: u64,
+        /// What the sender would send.
+        answered: u64,
+    },
+}
+
+/// Runs a receiver until `stop`, the end of its source, or a failure.
+///
+/// On `stop` it reads no further, seals what whole lines it has, waits until all is held and tells the
+/// sender. Dropping the future instead is safe: what was not held counts as never read.
+///
+/// # Errors
+/// When a block cannot be held. Trouble with the source is no error: it shows in `status`.
+pub async fn run(
+    config: ReceiverConfig,
+    sink: Arc<dyn BlockSink>,
+    status: Arc<ReceiverStatus>,
+    stop: CancellationToken,
+) -> Result<ReceiverEnd, ReceiverError> {
+    let acknowledge = matches!(config.kind, ReceiverKind::Socket { acknowledge: true, .. });
+    // An acknowledging sender counts its long lines, so we do too.
+    let oversized = if acknowledge { Oversized::Blank } else { Oversized::Drop };
+    let mut intake = Intake::new(&config, oversized, sink, status.clone(), stop);
+    let finished = match config.kind {
+        ReceiverKind::Socket { address, acknowledge } => {
+            socket::run(&mut intake, &address, acknowledge, config.reconnect).await?;
+            false
+        }
+        ReceiverKind::Generate { rows_per_second, keys, seed, limit, share } => {
+            let rows = generate::Rows::new(seed, keys, share, limit);
+            generate::run(&mut intake, &rows, rows_per_second).await?
+        }
+        ReceiverKind::Manual { rx } => manual::run(&mut intake, rx).await?,
+    };
+    status.set(ReceiverState::Draining);
+    let offset = intake.drain().await?;
+    status.set(ReceiverState::Ended);
+    Ok(ReceiverEnd { offset, finished })
+}

@@ -1,0 +1,109 @@
+//! What a receiver says about itself while it runs.
+
+use super::ConnectError;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What a receiver is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ReceiverState {
+    /// Making a connection, or waiting for the sender's answer.
+    #[default]
+    Connecting,
+    /// Taking records in.
+    Connected,
+    /// Waiting before the next try.
+    BackingOff {
+        /// Why the last connection failed or ended.
+        error: String,
+        /// How long it waits.
+        wait: Duration,
+    },
+    /// Not reading any more; what was read is being held.
+    Draining,
+    /// Ended.
+    Ended,
+}
+
+/// A receiver's counters and state, shared with whoever watches it.
+#[derive(Debug, Default)]
+pub struct ReceiverStatus {
+    state: watch::Sender<ReceiverState>,
+    records: AtomicU64,
+    bytes: AtomicU64,
+    held_offset: AtomicU64,
+    unheld_bytes: AtomicU64,
+    reconnects: AtomicU64,
+    discarded_partial: AtomicU64,
+    discarded_oversized: AtomicU64,
+}
+
+/// A receiver's counters and state at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusSnapshot {
+    /// What it is doing.
+    pub state: ReceiverState,
+    /// Records sealed since it started.
+    pub records: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// All records of the stream before this one are held.
+    pub held_offset: u64,
+    /// Bytes sealed and not yet held.
+    pub unheld_bytes: u64,
+    /// Connections that ended or failed.
+    pub reconnects: u64,
+    /// Unterminated lines lost with a plain connection.
+    pub discarded_partial: u64,
+    /// Lines over 8 MiB; on an acknowledged stream an empty record stands for each.
+    pub discarded_oversized: u64,
+}
+
+impl ReceiverStatus {
+    /// All of it.
+    pub fn snapshot(&self) -> StatusSnapshot {
+        StatusSnapshot {
+            state: self.state.borrow().clone(),
+            records: self.records.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            held_offset: self.held_offset.load(Relaxed),
+            unheld_bytes: self.unheld_bytes.load(Relaxed),
+            reconnects: self.reconnects.load(Relaxed),
+            discarded_partial: self.discarded_partial.load(Relaxed),
+            discarded_oversized: self.discarded_oversized.load(Relaxed),
+        }
+    }
+
+    /// The state, for waiting until it changes.
+    pub fn watch(&self) -> watch::Receiver<ReceiverState> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn set(&self, state: ReceiverState) {
+        self.state.send_replace(state);
+    }
+
+    pub(super) fn back_off(&self, error: &ConnectError, wait: Duration) {
+        self.reconnects.fetch_add(1, Relaxed);
+        self.set(ReceiverState::BackingOff { error: error.to_string(), wait });
+    }
+
+    pub(super) fn sealed(&self, records: u64, bytes: u64) {
+        self.records.fetch_add(records, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub(super) fn held(&self, offset: u64, unheld_bytes: u64) {
+        self.held_offset.store(offset, Relaxed);
+        self.unheld_bytes.store(unheld_bytes, Relaxed);
+    }
+
+    pub(super) fn partial_discarded(&self) {
+        self.discarded_partial.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn oversized(&self, lines: u64) {
+        self.discarded_oversized.store(lines, Relaxed);
+    }
+}

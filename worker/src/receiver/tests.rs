@@ -1,0 +1,421 @@
+//! Receivers over real connections: cuts, fences, restarts, back-pressure.
+
+use super::protocol::{FromReceiver, FromSender};
+use super::*;
+use futures::FutureExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::future::Future;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// What is held, as the driver's log would have it: accepted in order, from the current epoch only.
+#[derive(Debug)]
+pub(super) struct Log {
+    state: watch::Sender<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    epoch: u64,
+    end: u64,
+    blocks: Vec<SealedBlock>,
+    paused: bool,
+    broken: bool,
+}
+
+struct Sink {
+    log: Arc<Log>,
+    epoch: u64,
+}
+
+impl Log {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { state: watch::Sender::default() })
+    }
+
+    /// A sink of a new epoch; those before are fenced.
+    pub(super) fn sink(self: &Arc<Self>) -> Arc<dyn BlockSink> {
+        self.state.send_modify(|held| held.epoch += 1);
+        Arc::new(Sink { log: self.clone(), epoch: self.state.borrow().epoch })
+    }
+
+    /// Holds nothing until resumed.
+    pub(super) fn pause(&self) {
+        self.state.send_modify(|held| held.paused = true);
+    }
+
+    fn resume(&self) {
+        self.state.send_modify(|held| held.paused = false);
+    }
+
+    fn end(&self) -> u64 {
+        self.state.borrow().end
+    }
+
+    fn text(&self) -> String {
+        let bytes: Vec<u8> = self.state.borrow().blocks.iter().flat_map(|block| block.bytes.to_vec()).collect();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    async fn reaches(&self, end: u64) {
+        in_time(self.state.subscribe().wait_for(|held| held.end >= end)).await.unwrap();
+    }
+}
+
+impl BlockSink for Sink {
+    fn hold(&self, block: SealedBlock) -> BoxFuture<'static, Result<(), HoldError>> {
+        let (log, epoch) = (self.log.clone(), self.epoch);
+        async move {
+            let ready =
+                |held: &Held| held.broken || held.epoch != epoch || (held.end == block.first_offset && !held.paused);
+            log.state.subscribe().wait_for(ready).await.unwrap();
+            let mut outcome = Ok(());
+            log.state.send_modify(|held| {
+                if held.broken {
+                    outcome = Err(HoldError::Failed("no disk".into()));
+                } else if held.epoch != epoch {
+                    outcome = Err(HoldError::Fenced);
+                } else {
+                    held.end += block.records;
+                    held.blocks.push(block);
+                }
+            });
+            outcome
+        }
+        .boxed()
+    }
+}
+
+pub(super) fn config(kind: ReceiverKind, start_offset: u64) -> ReceiverConfig {
+    ReceiverConfig {
+        kind,
+        start_offset,
+        block_interval: Duration::from_millis(1),
+        block_bytes: 300,
+        max_unheld_bytes: 2000,
+        reconnect: Backoff { first: Duration::from_millis(1), most: Duration::from_millis(5) },
+    }
+}
+
+struct Running {
+    task: JoinHandle<Result<ReceiverEnd, ReceiverError>>,
+    status: Arc<ReceiverStatus>,
+    stop: CancellationToken,
+}
+
+impl Running {
+    fn start(config: ReceiverConfig, log: &Arc<Log>) -> Self {
+        let (status, stop) = (Arc::<ReceiverStatus>::default(), CancellationToken::new());
+        let task = tokio::spawn(run(config, log.sink(), status.clone(), stop.clone()));
+        Self { task, status, stop }
+    }
+
+    async fn end(self) -> Result<ReceiverEnd, ReceiverError> {
+        in_time(self.task).await.unwrap()
+    }
+
+    async fn stop(self) -> ReceiverEnd {
+        self.stop.cancel();
+        self.end().await.unwrap()
+    }
+
+    /// Waits until the receiver backs off; returns why.
+    async fn trouble(&self) -> String {
+        let mut state = self.status.watch();
+        let backs_off = |state: &ReceiverState| matches!(state, ReceiverState::BackingOff { .. });
+        match in_time(state.wait_for(backs_off)).await.unwrap().clone() {
+            ReceiverState::BackingOff { error, .. } => error,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn in_time<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("took too long")
+}
+
+async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    in_time(listener.accept()).await.unwrap().0
+}
+
+fn socket(address: &str, acknowledge: bool) -> ReceiverKind {
+    ReceiverKind::Socket { address: address.to_owned(), acknowledge }
+}
+
+fn line(index: u64) -> String {
+    format!("line {index}{}\n", "x".repeat(index as usize % 23))
+}
+
+fn lines(range: std::ops::Range<u64>) -> String {
+    range.map(line).collect()
+}
+
+/// Accepts one acknowledged connection; returns the offset asked for.
+async fn answer(listener: &TcpListener) -> (BufReader<TcpStream>, u64) {
+    let mut stream = BufReader::new(accept(listener).await);
+    let FromReceiver::Resume(offset) = heard(&mut stream).await.unwrap() else { panic!() };
+    let answer = format!("{}\n", FromSender::From(offset));
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    (stream, offset)
+}
+
+async fn heard(stream: &mut BufReader<TcpStream>) -> Option<FromReceiver> {
+    let mut said = String::new();
+    in_time(stream.read_line(&mut said)).await.ok()?;
+    if said.is_empty() { None } else { Some(said.parse().unwrap()) }
+}
+
+/// Sends `line(0..total)` by the protocol, in small pieces, cutting every connection after a while.
+async fn cutting_sender(listener: TcpListener, total: u64, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut forgotten = 0;
+    loop {
+        let (stream, offset) = answer(&listener).await;
+        assert!(offset >= forgotten, "asked for line {offset}, forgotten up to {forgotten}");
+        let text = lines(offset..total);
+        let length = text.len().min(random.random_range(0..6000));
+        let (reader, mut writer) = tokio::io::split(stream);
+        let mut said = BufReader::new(reader).lines();
+        let mut rest = &text.as_bytes()[..length];
+        while !rest.is_empty() {
+            let piece = &rest[..random.random_range(1..200).min(rest.len())];
+            tokio::select! {
+                outcome = writer.write(piece) => match outcome {
+                    Ok(written) => rest = &rest[written..],
+                    Err(_) => break,
+                },
+                line = said.next_line() => match line {
+                    Ok(Some(line)) => forgotten = forgotten.max(held_in(&line)),
+                    _ => break,
+                },
+            }
+        }
+        let mut ends = offset + (text[..length].matches('\n').count() as u64) < total;
+        while !ends {
+            match said.next_line().await {
+                Ok(Some(line)) => forgotten = forgotten.max(held_in(&line)),
+                _ => ends = true,
+            }
+        }
+    }
+}
+
+fn held_in(line: &str) -> u64 {
+    match line.parse().unwrap() {
+        FromReceiver::Held(offset) => offset,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn acknowledged_lines_are_held_once_through_cuts_fences_and_kills() {
+    const TOTAL: u64 = 3000;
+    for seed in 0..4 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (listener, address) = listen().await;
+        let sender = tokio::spawn(cutting_sender(listener, TOTAL, seed));
+        let log = Log::new();
+        while log.end() < TOTAL {
+            let target = (log.end() + random.random_range(1..800)).min(TOTAL);
+            let receiver = Running::start(config(socket(&address, true), log.end()), &log);
+            log.reaches(target).await;
+            match random.random_range(0..3) {
+                0 => assert_eq!(receiver.stop().await, ReceiverEnd { offset: log.end(), finished: false }),
+                1 => receiver.task.abort(),
+                _ => {
+                    drop(log.sink());
+                    if log.end() < TOTAL {
+                        assert_eq!(receiver.end().await, Err(ReceiverError::Fenced));
+                    } else {
+                        receiver.task.abort();
+                    }
+                }
+            }
+        }
+        assert!(log.text() == lines(0..TOTAL), "seed {seed}");
+        sender.abort();
+    }
+}
+
+#[tokio::test]
+async fn plain_lines_over_packet_borders_and_connections() {
+    let (listener, address) = listen().await;
+    let log = Log::new();
+    let receiver = Running::start(config(socket(&address, false), 10), &log);
+    log.state.send_modify(|held| held.end = 10);
+    let mut stream = accept(&listener).await;
+    for piece in ["on", "e\r", "\ntw", "o\nthr"] {
+        stream.write_all(piece.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    log.reaches(12).await;
+    stream.write_all(b"ee").await.unwrap();
+    // The sender closes: what it began is a record.
+    drop(stream);
+    log.reaches(13).await;
+    let mut stream = accept(&listener).await;
+    stream.write_all(b"four\nfi").await.unwrap();
+    log.reaches(14).await;
+    let status = receiver.status.clone();
+    assert_eq!(receiver.stop().await.offset, 14);
+    assert_eq!(log.text(), "one\ntwo\nthree\nfour\n");
+    let status = status.snapshot();
+    assert_eq!(status.state, ReceiverState::Ended);
+    assert_eq!((status.records, status.held_offset, status.unheld_bytes), (4, 14, 0));
+    assert_eq!((status.reconnects, status.discarded_oversized), (1, 0));
+}
+
+#[tokio::test]
+async fn an_oversized_line_is_counted_and_keeps_its_place_when_acknowledged() {
+    for acknowledge in [false, true] {
+        let (listener, address) = listen().await;
+        let log = Log::new();
+        let receiver = Running::start(config(socket(&address, acknowledge), 0), &log);
+        let mut stream = if acknowledge { answer(&listener).await.0 } else { BufReader::new(accept(&listener).await) };
+        stream.write_all(b"before\n").await.unwrap();
+        stream.write_all(&vec![b'x'; lines::MAX_LINE + 1]).await.unwrap();
+        stream.write_all(b"\nbehind\n").await.unwrap();
+        log.reaches(if acknowledge { 3 } else { 2 }).await;
+        assert_eq!(log.text(), if acknowledge { "before\n\nbehind\n" } else { "before\nbehind\n" });
+        assert_eq!(receiver.status.snapshot().discarded_oversized, 1);
+        receiver.task.abort();
+    }
+}
+
+#[tokio::test]
+async fn stopping_holds_what_was_read_and_says_so() {
+    let (listener, address) = listen().await;
+    let log = Log::new();
+    log.pause();
+    let receiver = Running::start(config(socket(&address, true), 0), &log);
+    let (mut stream, _) = answer(&listener).await;
+    stream.write_all(b"one\ntwo\nthr").await.unwrap();
+    while receiver.status.snapshot().records < 2 {
+        tokio::task::yield_now().await;
+    }
+    receiver.stop.cancel();
+    let draining = |state: &ReceiverState| *state == ReceiverState::Draining;
+    in_time(receiver.status.watch().wait_for(draining)).await.unwrap();
+    assert!(!receiver.task.is_finished());
+    log.resume();
+    let mut last = None;
+    while let Some(said) = heard(&mut stream).await {
+        last = Some(said);
+    }
+    assert_eq!(last, Some(FromReceiver::Held(2)));
+    drop(stream);
+    assert_eq!(receiver.end().await, Ok(ReceiverEnd { offset: 2, finished: false }));
+}
+
+#[tokio::test]
+async fn reading_stops_while_too_much_is_not_held() {
+    let (listener, address) = listen().await;
+    let log = Log::new();
+    log.pause();
+    let receiver = Running::start(config(socket(&address, false), 0), &log);
+    let mut stream = accept(&listener).await;
+    let text = lines(0..500_000);
+    let expected = text.clone();
+    let sender = tokio::spawn(async move { stream.write_all(text.as_bytes()).await.map(|()| stream) });
+    while receiver.status.snapshot().unheld_bytes < 2000 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+        assert!(receiver.status.snapshot().unheld_bytes < 2000 + 300);
+    }
+    assert!(!sender.is_finished());
+    log.resume();
+    log.reaches(500_000).await;
+    assert!(log.text() == expected);
+    receiver.task.abort();
+}
+
+#[tokio::test]
+async fn a_plain_sender_is_told_apart() {
+    let (listener, address) = listen().await;
+    let log = Log::new();
+    let receiver = Running::start(config(socket(&address, true), 0), &log);
+    accept(&listener).await.write_all(b"James,iPad Cover,7.49\n").await.unwrap();
+    let error = receiver.trouble().await;
+    assert!(error.contains("does not speak") && error.contains("James,iPad Cover"), "{error}");
+    // It goes on trying, and a sender that does is served.
+    let mut stream = answer(&listener).await.0;
+    stream.write_all(b"one\n").await.unwrap();
+    log.reaches(1).await;
+    receiver.task.abort();
+}
+
+#[tokio::test]
+async fn a_gap_is_reported_and_nothing_is_skipped() {
+    let (listener, address) = listen().await;
+    let log = Log::new();
+    let receiver = Running::start(config(socket(&address, true), 5), &log);
+    let mut stream = BufReader::new(accept(&listener).await);
+    assert_eq!(heard(&mut stream).await, Some(FromReceiver::Resume(5)));
+    stream.write_all(format!("{}\nlate\n", FromSender::Gap(9)).as_bytes()).await.unwrap();
+    let error = receiver.trouble().await;
+    assert!(error.contains("cannot go on at line 5") && error.contains("line 9"), "{error}");
+    assert_eq!(answer(&listener).await.1, 5);
+    assert_eq!(receiver.stop().await.offset, 5);
+    assert_eq!(log.text(), "");
+}
+
+#[tokio::test]
+async fn a_block_that_cannot_be_held_ends_the_receiver() {
+    let (listener, address) = listen().await;
+    let log = Log::new();
+    let receiver = Running::start(config(socket(&address, false), 0), &log);
+    log.state.send_modify(|held| held.broken = true);
+    accept(&listener).await.write_all(b"one\n").await.unwrap();
+    assert_eq!(receiver.end().await, Err(ReceiverError::Hold("no disk".into())));
+}
+
+#[tokio::test]
+async fn generated_rows_go_on_where_they_were_held() {
+    let generate =
+        || ReceiverKind::Generate { rows_per_second: 1_000_000, keys: 10, seed: 1, limit: Some(20_000), share: (1, 2) };
+    let whole = Log::new();
+    let end = Running::start(config(generate(), 0), &whole).end().await;
+    assert_eq!(end, Ok(ReceiverEnd { offset: 10_000, finished: true }));
+
+    let log = Log::new();
+    let first = Running::start(config(generate(), 0), &log);
+    log.reaches(1000).await;
+    first.task.abort();
+    let second = Running::start(config(generate(), log.end()), &log);
+    log.reaches(log.end() + 1000).await;
+    second.stop().await;
+    let third = Running::start(config(generate(), log.end()), &log).end().await;
+    assert_eq!(third, Ok(ReceiverEnd { offset: 10_000, finished: true }));
+    assert!(log.text() == whole.text());
+}
+
+#[tokio::test]
+async fn manual_batches_come_in_blocks_of_four() {
+    let (batches, rx) = mpsc::channel(1);
+    let log = Log::new();
+    let receiver = Running::start(config(ReceiverKind::Manual { rx }, 0), &log);
+    for (first, count, held) in [(0, 6, 6), (6, 0, 6), (6, 4, 10)] {
+        let (done, told) = oneshot::channel();
+        let lines = (first..first + count).map(|line| line.to_string()).collect();
+        batches.send(ManualBatch { lines, done }).await.unwrap();
+        assert_eq!(in_time(told).await, Ok(held));
+    }
+    drop(batches);
+    assert_eq!(receiver.end().await, Ok(ReceiverEnd { offset: 10, finished: true }));
+    let records: Vec<u64> = log.state.borrow().blocks.iter().map(|block| block.records).collect();
+    assert_eq!(records, [4, 2, 4]);
+    assert_eq!(log.text(), (0..10).map(|line| format!("{line}\n")).collect::<String>());
+}

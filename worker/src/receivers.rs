@@ -1,0 +1,375 @@
+//! Receivers of this worker, and the way of their blocks: stored here, copied to peers, reported to the
+//! driver, and held once the driver has logged them (INV-2).
+
+use crate::jobs::Job;
+use crate::node::{Node, lock, worth_retrying};
+use crate::receiver::{
+    self, Backoff, BlockSink, HoldError, ManualBatch, ReceiverConfig, ReceiverEnd, ReceiverKind, ReceiverState,
+    ReceiverStatus, SealedBlock,
+};
+use crate::store::BlockId;
+use crate::store::blocks::Block;
+use crate::wire::{ReceiverId, sealed_ref};
+use futures::future::BoxFuture;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tidemill_common::ids::WorkerId;
+use tidemill_common::job::{Connector, Durability, Settings};
+use tidemill_proto::common::ErrorKind;
+use tidemill_proto::control::{self as pb, worker_message};
+use tidemill_proto::data as data_pb;
+use tidemill_proto::{error_kind, status};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Blocks of one receiver on their way; more than a receiver keeps unheld.
+const REPORT_QUEUE: usize = 256;
+/// Batches that a manual receiver takes at once.
+const MANUAL_QUEUE: usize = 4;
+
+/// All receivers that run here.
+#[derive(Default)]
+pub(crate) struct Receivers {
+    running: Mutex<HashMap<ReceiverId, Arc<Running>>>,
+}
+
+struct Running {
+    epoch: u64,
+    sink: Arc<Sink>,
+    status: Arc<ReceiverStatus>,
+    /// Stop reading, hold what was read, end.
+    drain: CancellationToken,
+    /// End at once.
+    kill: CancellationToken,
+    /// Batches of a manual receiver.
+    manual: Option<mpsc::Sender<ManualBatch>>,
+}
+
+impl Receivers {
+    pub(crate) fn start(&self, node: &Arc<Node>, job: &Job, message: &pb::StartReceiver) -> Result<(), Status> {
+        let id = crate::wire::receiver_id(message.receiver.as_ref())?;
+        let invalid = |what: &str| status(ErrorKind::ErrorInvalid, what);
+        let source = job.plan.def.sources.get(id.source.0 as usize).ok_or_else(|| invalid("no such source"))?;
+        let settings = &job.plan.def.settings;
+        let (kind, manual) = if job.capture {
+            let (sender, rx) = mpsc::channel(MANUAL_QUEUE);
+            (ReceiverKind::Manual { rx }, Some(sender))
+        } else {
+            (receiver_kind(&source.connector, id.receiver).ok_or_else(|| invalid("no such receiver"))?, None)
+        };
+        let config = ReceiverConfig {
+            kind,
+            start_offset: message.start_offset,
+            block_interval: settings.block_interval,
+            block_bytes: settings.block_bytes as usize,
+            max_unheld_bytes: ReceiverConfig::MAX_UNHELD_BYTES,
+            reconnect: Backoff::default(),
+        };
+        let kill = job.stop.child_token();
+        let sink = Sink::start(node, id, message, settings, kill.clone());
+        let running = Arc::new(Running {
+            epoch: message.epoch,
+            sink: sink.clone(),
+            status: Arc::default(),
+            drain: CancellationToken::new(),
+            kill,
+            manual,
+        });
+        if let Some(before) = lock(&self.running).insert(id, running.clone()) {
+            before.kill.cancel();
+        }
+        let node = node.clone();
+        let (tracker, data) = (node.tracker.clone(), node.data.clone());
+        tracker.spawn_on(async move { running.run(&node, id, config).await }, &data);
+        Ok(())
+    }
+
+    fn forget(&self, id: ReceiverId, epoch: u64) {
+        let mut running = lock(&self.running);
+        if running.get(&id).is_some_and(|current| current.epoch == epoch) {
+            running.remove(&id);
+        }
+    }
+
+    pub(crate) fn stop(&self, id: ReceiverId, drain: bool) {
+        if let Some(running) = lock(&self.running).get(&id) {
+            if drain { running.drain.cancel() } else { running.kill.cancel() }
+        }
+    }
+
+    pub(crate) fn kill_all(&self) {
+        lock(&self.running).drain().for_each(|(_, running)| running.kill.cancel());
+    }
+
+    pub(crate) fn replicate_to(&self, id: ReceiverId, workers: Vec<WorkerId>) {
+        if let Some(running) = lock(&self.running).get(&id) {
+            *running.sink.replicate_to.write().unwrap_or_else(PoisonError::into_inner) = workers;
+        }
+    }
+
+    pub(crate) fn logged(&self, id: ReceiverId, epoch: u64, through: u64) {
+        if let Some(running) = lock(&self.running).get(&id).filter(|running| running.epoch == epoch) {
+            running.sink.logged(through);
+        }
+    }
+
+    /// Reports again what was reported in a session that is gone.
+    pub(crate) async fn report_again(&self, node: &Node) {
+        let sinks: Vec<Arc<Sink>> = lock(&self.running).values().map(|running| running.sink.clone()).collect();
+        for sink in sinks {
+            let unanswered: Vec<pb::BlockReceived> = lock(&sink.unanswered).iter().cloned().collect();
+            for report in unanswered {
+                node.report(worker_message::Kind::BlockReceived(report)).await;
+            }
+        }
+    }
+
+    pub(crate) fn list(&self) -> Vec<pb::RunningReceiver> {
+        let entry = |(id, running): (&ReceiverId, &Arc<Running>)| pb::RunningReceiver {
+            receiver: Some((*id).into()),
+            epoch: running.epoch,
+        };
+        lock(&self.running).iter().map(entry).collect()
+    }
+
+    pub(crate) fn status(&self) -> Vec<pb::ReceiverStatus> {
+        let entry = |(id, running): (&ReceiverId, &Arc<Running>)| {
+            let snapshot = running.status.snapshot();
+            let (state, last_error) = match snapshot.state {
+                ReceiverState::Connecting => ("connecting", String::new()),
+                ReceiverState::Connected => ("connected", String::new()),
+                ReceiverState::BackingOff { error, .. } => ("backing off", error),
+                ReceiverState::Draining => ("draining", String::new()),
+                ReceiverState::Ended => ("ended", String::new()),
+            };
+            pb::ReceiverStatus {
+                receiver: Some((*id).into()),
+                state: state.to_string(),
+                last_error,
+                reconnects: snapshot.reconnects,
+                discarded: snapshot.discarded_partial + snapshot.discarded_oversized,
+            }
+        };
+        lock(&self.running).iter().map(entry).collect()
+    }
+
+    /// Gives a batch to a manual receiver; returns when it is held.
+    pub(crate) async fn feed(&self, id: ReceiverId, lines: Vec<String>) -> Result<(), Status> {
+        let manual = lock(&self.running).get(&id).and_then(|running| running.manual.clone());
+        let not_ready = || status(ErrorKind::ErrorNotReady, "the receiver does not run here (yet)");
+        let (done, held) = oneshot::channel();
+        manual.ok_or_else(not_ready)?.send(ManualBatch { lines, done }).await.map_err(|_| not_ready())?;
+        held.await.map_err(|_| status(ErrorKind::ErrorInternal, "the receiver ended before the records were held"))?;
+        Ok(())
+    }
+}
+
+impl Running {
+    async fn run(&self, node: &Arc<Node>, id: ReceiverId, config: ReceiverConfig) {
+        let sink: Arc<dyn BlockSink> = self.sink.clone();
+        let result = tokio::select! {
+            () = self.kill.cancelled() => None,
+            result = receiver::run(config, sink, self.status.clone(), self.drain.clone()) => Some(result),
+        };
+        self.kill.cancel();
+        node.receivers.forget(id, self.epoch);
+        let Some(result) = result else { return };
+        let snapshot = self.status.snapshot();
+        let mut report = pb::ReceiverReport {
+            receiver: Some(id.into()),
+            epoch: self.epoch,
+            discarded: snapshot.discarded_partial + snapshot.discarded_oversized,
+            ..pb::ReceiverReport::default()
+        };
+        match result {
+            Ok(ReceiverEnd { .. }) => report.drained = true,
+            Err(error) => report.error = error.to_string(),
+        }
+        node.report(worker_message::Kind::ReceiverReport(report)).await;
+    }
+}
+
+fn receiver_kind(connector: &Connector, receiver: u32) -> Option<ReceiverKind> {
+    match connector {
+        Connector::Socket { addresses, acknowledge, .. } => {
+            let address = addresses.get(receiver as usize).or_else(|| addresses.first())?;
+            Some(ReceiverKind::Socket { address: address.clone(), acknowledge: *acknowledge })
+        }
+        Connector::Generate { rows_per_second, keys, seed, limit, receivers } => Some(ReceiverKind::Generate {
+            rows_per_second: *rows_per_second,
+            keys: *keys,
+            seed: *seed,
+            limit: *limit,
+            share: (receiver, *receivers),
+        }),
+    }
+}
+
+/// Where a receiver's blocks go.
+struct Sink {
+    node: Arc<Node>,
+    id: ReceiverId,
+    epoch: u64,
+    durable: bool,
+    replicate_to: RwLock<Vec<WorkerId>>,
+    /// Blocks in order, each with the future of its copies.
+    reports: mpsc::Sender<Copying>,
+    /// Reported and not answered.
+    unanswered: Mutex<VecDeque<pb::BlockReceived>>,
+    through: watch::Sender<u64>,
+    kill: CancellationToken,
+}
+
+struct Copying {
+    block: tidemill_proto::common::BlockRef,
+    copies: oneshot::Receiver<Result<Vec<u64>, String>>,
+}
+
+impl Sink {
+    fn start(
+        node: &Arc<Node>,
+        id: ReceiverId,
+        message: &pb::StartReceiver,
+        settings: &Settings,
+        kill: CancellationToken,
+    ) -> Arc<Self> {
+        let (reports, queue) = mpsc::channel(REPORT_QUEUE);
+        let sink = Arc::new(Self {
+            node: node.clone(),
+            id,
+            epoch: message.epoch,
+            durable: settings.durability == Durability::Disk,
+            replicate_to: RwLock::new(message.replicate_to.iter().map(|id| WorkerId(*id)).collect()),
+            reports,
+            unanswered: Mutex::default(),
+            through: watch::Sender::new(message.start_offset),
+            kill,
+        });
+        let reporter = sink.clone();
+        node.tracker.spawn_on(async move { reporter.report_in_order(queue).await }, &node.data);
+        sink
+    }
+
+    /// The driver logs blocks of a receiver in order, so they are reported in order.
+    async fn report_in_order(&self, mut queue: mpsc::Receiver<Copying>) {
+        loop {
+            let next = tokio::select! {
+                () = self.kill.cancelled() => None,
+                next = queue.recv() => next,
+            };
+            let Some(Copying { block, copies }) = next else { return };
+            let Ok(Ok(holders)) = copies.await else {
+                self.kill.cancel();
+                return;
+            };
+            let report = pb::BlockReceived { block: Some(block), holders };
+            lock(&self.unanswered).push_back(report.clone());
+            self.node.report(worker_message::Kind::BlockReceived(report)).await;
+        }
+    }
+
+    fn logged(&self, through: u64) {
+        lock(&self.unanswered)
+            .retain(|report| report.block.as_ref().is_some_and(|b| b.first_offset + b.records > through));
+        self.through.send_modify(|logged| *logged = through.max(*logged));
+    }
+
+    /// Stores the block here and on the peers; gives back who holds it.
+    async fn copy(&self, sealed: SealedBlock) -> Result<Vec<u64>, String> {
+        let id = BlockId {
+            job: self.id.job,
+            source: self.id.source,
+            receiver: self.id.receiver,
+            epoch: self.epoch,
+            first_offset: sealed.first_offset,
+        };
+        let block = Block { id, records: sealed.records, bytes: sealed.bytes.clone() };
+        let durable = self.durable;
+        let store = move |node: &Node| if durable { node.blocks.put_durable(block) } else { node.blocks.put(block) };
+        let (stored, copied) = tokio::join!(self.node.blocking(store), self.copy_to_peers(&sealed));
+        stored.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let mut holders = vec![self.node.worker().0];
+        holders.extend(copied?);
+        Ok(holders)
+    }
+
+    async fn copy_to_peers(&self, sealed: &SealedBlock) -> Result<Vec<u64>, String> {
+        let mut holders: Vec<WorkerId> = Vec::new();
+        loop {
+            // The driver changes the peers when one is lost, so this looks again before every attempt.
+            let wanted = self.replicate_to.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let missing = wanted.iter().find(|worker| !holders.contains(worker) && self.node.is_member(**worker));
+            let Some(peer) = missing.copied() else {
+                return Ok(holders.into_iter().map(|worker| worker.0).collect());
+            };
+            match self.put(peer, sealed).await {
+                Ok(()) => holders.push(peer),
+                Err(error) if error_kind(&error) == Some(ErrorKind::ErrorFenced) => {
+                    return Err(format!("worker {peer} refused a copy: {}", error.message()));
+                }
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "a copy failed");
+                    if !worth_retrying(&error).await {
+                        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn put(&self, peer: WorkerId, sealed: &SealedBlock) -> Result<(), Status> {
+        let request = data_pb::PutBlockRequest {
+            caller: self.node.caller(),
+            block: Some(sealed_ref(self.id, self.epoch, sealed)),
+            bytes: sealed.bytes.clone(),
+            durable: self.durable,
+        };
+        self.node.peer(peer)?.put_block(request).await?;
+        Ok(())
+    }
+}
+
+/// A sink as a receiver sees it.
+impl BlockSink for Sink {
+    fn hold(&self, sealed: SealedBlock) -> BoxFuture<'static, Result<(), HoldError>> {
+        let end = sealed.first_offset + sealed.records;
+        let block = sealed_ref(self.id, self.epoch, &sealed);
+        let (sender, copies) = oneshot::channel();
+        let queued = self.reports.try_send(Copying { block, copies });
+        let this = lock(&self.node.receivers.running).get(&self.id).map(|running| running.sink.clone());
+        let (mut through, kill) = (self.through.subscribe(), self.kill.clone());
+        // Copying starts now, not when the future is first polled.
+        let copying = this.map(|this| {
+            let (tracker, data) = (self.node.tracker.clone(), self.node.data.clone());
+            let copy = async move {
+                let copies = tokio::select! {
+                    () = this.kill.cancelled() => Err("the receiver was stopped".to_string()),
+                    copies = this.copy(sealed) => copies,
+                };
+                let failure = copies.as_ref().err().cloned();
+                // The reporter is gone only when the receiver is.
+                let _ = sender.send(copies);
+                failure
+            };
+            tracker.spawn_on(copy, &data)
+        });
+        Box::pin(async move {
+            let copying = copying.ok_or(HoldError::Fenced)?;
+            queued.map_err(|error| HoldError::Failed(error.to_string()))?;
+            let logged = async { through.wait_for(|through| *through >= end).await.map(drop) };
+            let failed = async {
+                match copying.await {
+                    Ok(Some(failure)) => failure,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                logged = logged => logged.map_err(|_| HoldError::Fenced),
+                failure = failed => Err(HoldError::Failed(failure)),
+                () = kill.cancelled() => Err(HoldError::Fenced),
+            }
+        })
+    }
+}

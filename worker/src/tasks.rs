@@ -1,0 +1,344 @@
+//! Running tasks: get the input, compute, leave pieces for the next stage, bring rows and parts of outputs.
+
+use crate::fetch;
+use crate::jobs::Job;
+use crate::keyed::KeyedRows;
+use crate::node::Node;
+use crate::outputs::{self, OutputRecords};
+use crate::state::StateError;
+use crate::stateful;
+use crate::store::StoreError;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::error::ArrowError;
+use futures::stream::{FuturesUnordered, StreamExt};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use tidemill_common::ids::{BatchId, ExchangeId, JobId, SourceIdx, TaskId, WorkerId};
+use tidemill_common::job::OnBadRecord;
+use tidemill_plan::{BatchContext, BranchTarget, PlanError, Stage, StageInput};
+use tidemill_proto::common as common_pb;
+use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_message};
+use tokio_util::sync::CancellationToken;
+
+/// Bad records that a task reports in full.
+const BAD_SAMPLES: usize = 5;
+/// Longest failure message sent, in bytes.
+const MESSAGE_BYTES: usize = 2000;
+
+/// Why a task failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TaskError {
+    #[error("pieces could not be fetched from worker {worker}: {reason}")]
+    Fetch { worker: WorkerId, reason: String },
+    #[error("a block could not be read: {0}")]
+    BlockLost(String),
+    #[error("state is not as it should be: {0}")]
+    StateVersion(String),
+    #[error("{0}")]
+    User(String),
+    #[error("{0}")]
+    Resources(String),
+    #[error("{0}")]
+    Internal(String),
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<PlanError> for TaskError {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Data(_) => Self::User(error.to_string()),
+            PlanError::Memory(_) => Self::Resources(error.to_string()),
+            PlanError::Malformed(_) | PlanError::Internal(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<StateError> for TaskError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::NotNext { .. } | StateError::NotKept { .. } => Self::StateVersion(error.to_string()),
+            StateError::Full { .. } => Self::Resources(error.to_string()),
+            error => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for TaskError {
+    fn from(error: StoreError) -> Self {
+        Self::Resources(error.to_string())
+    }
+}
+
+impl From<ArrowError> for TaskError {
+    fn from(error: ArrowError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl TaskError {
+    fn on_wire(&self) -> pb::TaskFailure {
+        let (kind, lost_worker) = match self {
+            Self::Fetch { worker, .. } => (FailureKind::FailureFetch, worker.0),
+            Self::BlockLost(_) => (FailureKind::FailureBlockLost, 0),
+            Self::StateVersion(_) => (FailureKind::FailureStateVersion, 0),
+            Self::User(_) => (FailureKind::FailureUser, 0),
+            Self::Resources(_) => (FailureKind::FailureResources, 0),
+            Self::Internal(_) => (FailureKind::FailureInternal, 0),
+            Self::Cancelled => (FailureKind::FailureCancelled, 0),
+        };
+        let mut message = self.to_string();
+        if message.len() > MESSAGE_BYTES {
+            message.truncate((0..=MESSAGE_BYTES).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0));
+        }
+        pb::TaskFailure { kind: kind as i32, message, lost_worker }
+    }
+}
+
+/// Runs a task to its end and reports it.
+pub(crate) async fn run(node: Arc<Node>, task: pb::Task) {
+    let started = Instant::now();
+    let id = TaskId(task.task_id);
+    let job = node.jobs.get(JobId(task.job));
+    let result = match &job {
+        None => Err(TaskError::Internal(format!("job {} is not known here", task.job))),
+        Some(job) => {
+            let cancelled = job.begin(id);
+            node.running_tasks.fetch_add(1, Ordering::Relaxed);
+            let result = tokio::select! {
+                biased;
+                () = cancelled.cancelled() => Err(TaskError::Cancelled),
+                result = run_on(&node, job, &task, &cancelled) => result,
+            };
+            node.running_tasks.fetch_sub(1, Ordering::Relaxed);
+            job.finished(id);
+            result
+        }
+    };
+    let result = match result {
+        Ok(done) => {
+            let micros = started.elapsed().as_micros() as u64;
+            task_report::Result::Done(pb::TaskDone { micros, ..done })
+        }
+        Err(TaskError::Cancelled) => return,
+        Err(error) => task_report::Result::Failure(error.on_wire()),
+    };
+    let report = pb::TaskReport {
+        task_id: task.task_id,
+        job: task.job,
+        batch: task.batch,
+        stage: task.stage,
+        result: Some(result),
+    };
+    node.report(worker_message::Kind::TaskReport(report)).await;
+}
+
+async fn run_on(
+    node: &Arc<Node>,
+    job: &Arc<Job>,
+    task: &pb::Task,
+    cancelled: &CancellationToken,
+) -> Result<pb::TaskDone, TaskError> {
+    let stage = job.plan.stages.get(task.stage as usize);
+    let stage = stage.ok_or_else(|| TaskError::Internal(format!("job {} has no stage {}", task.job, task.stage)))?;
+    let unit =
+        Unit { node: node.clone(), job: job.clone(), task: Arc::new(task.clone()), cancelled: cancelled.clone() };
+    match &stage.input {
+        StageInput::Source(source) => run_splits(unit, *source).await,
+        StageInput::Exchanges(exchanges) => {
+            let inputs = fetch::inputs(node, task, exchanges).await?;
+            let slots = node.compute_slots.clone();
+            let work = async move {
+                let _slot = slots.acquire_owned().await.map_err(|_| TaskError::Cancelled)?;
+                unit.run_exchanged(inputs).await
+            };
+            compute(node, work).await
+        }
+    }
+}
+
+/// Runs CPU work where it cannot keep heartbeats and requests waiting.
+async fn compute<T: Send + 'static>(
+    node: &Node,
+    work: impl Future<Output = Result<T, TaskError>> + Send + 'static,
+) -> Result<T, TaskError> {
+    let done = node.tracker.spawn_on(work, &node.compute).await;
+    done.unwrap_or_else(|error| Err(TaskError::Internal(format!("a task panicked: {error}"))))
+}
+
+async fn run_splits(unit: Unit, source: SourceIdx) -> Result<pb::TaskDone, TaskError> {
+    let node = unit.node.clone();
+    let mut running: FuturesUnordered<_> = unit
+        .task
+        .splits
+        .iter()
+        .cloned()
+        .map(|split| {
+            let (unit, node) = (unit.clone(), node.clone());
+            async move {
+                let slot = node.compute_slots.clone().acquire_owned().await.map_err(|_| TaskError::Cancelled)?;
+                let bytes = fetch::block(&node, &split).await?;
+                compute(&node, async move {
+                    let _slot = slot;
+                    unit.run_split(source, &split, &bytes).await
+                })
+                .await
+            }
+        })
+        .collect();
+    let mut done = pb::TaskDone::default();
+    let mut records = Vec::new();
+    while let Some(split) = running.next().await {
+        let (counts, mut outputs) = split?;
+        done.records += counts.records;
+        done.bad_records += counts.bad_records;
+        done.bad_samples.extend(counts.bad_samples);
+        records.append(&mut outputs);
+    }
+    done.bad_samples.sort_by_key(|bad| bad.offset);
+    done.bad_samples.truncate(BAD_SAMPLES);
+    records.sort_by_key(|records: &OutputRecords| records.order);
+    outputs::deliver(&unit.node, &unit.job, &unit.task, records, &mut done).await?;
+    Ok(done)
+}
+
+/// A task with what its units need.
+#[derive(Clone)]
+struct Unit {
+    node: Arc<Node>,
+    job: Arc<Job>,
+    task: Arc<pb::Task>,
+    cancelled: CancellationToken,
+}
+
+impl Unit {
+    fn context(&self) -> BatchContext {
+        BatchContext { batch: BatchId(self.task.batch), time_ms: self.task.time_ms }
+    }
+
+    fn stage(&self) -> &Stage {
+        &self.job.plan.stages[self.task.stage as usize]
+    }
+
+    /// Decodes one split and runs all branches over it.
+    async fn run_split(
+        &self,
+        source: SourceIdx,
+        split: &pb::Split,
+        bytes: &[u8],
+    ) -> Result<(pb::TaskDone, Vec<OutputRecords>), TaskError> {
+        let def = &self.job.plan.def.sources[source.0 as usize];
+        let decoded = self.job.plan.sources[source.0 as usize].decode(bytes)?;
+        let first_offset = split.block.as_ref().map_or(0, |block| block.first_offset);
+        let bad_samples: Vec<common_pb::BadRecord> = decoded
+            .bad
+            .samples
+            .into_iter()
+            .map(|bad| common_pb::BadRecord {
+                source: def.name.text.clone(),
+                offset: first_offset + bad.line,
+                text: bad.text,
+                reason: bad.reason,
+            })
+            .collect();
+        if let (OnBadRecord::Fail, Some(bad)) = (def.on_bad_record, bad_samples.first()) {
+            return Err(TaskError::User(format!(
+                "record {} of source `{}` does not parse: {} (record: {}); on_bad_record = \"fail\"",
+                bad.offset, bad.source, bad.reason, bad.text
+            )));
+        }
+        let counts = pb::TaskDone {
+            records: decoded.records,
+            bad_records: decoded.bad.count,
+            bad_samples,
+            ..pb::TaskDone::default()
+        };
+        let records = self.run_branches(split.order, &decoded.batches).await?;
+        Ok((counts, records))
+    }
+
+    /// Runs the branches over the rows of one unit.
+    async fn run_branches(&self, order: u64, rows: &[RecordBatch]) -> Result<Vec<OutputRecords>, TaskError> {
+        let mut records = Vec::new();
+        for branch in &self.stage().branches {
+            let result = match &branch.fragment {
+                Some(fragment) => self.job.runner.run(fragment, vec![rows.to_vec()], &self.context()).await?,
+                None => rows.to_vec(),
+            };
+            match branch.target {
+                BranchTarget::Exchange(exchange) => self.leave(exchange, order, &result)?,
+                BranchTarget::Output(output) => records.push(OutputRecords { output, order, rows: result }),
+            }
+        }
+        Ok(records)
+    }
+
+    /// Leaves a piece for the next stage.
+    fn leave(&self, exchange: ExchangeId, order: u64, rows: &[RecordBatch]) -> Result<(), TaskError> {
+        let piece = self.job.plan.partition(exchange, rows)?;
+        let key = (self.job.id, BatchId(self.task.batch), exchange, order);
+        self.node.shuffle.put(key, Arc::new(piece))?;
+        Ok(())
+    }
+
+    /// Runs a stage that reads exchanges: head, state, branches.
+    async fn run_exchanged(&self, inputs: Vec<Vec<RecordBatch>>) -> Result<pb::TaskDone, TaskError> {
+        let stage = self.stage();
+        let rows = match &stage.head {
+            Some(head) => self.job.runner.run(head, inputs, &self.context()).await?,
+            None => inputs.into_iter().flatten().collect(),
+        };
+        let mut done = pb::TaskDone::default();
+        let records = if self.task.groups.is_empty() {
+            self.run_branches(0, &rows).await?
+        } else {
+            self.run_keyed(&rows, &mut done).await?
+        };
+        outputs::deliver(&self.node, &self.job, &self.task, records, &mut done).await?;
+        Ok(done)
+    }
+
+    async fn run_keyed(&self, rows: &[RecordBatch], done: &mut pb::TaskDone) -> Result<Vec<OutputRecords>, TaskError> {
+        let stage = self.stage();
+        let key_groups = self.job.plan.def.settings.key_groups;
+        let head_schema = stage.head.as_ref().map_or_else(|| stage.schema.clone(), |head| head.schema());
+        let mut keyed = KeyedRows::sort(&head_schema, rows, &stage.row_keys, &self.task.groups, key_groups)?;
+        if let Some(op) = &stage.state {
+            let updated =
+                stateful::update(&self.node, &self.job, stage.id, op, &keyed, &self.context(), &self.cancelled)?;
+            keyed = updated.rows;
+            done.state_keys = updated.keys;
+        }
+        let all = keyed.with_keys()?;
+        let mut records = Vec::new();
+        for branch in &stage.branches {
+            match branch.target {
+                BranchTarget::Output(output) => {
+                    let rows = self.run_fragment(branch, all.clone()).await?;
+                    let order = self.task.groups.first().copied().map_or(0, u64::from);
+                    records.push(OutputRecords { output, order, rows });
+                }
+                // Partial aggregates must not depend on which groups lie together: each group for itself.
+                BranchTarget::Exchange(exchange) => {
+                    for (group, range) in &keyed.groups {
+                        let rows = self.run_fragment(branch, all.slice(range.start, range.len())).await?;
+                        self.leave(exchange, u64::from(*group), &rows)?;
+                    }
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    async fn run_fragment(
+        &self,
+        branch: &tidemill_plan::Branch,
+        rows: RecordBatch,
+    ) -> Result<Vec<RecordBatch>, TaskError> {
+        match &branch.fragment {
+            Some(fragment) => Ok(self.job.runner.run(fragment, vec![vec![rows]], &self.context()).await?),
+            None => Ok(vec![rows]),
+        }
+    }
+}
