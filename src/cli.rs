@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::exit::{Done, Failure};
-use crate::{demo, producers, replay, roles, show, watch};
+use crate::{bench, demo, producers, replay, roles, show, watch};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::net::SocketAddr;
@@ -46,6 +46,8 @@ enum Command {
     Stop(show::StopArgs),
     /// Run a job with driver and workers in this process: the way to try one.
     Local(roles::LocalArgs),
+    /// Measure throughput, latency, recovery and memory with a driver and workers as processes.
+    Bench(bench::BenchArgs),
     /// Run a job on given batches with a manual clock, and print or compare its outputs.
     Replay(replay::ReplayArgs),
     /// Check a job definition without running it.
@@ -113,6 +115,7 @@ fn run(command: Command) -> Done {
             Command::Workers(args) => show::workers(args).await,
             Command::Stop(args) => show::stop(args).await,
             Command::Local(args) => roles::local(args).await,
+            Command::Bench(args) => bench::run(args).await,
             Command::Replay(args) => replay::run(args).await,
             Command::Check { job } => crate::definition::check(&job),
             Command::Schema => show::schema(),

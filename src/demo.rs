@@ -3,9 +3,9 @@
 use crate::client::{self, Client};
 use crate::exit::{Done, Failure, Outcome};
 use crate::print::{self, Ordered};
+use crate::processes::Processes;
 use crate::produce::{self, Pace, ProducerStats, PurchasesConfig, Users};
 use clap::{Args, ValueEnum};
-use processes::Processes;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,8 +15,6 @@ use tidemill_proto::client::{
     BatchOutput, JobStatus, StatusRequest, StopRequest, SubmitRequest, WatchRequest, WorkersRequest, watch_event,
 };
 use tokio_util::sync::CancellationToken;
-
-mod processes;
 
 const JOB: &str = include_str!("../examples/jobs/revenue_per_user.toml");
 /// More than the chapter's 17 users, so that the last batch shows them all.

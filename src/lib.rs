@@ -1,6 +1,7 @@
 //! The `tidemill` command: command line, printing, and the commands that start more than one part
 //! (`local`, `replay`, `demo`). The engine is in `tidemill-driver` and `tidemill-worker`.
 
+mod bench;
 pub mod cli;
 mod client;
 mod cluster;
@@ -8,6 +9,7 @@ mod definition;
 mod demo;
 mod exit;
 pub mod print;
+mod processes;
 pub mod produce;
 mod producers;
 mod replay;

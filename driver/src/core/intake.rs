@@ -31,6 +31,8 @@ pub(crate) struct LiveReceiver {
     /// It was started by an earlier driver, which may have asked it to drain.
     adopted: bool,
     pub(crate) replicate_to: Vec<WorkerId>,
+    /// All that were ever asked to: some may have copies that were not waited for.
+    asked: BTreeSet<WorkerId>,
     /// It failed and is started again at this time.
     pub(crate) not_before_us: Option<u64>,
     pub(crate) last_error: String,
@@ -41,12 +43,14 @@ pub(crate) struct LiveReceiver {
 pub(crate) struct Holders {
     block: BlockMeta,
     pub(crate) workers: BTreeSet<WorkerId>,
+    /// Those that may have it too, but do not count.
+    may_have: Vec<WorkerId>,
     copying_to: Option<WorkerId>,
 }
 
 impl Holders {
     fn new(block: BlockMeta, workers: BTreeSet<WorkerId>) -> Self {
-        Self { block, workers, copying_to: None }
+        Self { block, workers, may_have: Vec::new(), copying_to: None }
     }
 }
 
@@ -123,6 +127,7 @@ impl Job {
         let receiver = self.receivers.entry(key).or_default();
         *receiver = LiveReceiver {
             worker: Some(worker),
+            asked: replicate_to.iter().copied().collect(),
             replicate_to,
             last_error: std::mem::take(&mut receiver.last_error),
             ..LiveReceiver::default()
@@ -142,6 +147,7 @@ impl Job {
             return;
         };
         receiver.replicate_to.clone_from(&wanted);
+        receiver.asked.extend(&wanted);
         let receiver = Some(receiver_ref(self.durable.id, key));
         let message = pb::ReplicateTo { receiver, workers: worker_numbers(&wanted) };
         cx.send(worker, driver_message::Kind::ReplicateTo(message));
@@ -222,7 +228,9 @@ impl Job {
         if workers.len() < self.copies_possible() || workers.iter().any(|worker| !self.is_live(*worker)) {
             self.copies.due.insert(block.key);
         }
-        self.holders.insert(block.key, Holders::new(block, workers));
+        let asked = self.receivers.get(&block.key.receiver).map(|receiver| &receiver.asked);
+        let may_have = asked.into_iter().flatten().filter(|worker| !workers.contains(worker)).copied().collect();
+        self.holders.insert(block.key, Holders { may_have, ..Holders::new(block, workers) });
     }
 
     /// A worker that joins has these blocks: those that the log knows count, those that it never will are let go of.
@@ -272,7 +280,11 @@ impl Job {
         let holders = self.holders.remove(&key);
         self.copies.due.remove(&key);
         self.copies.in_flight -= holders.iter().filter(|holders| holders.copying_to.is_some()).count();
-        holders.into_iter().flat_map(|holders| holders.workers.into_iter().chain(holders.copying_to))
+        holders.into_iter().flat_map(|holders| {
+            let workers: BTreeSet<WorkerId> =
+                holders.workers.into_iter().chain(holders.copying_to).chain(holders.may_have).collect();
+            workers
+        })
     }
 
     /// Forgets a worker's copies; returns how many blocks have to be copied again.

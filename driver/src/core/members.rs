@@ -11,7 +11,7 @@ use tidemill_proto::PROTOCOL_VERSION;
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, driver_message, worker_message};
 
-/// Ticks come at least this often; a longer gap means that the loop itself was late.
+/// Turns come at least this often; a longer gap means that the loop itself was late.
 const LATE_LOOP_US: u64 = 300_000;
 
 /// A live worker.
@@ -39,7 +39,6 @@ pub struct Members {
     /// Counts joins and losses.
     version: u64,
     arithmetic_hash: Option<u64>,
-    last_check_us: Option<u64>,
 }
 
 impl Members {
@@ -89,19 +88,17 @@ impl Members {
         self.by_id.values().map(|member| member.last_heard_us + config.worker_timeout_us).min()
     }
 
-    /// Workers that have been silent for too long. While the loop itself was late nobody was listened to, so
-    /// of a late turn only as much counts as silence as of one that is just in time.
-    pub(crate) fn silent(&mut self, now: Now, config: &CoreConfig) -> Vec<WorkerId> {
-        let gap = self.last_check_us.map_or(0, |last| now.mono_us.saturating_sub(last));
-        self.last_check_us = Some(now.mono_us);
-        let late = gap.saturating_sub(LATE_LOOP_US);
-        if late > 0 {
-            for member in self.by_id.values_mut() {
-                member.last_heard_us = (member.last_heard_us + late).min(now.mono_us);
-            }
-        }
+    /// Workers that have been silent for too long.
+    pub(crate) fn silent(&self, now: Now, config: &CoreConfig) -> Vec<WorkerId> {
         let is_silent = |member: &&Member| now.mono_us >= member.last_heard_us + config.worker_timeout_us;
         self.by_id.values().filter(is_silent).map(|member| member.id).collect()
+    }
+
+    /// For so long nobody was listened to: that was no silence.
+    fn excuse(&mut self, late_us: u64, now: Now) {
+        for member in self.by_id.values_mut() {
+            member.last_heard_us = (member.last_heard_us + late_us).min(now.mono_us);
+        }
     }
 
     fn message(&self) -> driver_message::Kind {
@@ -135,6 +132,16 @@ impl Members {
 }
 
 impl Core {
+    /// Notices a late turn of the loop: of a late turn only as much counts against workers as of one that is just in time.
+    pub(super) fn excuse_lateness(&mut self, now: Now) {
+        let gap = now.mono_us.saturating_sub(std::mem::replace(&mut self.last_turn_us, now.mono_us));
+        let late_us = gap.saturating_sub(LATE_LOOP_US);
+        if late_us > 0 {
+            self.members.excuse(late_us, now);
+            self.started_at += late_us;
+        }
+    }
+
     pub(super) fn on_connected(&mut self, now: Now, session: SessionId, hello: &pb::Hello, out: &mut Vec<Action>) {
         if let Err((kind, message)) = self.members.admit(hello, &self.durable.cluster_id) {
             tracing::warn!(address = hello.data_address, %message, "refused a worker");

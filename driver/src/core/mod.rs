@@ -254,7 +254,9 @@ pub struct Core {
     jobs: BTreeMap<JobId, Job>,
     next_task: u64,
     booted_at: Option<u64>,
+    /// Since when it waits for workers that it knew; a late loop counts as later.
     started_at: u64,
+    last_turn_us: u64,
     fenced: u64,
 }
 
@@ -292,6 +294,7 @@ impl Core {
             next_task: term.0 << 40,
             booted_at: if waits_for_known_workers { None } else { Some(now.mono_us) },
             started_at: now.mono_us,
+            last_turn_us: now.mono_us,
             fenced: 0,
             durable,
         };
@@ -331,6 +334,7 @@ impl Core {
     /// Takes one event in.
     pub fn on_event(&mut self, now: Now, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
+        self.excuse_lateness(now);
         match event {
             Event::Tick => self.on_tick(now, &mut out),
             Event::Connected { session, hello } => self.on_connected(now, session, &hello, &mut out),

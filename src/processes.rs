@@ -13,16 +13,16 @@ use tokio::process::{Child, Command};
 /// A process says that it is ready within this time.
 const START: Duration = Duration::from_secs(30);
 
-/// The processes of a demo; they end with it.
-pub(super) struct Processes {
-    pub(super) driver_url: String,
+/// A cluster's processes; they end with it.
+pub(crate) struct Processes {
+    pub(crate) driver_url: String,
     driver: Child,
     workers: BTreeMap<u64, Child>,
     _dir: TempDir,
 }
 
 impl Processes {
-    pub(super) async fn start(workers: usize) -> Result<Self, Failure> {
+    pub(crate) async fn start(workers: usize) -> Result<Self, Failure> {
         let dir = tempfile::tempdir()?;
         let driver_dir = dir.path().join("driver").to_string_lossy().into_owned();
         let (driver, line) = spawn(&["driver", "--listen", "127.0.0.1:0", "--data-dir", &driver_dir]).await?;
@@ -40,7 +40,7 @@ impl Processes {
     }
 
     /// `kill -9`; gives back the process id.
-    pub(super) fn kill_worker(&mut self, worker: u64) -> Result<i32, Failure> {
+    pub(crate) fn kill_worker(&mut self, worker: u64) -> Result<i32, Failure> {
         let child = self.workers.get(&worker).and_then(Child::id);
         let pid = child.ok_or_else(|| Failure::failed(format!("worker {worker} does not run")))? as i32;
         kill(Pid::from_raw(pid), Signal::SIGKILL)
@@ -48,8 +48,13 @@ impl Processes {
         Ok(pid)
     }
 
+    /// Process ids: the driver, then the workers.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        std::iter::once(&self.driver).chain(self.workers.values()).filter_map(Child::id).collect()
+    }
+
     /// Ends all processes in order.
-    pub(super) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         let children = self.workers.values_mut().chain(std::iter::once(&mut self.driver));
         for child in children {
             if let Some(pid) = child.id() {
