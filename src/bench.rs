@@ -89,7 +89,13 @@ struct Rig {
 }
 
 impl Rig {
-    async fn start(args: &BenchArgs, batch_ms: u64, pace: Pace, total: u64, users: Option<u32>) -> Result<Self, Failure> {
+    async fn start(
+        args: &BenchArgs,
+        batch_ms: u64,
+        pace: Pace,
+        total: u64,
+        users: Option<u32>,
+    ) -> Result<Self, Failure> {
         let processes = Processes::start(args.workers).await?;
         let mut client = client::connect(&processes.driver_url).await?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -116,7 +122,9 @@ impl Rig {
         loop {
             let event = self.events.message().await.map_err(client::refused)?;
             match event.and_then(|event| event.kind) {
-                Some(watch_event::Kind::Ended(status)) => return Err(Failure::failed(format!("the job ended: {}", status.reason))),
+                Some(watch_event::Kind::Ended(status)) => {
+                    return Err(Failure::failed(format!("the job ended: {}", status.reason)));
+                }
                 Some(event) => return Ok(event),
                 None => return Err(Failure::failed("the driver has gone away")),
             }
@@ -188,7 +196,8 @@ async fn throughput(args: &BenchArgs) -> Result<(), Failure> {
     let seconds = first_sent.elapsed().as_secs_f64();
     let counted = rig.records().await?;
     let cpu: f64 = rig.processes.pids().into_iter().map(cpu_seconds).sum();
-    let resident: Vec<String> = rig.processes.pids().into_iter().map(|pid| format!("{:.0}", resident_mib(pid))).collect();
+    let resident: Vec<String> =
+        rig.processes.pids().into_iter().map(|pid| format!("{:.0}", resident_mib(pid))).collect();
     println!(
         "throughput: {counted} records, {} users, {batches} batches of {batch_ms} ms: {:.2} M records/s from first send to last state ({seconds:.2} s; started {:.2} s before; {:.1} CPU-s of driver and workers; resident MiB {})",
         args.users.unwrap_or(17),
@@ -235,7 +244,12 @@ async fn latency(args: &BenchArgs) -> Result<(), Failure> {
     let quantile = |q: f64| times.get(((times.len() as f64 - 1.0) * q) as usize).copied().unwrap_or(f64::NAN);
     println!(
         "latency: {} records/s, batches of {batch_ms} ms: send to state p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms ({} batches)",
-        args.rate, quantile(0.5), quantile(0.9), quantile(0.99), quantile(1.0), completed.len()
+        args.rate,
+        quantile(0.5),
+        quantile(0.9),
+        quantile(0.99),
+        quantile(1.0),
+        completed.len()
     );
     rig.end().await
 }
@@ -306,7 +320,8 @@ async fn memory(args: &BenchArgs) -> Result<(), Failure> {
     let mut rig = Rig::start(args, args.batch_ms.unwrap_or(100), Pace::Unlimited, 1, args.users).await?;
     rig.next_batch().await?;
     let first_batch = started.elapsed().as_secs_f64();
-    let resident: Vec<String> = rig.processes.pids().into_iter().map(|pid| format!("{:.0}", resident_mib(pid))).collect();
+    let resident: Vec<String> =
+        rig.processes.pids().into_iter().map(|pid| format!("{:.0}", resident_mib(pid))).collect();
     println!(
         "start of a driver and {} workers to the first batch: {first_batch:.2} s; resident MiB of driver and workers with an idle job: {}",
         args.workers,
@@ -319,7 +334,8 @@ async fn memory(args: &BenchArgs) -> Result<(), Failure> {
 fn cpu_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let fields: Vec<f64> = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<f64> =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
     fields.iter().sum::<f64>() / 100.0
 }
 

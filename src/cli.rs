@@ -85,7 +85,9 @@ pub fn main() -> ExitCode {
     match run(cli.command) {
         Ok(outcome) => outcome.into(),
         Err(Failure { outcome, message }) => {
-            eprintln!("error: {message}");
+            if !message.is_empty() {
+                eprintln!("error: {message}");
+            }
             outcome.into()
         }
     }

@@ -6,6 +6,7 @@ use crate::exit::{Done, Failure, Outcome};
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde::Serialize;
+use std::io::Write;
 use tidemill_proto::client::{JobStatus, StatusRequest, StopRequest, WorkersRequest};
 
 /// Options of `tidemill status`.
@@ -195,7 +196,7 @@ pub(crate) fn schema() -> Done {
 
 fn print_json(value: &impl Serialize) -> Done {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::failed(error.to_string()))?;
-    println!("{text}");
+    writeln!(std::io::stdout(), "{text}")?;
     Ok(Outcome::Fine)
 }
 

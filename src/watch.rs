@@ -97,7 +97,7 @@ async fn print_events(client: &mut Client, job: &str, json: bool, mut go_on: imp
     let request = WatchRequest { job: job.to_string() };
     let mut events = client.watch(request).await.map_err(client::refused)?.into_inner();
     loop {
-        let event = events.message().await.map_err(client::refused)?;
+        let event = events.message().await.map_err(|_| driver_gone())?;
         match event.and_then(|event| event.kind) {
             Some(watch_event::Kind::Batch(batch)) => {
                 print_batch(&batch, json)?;
@@ -111,9 +111,13 @@ async fn print_events(client: &mut Client, job: &str, json: bool, mut go_on: imp
                 eprintln!("{count} batches were too fast for this watcher and are not shown")
             }
             Some(watch_event::Kind::Ended(status)) => return Ok(ended(&status, json)),
-            None => return Err(Failure::unavailable("the driver has gone away; the job goes on when it is back")),
+            None => return Err(driver_gone()),
         }
     }
+}
+
+fn driver_gone() -> Failure {
+    Failure::unavailable("the driver has gone away; the job goes on when it is back")
 }
 
 fn print_batch(batch: &BatchOutput, json: bool) -> Result<(), Failure> {

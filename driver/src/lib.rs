@@ -32,9 +32,9 @@ use tidemill_proto::control::driver_message;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::transport::server::TcpIncoming;
 
 /// Called with every message before it goes to a worker; `replay` uses it to strike at the right moment.
 pub type SendHook = Arc<dyn Fn(&driver_message::Kind) + Send + Sync>;
@@ -183,10 +183,12 @@ fn serve(listener: TcpListener, input: mpsc::Sender<Input>, tracker: &TaskTracke
     };
     let limit = tidemill_proto::MAX_MESSAGE_BYTES;
     let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
         .add_service(ControlServer::new(control).max_decoding_message_size(limit))
         .add_service(ClientServer::new(ClientService { input }).max_decoding_message_size(limit))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stop.clone().cancelled_owned(),
+        );
     let stop = stop.clone();
     tracker.spawn(async move {
         if let Err(error) = server.await {

@@ -6,8 +6,8 @@
 /// Version of the session protocol between driver and workers; both ends must have the same.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// Largest message that any service accepts, in bytes: a block of 8 MiB with room to spare.
-pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// Largest message that any service accepts, in bytes: the state of a key group has to fit into one.
+pub const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
 mod tidemill {
     pub mod common {

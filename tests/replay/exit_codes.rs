@@ -77,7 +77,10 @@ fn wrong_usage() {
 
 #[test]
 fn nothing_to_lose() {
-    let stateless = JOB.replace("reduce_by_key = { key = \"user\", aggregates = { revenue = \"sum(price)\" } }", "filter = \"price > 1\"");
+    let stateless = JOB.replace(
+        "reduce_by_key = { key = \"user\", aggregates = { revenue = \"sum(price)\" } }",
+        "filter = \"price > 1\"",
+    );
     let run = Case::new(&stateless, INPUT).replay(&["--kill", "1"]);
     assert_eq!(run.code, 3, "{run:#?}");
     assert!(run.stderr.contains("--kill had nothing to lose"), "{run:#?}");

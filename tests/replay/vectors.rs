@@ -22,7 +22,8 @@ fn check(folder: &str, expected_cases: usize) {
             options.push("--ordered");
         }
         for workers in ["1", "3"] {
-            let run = replay(&job, &job.with_extension("input.json"), &[&options[..], &["--workers", workers]].concat());
+            let run =
+                replay(&job, &job.with_extension("input.json"), &[&options[..], &["--workers", workers]].concat());
             assert_eq!(run.code, 0, "{}: {run:#?}", job.display());
         }
     }

@@ -18,6 +18,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+/// Changes that may wait for a follower; one that is further behind is filled again.
+const QUEUE: usize = 16 << 10;
 /// Bytes of entries in one request, but for a single larger one.
 const REQUEST_BYTES: usize = 4 << 20;
 
@@ -94,7 +96,13 @@ impl Links {
         for link in lock(&self.by_follower).values() {
             let mut state = lock(&link.state);
             if state.takes(stage, group) {
-                state.queue.push_back(entry());
+                if state.queue.len() >= QUEUE {
+                    // A snapshot of the present costs less than all that.
+                    let groups: Vec<u32> = state.groups.keys().copied().collect();
+                    state.refill(&groups);
+                } else {
+                    state.queue.push_back(entry());
+                }
                 link.wake.notify_one();
             }
         }
@@ -284,6 +292,8 @@ fn encode(queued: &Queued) -> Result<StateEntry, StateError> {
         ..StateEntry::default()
     };
     match queued {
+        // Most groups change nothing in a short batch: then the version says it all.
+        Queued::Delta { stage, group, delta } if delta.rows.num_rows() == 0 => Ok(entry(*stage, *group, delta.batch)),
         Queued::Delta { stage, group, delta } => {
             Ok(StateEntry { bytes: delta.encode()?, ..entry(*stage, *group, delta.batch) })
         }
@@ -332,13 +342,16 @@ fn apply_entry(node: &Node, job: &Job, key: PartitionKey, entry: &StateEntry) ->
         node.states.insert(key, HeldPartition::new(partition));
         return Ok(());
     }
-    let delta = Delta::decode(entry.bytes.clone())?;
-    let missing = StateError::NotNext { version: BatchId(0), batch: delta.batch };
-    let handle = node.states.get(&key).ok_or(missing)?;
+    let batch = BatchId(entry.version);
+    let handle = node.states.get(&key).ok_or(StateError::NotNext { version: BatchId(0), batch })?;
     let mut held = handle.lock()?;
-    if held.partition().version() >= delta.batch {
+    let delta = match entry.bytes.is_empty() {
+        true => held.partition().empty_delta(batch),
+        false => Delta::decode(entry.bytes.clone())?,
+    };
+    if held.partition().version() >= batch {
         // The owner ran this batch again: the same once more.
-        held.roll_back_to(delta.batch.prev())?;
+        held.roll_back_to(batch.prev())?;
     }
     held.apply_delta(&delta)
 }

@@ -15,7 +15,7 @@ use tidemill_proto::common::ErrorKind;
 use tidemill_proto::data::{self as pb, data_server::Data, data_server::DataServer};
 use tidemill_proto::status;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 /// Bytes per message of a stream of pieces.
@@ -31,11 +31,13 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener) {
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(crate::node::CONNECTION_WINDOW)
         .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), node.stop.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            node.stop.clone().cancelled_owned(),
+        );
     if let Err(error) = server.await {
         tracing::error!(%error, "the data service failed");
         node.stop.cancel();

@@ -1,7 +1,7 @@
 //! What a definition says across its tables: who reads whom, and which names are taken.
 
 use super::reader::Reader;
-use super::{Name, OutputDef, SourceDef, StreamDef};
+use super::{Name, OutputDef, Sink, SourceDef, StreamDef};
 use crate::diag::Diagnostic;
 use std::collections::{HashMap, HashSet};
 
@@ -30,6 +30,7 @@ pub(super) fn references(
     }
     circles(r, streams);
     outputs_taken_twice(r, outputs);
+    directories_taken_twice(r, outputs);
     if outputs.is_empty() {
         let nothing = Diagnostic::new("nothing to execute: the job has no output");
         r.push(nothing.help("add an `[[output]]` with `from` and `print = true`"));
@@ -54,6 +55,20 @@ fn outputs_taken_twice(r: &mut Reader<'_>, outputs: &[Draft<OutputDef>]) {
             let message = format!("there are two outputs called `{}`", name.text);
             let wrong = Diagnostic::new(message).at(name.span.clone()).label("second time");
             r.push(wrong.help("give one of them another `name`"));
+        }
+    }
+}
+
+/// Two outputs in one directory would take each other's batches for their own.
+fn directories_taken_twice(r: &mut Reader<'_>, outputs: &[Draft<OutputDef>]) {
+    let mut seen = HashSet::new();
+    for output in outputs.iter().filter_map(|draft| draft.def.as_ref()) {
+        if let Sink::Json { path } = &output.sink
+            && !seen.insert(path.trim_end_matches('/'))
+        {
+            let wrong = Diagnostic::new(format!("two outputs write to `{path}`"));
+            let wrong = wrong.at(output.name.span.clone()).label("the second one");
+            r.push(wrong.help("give each output a directory of its own"));
         }
     }
 }

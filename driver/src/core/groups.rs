@@ -131,7 +131,7 @@ impl Job {
         if changed && stateful {
             self.record(cx, JobRecord::Assigned(self.groups.places()));
         }
-        if changed || std::mem::take(&mut self.groups.dirty) {
+        if std::mem::take(&mut self.groups.dirty) | changed {
             self.groups.version += 1;
             let message = self.assignment_message();
             cx.send_all(&message);
@@ -196,15 +196,16 @@ impl Job {
                 None => stuck = true,
             }
         }
-        if stuck { self.rewind(cx) } else { changed }
+        changed | (stuck && self.rewind(cx))
     }
 
-    /// No copy of some group is at the state's version: everything goes back to a checkpoint that all groups have.
+    /// No copy of some group is at the state's version: everything goes back to a checkpoint that all groups
+    /// have, if there is one.
     fn rewind(&mut self, cx: &mut Cx<'_>) -> bool {
         let Some((version, holders)) = self.newest_common_checkpoint() else {
             self.groups.due = true;
             self.wait_for_lost_data(cx, "the state of some key groups is on no live worker, in memory or on disk");
-            return true;
+            return false;
         };
         tracing::info!(
             job = self.durable.id.0,

@@ -92,9 +92,12 @@ impl Job {
             let running = self.receivers.get(&key).and_then(|receiver| receiver.worker);
             match running {
                 None if reading && !self.live.is_empty() => self.start_receiver(cx, key),
-                Some(_) if !reading => self.stop_receiver(cx, key, true),
-                Some(worker) => self.update_replicas(cx, key, worker),
                 None => {}
+                // One that drains still waits for copies.
+                Some(worker) => self.update_replicas(cx, key, worker),
+            }
+            if !reading {
+                self.stop_receiver(cx, key, true);
             }
         }
         self.receivers.values_mut().filter(|receiver| waits_no_more(receiver)).for_each(|r| r.not_before_us = None);
@@ -307,9 +310,12 @@ impl Job {
 
     /// A worker said that it does not have a block.
     pub(crate) fn lose_block(&mut self, key: BlockKey, worker: WorkerId) {
-        if self.holders.get_mut(&key).is_some_and(|holders| holders.workers.remove(&worker)) {
-            self.copies.due.insert(key);
-        }
+        let Some(holders) = self.holders.get_mut(&key).filter(|holders| holders.workers.contains(&worker)) else {
+            return;
+        };
+        holders.workers.remove(&worker);
+        holders.may_have.push(worker);
+        self.copies.due.insert(key);
     }
 
     /// Has blocks copied again of which there are too few copies.

@@ -59,7 +59,9 @@ impl Job {
             FailureKind::FailureFetch => {
                 let producers: BTreeSet<usize> = self.producers(task.stage).collect();
                 let missing_at = WorkerId(failure.lost_worker);
-                producers.into_iter().for_each(|producer| self.redo_pieces(cx, producer, |worker| worker == missing_at));
+                producers
+                    .into_iter()
+                    .for_each(|producer| self.redo_pieces(cx, producer, |worker| worker == missing_at));
                 self.redo_lost_pieces(cx);
             }
             FailureKind::FailureBlockLost => self.lose_blocks(task),

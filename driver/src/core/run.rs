@@ -309,7 +309,12 @@ impl Job {
         if lagging.is_empty() {
             run.lagging_until_us = None;
         } else if cx.now.mono_us >= *run.lagging_until_us.get_or_insert(cx.now.mono_us + FOLLOWER_PATIENCE_US) {
-            tracing::warn!(job = self.durable.id.0, batch = run.batch.0, groups = lagging.len(), "followers do not keep up");
+            tracing::warn!(
+                job = self.durable.id.0,
+                batch = run.batch.0,
+                groups = lagging.len(),
+                "followers do not keep up"
+            );
             self.groups.give_up_followers(lagging, self.state_version);
             self.groups.moving = true;
             run.lagging_until_us = None;

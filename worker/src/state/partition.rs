@@ -150,6 +150,11 @@ impl StatePartition {
         Ok(Delta { batch, rows: change.delta })
     }
 
+    /// The delta of a batch that changes nothing.
+    pub fn empty_delta(&self, batch: BatchId) -> Delta {
+        Delta { batch, rows: RecordBatch::new_empty(self.delta_schema.clone()) }
+    }
+
     /// Applies the next batch as its owner did. Same rules as [`apply`](Self::apply).
     pub fn apply_delta(&mut self, delta: &Delta) -> Result<(), StateError> {
         let (keys, dropped, new) = delta_parts(&delta.rows, &self.delta_schema)?;

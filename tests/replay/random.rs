@@ -1,0 +1,287 @@
+//! Random jobs on random batches, with any number of workers, one of them killed or not: to the byte what the plain
+//! evaluator says.
+
+use crate::command::Case;
+use crate::oracle::{Aggregate, Column, Condition, Operator, Oracle, Record, Row, Stream, Update};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::FileFailurePersistence;
+
+/// A replay takes a good part of a second; `PROPTEST_CASES` asks for more.
+const CASES: u32 = 40;
+
+/// A job, its batches, and how they are run.
+#[derive(Debug, Clone)]
+struct Plan {
+    key_groups: u64,
+    streams: Vec<Stream>,
+    /// The streams that have an output.
+    outputs: Vec<usize>,
+    batches: Vec<Vec<Record>>,
+    workers: usize,
+    kill: Option<usize>,
+}
+
+fn aggregate() -> impl Strategy<Value = Aggregate> {
+    select(vec![Aggregate::Sum, Aggregate::Min, Aggregate::Max])
+}
+
+fn operator() -> impl Strategy<Value = Operator> {
+    let update = (any::<bool>(), any::<bool>(), any::<bool>(), prop::option::of(1..9i64));
+    let update = update.prop_map(|(every_key, emit_all, count_calls, drop_over)| Update {
+        every_key,
+        emit_all,
+        count_calls,
+        drop_over,
+    });
+    // The whole batch adds up within a block in no order that is easily told: `whole_sums_are_the_same_everywhere`.
+    let extreme = select(vec![Aggregate::Min, Aggregate::Max]);
+    prop_oneof![
+        2 => (-2..3i64).prop_map(|add| Operator::Select { add }),
+        1 => (0..4i64).prop_map(|n| Operator::Filter(Condition::NAbove(n))),
+        1 => select(vec![Condition::XBelow(0.5), Condition::NotA]).prop_map(Operator::Filter),
+        2 => Just(Operator::FlatMap),
+        3 => (prop::option::of(aggregate()), aggregate()).prop_map(|(n, x)| Operator::ReduceByKey { n, x }),
+        1 => Just(Operator::Distinct),
+        1 => Just(Operator::Count),
+        1 => (aggregate(), extreme).prop_map(|(n, x)| Operator::Reduce { n, x }),
+        5 => update.prop_map(Operator::Update),
+    ]
+}
+
+/// Makes each operator fit what it reads: the newest stream that can be read, or any other.
+fn connect(operators: Vec<(Operator, bool, Index)>) -> Vec<Stream> {
+    let mut streams: Vec<Stream> = Vec::new();
+    let mut readable = vec![(None, true)];
+    for (number, (operator, newest, any)) in operators.into_iter().enumerate() {
+        let (from, has_text) = if newest { readable[readable.len() - 1] } else { *any.get(&readable) };
+        let operator = match operator {
+            Operator::FlatMap if !has_text => Operator::Select { add: 1 },
+            operator => operator,
+        };
+        match operator {
+            Operator::Count | Operator::Reduce { .. } => {}
+            Operator::Select { .. } | Operator::Filter(_) | Operator::Distinct => {
+                readable.push((Some(number), has_text))
+            }
+            _ => readable.push((Some(number), false)),
+        }
+        streams.push(Stream { from, operator });
+    }
+    streams
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let key = select(vec![Some("a"), Some("a"), Some("a"), Some("a"), Some("b"), Some("c"), Some("d"), Some(""), None]);
+    let x = select(vec![Some(1e16), Some(1.0), Some(-1e16), Some(0.1), Some(2.5), Some(-3.7), None]);
+    let text = select(vec![Some("a"), Some("to be or not to be"), Some("b  c "), Some(""), Some(" "), None]);
+    let row = (key, prop::option::weighted(0.9, -3..7i64), x, text).prop_map(|(k, n, x, t)| Row::new(k, n, x, t));
+    prop::option::weighted(0.95, row)
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let operators = prop::collection::vec((operator(), prop::bool::weighted(0.6), any::<Index>()), 1..6);
+    let batches = prop::collection::vec(prop::collection::vec(record(), 0..40), 1..6);
+    let outputs = prop::collection::vec(any::<bool>(), 6);
+    let kill = prop::option::of(any::<Index>());
+    (select(vec![1, 3, 64]), operators, outputs, batches, 1..6usize, kill).prop_map(
+        |(key_groups, operators, with_output, batches, workers, kill)| {
+            let streams = connect(operators);
+            let last = streams.len() - 1;
+            let outputs: Vec<_> = (0..=last).filter(|&stream| stream == last || with_output[stream]).collect();
+            let killable = workers > 1 && has_key_groups(&streams, &outputs);
+            let kill = kill.filter(|_| killable).map(|batch| batch.index(batches.len()) + 1);
+            Plan { key_groups, streams, outputs, batches, workers, kill }
+        },
+    )
+}
+
+/// Whether some stream that an output needs has owners, who may be killed.
+fn has_key_groups(streams: &[Stream], outputs: &[usize]) -> bool {
+    let keyed = |stream: &Stream| {
+        matches!(stream.operator, Operator::ReduceByKey { .. } | Operator::Distinct | Operator::Update(_))
+    };
+    outputs.iter().any(|&output| {
+        let mut path = std::iter::successors(Some(output), |&stream| streams[stream].from);
+        path.any(|stream| keyed(&streams[stream]))
+    })
+}
+
+fn definition(plan: &Plan) -> String {
+    let mut text = format!(
+        r#"
+name = "random"
+batch_interval = "1s"
+key_groups = {}
+
+[source.records]
+connector = "socket"
+address = "127.0.0.1:9999"
+format = "csv"
+columns = {{ k = "string", n = "bigint", x = "double", t = "string" }}
+null = "-"
+"#,
+        plan.key_groups
+    );
+    let mut columns: Vec<Vec<Column>> = Vec::new();
+    for (number, stream) in plan.streams.iter().enumerate() {
+        let from = stream.from.map_or("records".into(), |from| format!("s{from}"));
+        let input = stream.from.map_or(vec![Column::K, Column::N, Column::X, Column::T], |from| columns[from].clone());
+        text += &format!("\n[stream.s{number}]\nfrom = \"{from}\"\n{}\n", operator_text(&stream.operator, &input));
+        columns.push(match stream.operator {
+            Operator::Select { .. } | Operator::Filter(_) | Operator::Distinct => input,
+            Operator::FlatMap => vec![Column::N, Column::X, Column::K],
+            _ => vec![Column::K, Column::N, Column::X],
+        });
+    }
+    for output in &plan.outputs {
+        text += &format!("\n[[output]]\nfrom = \"s{output}\"\nprint = true\n");
+    }
+    text
+}
+
+fn operator_text(operator: &Operator, input: &[Column]) -> String {
+    let call = |aggregate: &Aggregate, column: &str| format!("{aggregate:?}({column})").to_lowercase();
+    match operator {
+        Operator::Select { add } => {
+            let expression = |column: &Column| match column {
+                Column::N => format!("n = \"n + {add}\""),
+                Column::X => "x = \"x * 0.5\"".to_string(),
+                other => format!("{0} = \"{0}\"", other.name()),
+            };
+            format!("select = {{ {} }}", input.iter().map(expression).collect::<Vec<_>>().join(", "))
+        }
+        Operator::Filter(Condition::NAbove(n)) => format!("filter = \"n > {n}\""),
+        Operator::Filter(Condition::XBelow(x)) => format!("filter = \"x < {x:?}\""),
+        Operator::Filter(Condition::NotA) => "filter = \"k <> 'a'\"".into(),
+        Operator::FlatMap => "flat_map = { split = \"t\", by = \" \", as = \"k\", keep = [\"n\", \"x\"] }".into(),
+        Operator::ReduceByKey { n, x } => {
+            let n = n.as_ref().map_or("count(*)".into(), |n| call(n, "n"));
+            format!("reduce_by_key = {{ key = \"k\", aggregates = {{ n = \"{n}\", x = \"{}\" }} }}", call(x, "x"))
+        }
+        Operator::Distinct => "distinct = true".into(),
+        Operator::Count => "count = true".into(),
+        Operator::Reduce { n, x } => format!("reduce = {{ n = \"{}\", x = \"{}\" }}", call(n, "n"), call(x, "x")),
+        Operator::Update(update) => update_text(update),
+    }
+}
+
+fn update_text(update: &Update) -> String {
+    let keys = if update.every_key { "every_key" } else { "touched" };
+    let emit = if update.emit_all { "all" } else { "changed" };
+    let n = if update.count_calls { "1" } else { "count(*)" };
+    let drop_when = update.drop_over.map_or(String::new(), |most| format!(", drop_when = \"state.n > {most}\""));
+    format!(
+        "update_state_by_key = {{ key = \"k\", update = \"{keys}\", emit = \"{emit}\"{drop_when}, state = {{ \
+         n = \"coalesce(state.n, 0) + {n}\", x = \"coalesce(state.x, 0.0) + coalesce(sum(x), 0.0)\" }} }}"
+    )
+}
+
+fn line(record: &Record) -> String {
+    let Some(row) = record else { return "a,no number,1,b".into() };
+    let text = |text: &Option<String>| text.clone().unwrap_or("-".into());
+    let n = row.n.map_or("-".into(), |n| n.to_string());
+    let x = row.x.map_or("-".into(), |x| format!("{x:?}"));
+    format!("{},{n},{x},{}", text(&row.k), text(&row.t))
+}
+
+/// What the plain evaluator says, and which of the streams counts.
+fn expected(plan: &Plan) -> String {
+    let mut oracle = Oracle::new(plan.key_groups, &plan.streams);
+    let mut text = String::new();
+    for (number, records) in plan.batches.iter().enumerate() {
+        let rows = oracle.batch(records);
+        for &output in &plan.outputs {
+            let batch = number + 1;
+            // A count has one column, whose name is fixed.
+            let rows = match plan.streams[output].operator {
+                Operator::Count => rows[output].join(", ").replace("\"n\"", "\"count\""),
+                _ => rows[output].join(", "),
+            };
+            let time_ms = batch * 1000;
+            text += &format!(
+                "{{\"batch\": {batch}, \"time_ms\": {time_ms}, \"output\": \"s{output}\", \"rows\": [{rows}]}}\n"
+            );
+        }
+    }
+    text
+}
+
+fn input(batches: &[Vec<Record>]) -> String {
+    let lines: Vec<Vec<String>> = batches.iter().map(|records| records.iter().map(line).collect()).collect();
+    serde_json::json!({"sources": {"records": lines}}).to_string()
+}
+
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let asked_for = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig {
+        cases: if asked_for { default.cases } else { CASES },
+        max_shrink_iters: 200,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..default
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+    #[test]
+    fn random_jobs(plan in plan()) {
+        let definition = definition(&plan);
+        let case = Case::new(&definition, &input(&plan.batches));
+        let workers = plan.workers.to_string();
+        let kill = plan.kill.map(|batch| batch.to_string());
+        let mut options = vec!["--workers", &workers];
+        options.extend(kill.iter().flat_map(|batch| ["--kill", batch]));
+        let run = case.replay(&options);
+        prop_assert_eq!(run.code, 0, "{}\n{}\n{:?}", run.stderr, definition, options);
+        let expected = expected(&plan);
+        prop_assert!(run.stdout == expected, "expected\n{expected}\nfound\n{}\nby\n{definition}\n{options:?}", run.stdout);
+        prop_assert!(!run.stderr.contains("WARN") && !run.stderr.contains("ERROR"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn whole_sums_are_the_same_everywhere() {
+    let job = r#"
+name = "sums"
+batch_interval = "1s"
+
+[source.records]
+connector = "socket"
+address = "127.0.0.1:9999"
+format = "csv"
+columns = { k = "string", x = "double" }
+
+[stream.totals]
+from = "records"
+reduce = { x = "sum(x)", mean = "avg(x)", deviation = "stddev(x)" }
+
+[stream.by_key]
+from = "records"
+reduce_by_key = { key = "k", aggregates = { x = "sum(x)", mean = "avg(x)", deviation = "stddev(x)" } }
+
+[stream.of_keys]
+from = "by_key"
+reduce = { x = "sum(x)", deviation = "sum(deviation)" }
+
+[[output]]
+from = "totals"
+print = true
+
+[[output]]
+from = "of_keys"
+print = true
+"#;
+    let xs = [1e16, 1.0, -1e16, 0.1, 1e-7, 3.7];
+    let lines =
+        |batch: usize| (0..50).map(|i| format!("k{},{:?}", i * i % 13, xs[(i * 7 + batch) % xs.len()])).collect();
+    let batches: Vec<Vec<String>> = (0..3).map(lines).collect();
+    let case = Case::new(job, &serde_json::json!({"sources": {"records": batches}}).to_string());
+    let once = case.replay(&["--workers", "1"]).ok();
+    assert_eq!(once.lines().count(), 6);
+    for workers in ["2", "5"] {
+        assert_eq!(case.replay(&["--workers", workers]).ok(), once);
+        assert_eq!(case.replay(&["--workers", workers, "--kill", "2"]).ok(), once);
+    }
+}
