@@ -179,13 +179,13 @@ impl<'a> Oracle<'a> {
             Operator::Filter(condition) => filter(input, *condition),
             Operator::FlatMap => flat_map(&input),
             Operator::ReduceByKey { n, x } => {
-                let totals = totals(&input, |row| by_k(&row), Totals { n: *n, x: *x });
+                let totals = totals(&input, by_k, Totals { n: *n, x: *x });
                 self.keyed(vec![Column::K, Column::N, Column::X], totals)
             }
             Operator::Distinct => {
                 let columns = input.columns.clone();
                 let first =
-                    totals(&input, |row| by_all(&row, &columns), Totals { n: Some(Aggregate::Min), x: Aggregate::Min });
+                    totals(&input, |row| by_all(row, &columns), Totals { n: Some(Aggregate::Min), x: Aggregate::Min });
                 self.keyed(columns, first)
             }
             Operator::Count => {
@@ -198,7 +198,7 @@ impl<'a> Oracle<'a> {
             }
             Operator::Update(update) => {
                 let state = &mut self.states[number];
-                let touched = totals(&input, |row| by_k(&row), Totals { n: None, x: Aggregate::Sum });
+                let touched = totals(&input, by_k, Totals { n: None, x: Aggregate::Sum });
                 let rows = update_state(update, state, touched);
                 self.keyed(vec![Column::K, Column::N, Column::X], rows)
             }

@@ -43,7 +43,7 @@ pub(crate) async fn block_from(
     for holder in holders.iter().filter(|holder| **holder != me) {
         let request = data_pb::GetBlockRequest { caller: node.caller(), block };
         let answer = match node.peer(*holder) {
-            Ok(mut peer) => peer.get_block(request).await,
+            Ok(mut peer) => node.while_member(*holder, peer.get_block(request)).await,
             Err(error) => Err(error),
         };
         match answer {
@@ -89,7 +89,7 @@ async fn fetch(node: &Arc<Node>, task: &pb::Task, input: &pb::ExchangeInput) -> 
     }
     let mut tries = 0;
     loop {
-        match fetch_remote(node, worker, request.clone()).await {
+        match node.while_member(worker, fetch_remote(node, worker, request.clone())).await {
             Ok(bytes) => {
                 let pieces = from_ipc(&bytes).map_err(|error| failed(error.to_string()))?;
                 return if pieces.len() == input.orders.len() {

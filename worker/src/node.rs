@@ -18,7 +18,7 @@ use tidemill_proto::control::{self as pb, worker_message};
 use tidemill_proto::data::{self as data_pb, data_client::DataClient};
 use tidemill_proto::{error_kind, status};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
@@ -44,7 +44,7 @@ pub(crate) struct Identity {
 pub(crate) struct Node {
     pub(crate) config: WorkerConfig,
     pub(crate) identity: RwLock<Identity>,
-    members: RwLock<HashMap<WorkerId, String>>,
+    members: watch::Sender<HashMap<WorkerId, String>>,
     peers: Mutex<HashMap<WorkerId, Peer>>,
     outbox: Mutex<Option<mpsc::Sender<pb::WorkerMessage>>>,
     pub(crate) blocks: BlockStore,
@@ -76,7 +76,7 @@ impl Node {
     ) -> Self {
         Self {
             identity: RwLock::new(identity),
-            members: RwLock::default(),
+            members: watch::Sender::default(),
             peers: Mutex::default(),
             outbox: Mutex::default(),
             blocks,
@@ -113,11 +113,11 @@ impl Node {
         let members: HashMap<WorkerId, String> =
             membership.workers.iter().map(|m| (WorkerId(m.worker_id), m.data_address.clone())).collect();
         lock(&self.peers).retain(|worker, _| members.contains_key(worker));
-        *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
+        self.members.send_replace(members);
     }
 
     pub(crate) fn is_member(&self, worker: WorkerId) -> bool {
-        self.members.read().unwrap_or_else(PoisonError::into_inner).contains_key(&worker)
+        self.members.borrow().contains_key(&worker)
     }
 
     /// Where messages to the driver go while a session is open.
@@ -139,7 +139,7 @@ impl Node {
         if let Some(peer) = lock(&self.peers).get(&worker) {
             return Ok(peer.clone());
         }
-        let address = self.members.read().unwrap_or_else(PoisonError::into_inner).get(&worker).cloned();
+        let address = self.members.borrow().get(&worker).cloned();
         let address = address.ok_or_else(|| status(ErrorKind::ErrorFenced, format!("worker {worker} is no member")))?;
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| status(ErrorKind::ErrorInvalid, format!("address of worker {worker}: {error}")))?
@@ -153,6 +153,21 @@ impl Node {
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         lock(&self.peers).insert(worker, client.clone());
         Ok(client)
+    }
+
+    /// Waits for a worker's answer for as long as it is a member: one that hangs is soon none any more.
+    pub(crate) async fn while_member<T>(
+        &self,
+        worker: WorkerId,
+        answer: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let mut members = self.members.subscribe();
+        tokio::select! {
+            answer = answer => answer,
+            _ = members.wait_for(|members| !members.contains_key(&worker)) => {
+                Err(status(ErrorKind::ErrorNotFound, format!("worker {worker} was lost while it was asked")))
+            }
+        }
     }
 
     /// Who asks, for requests to other workers.
@@ -183,7 +198,7 @@ impl Node {
     }
 
     fn newest_member(&self) -> u64 {
-        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let members = self.members.borrow();
         members.keys().map(|worker| worker.0).max().unwrap_or(0)
     }
 

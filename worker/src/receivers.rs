@@ -325,7 +325,8 @@ impl Sink {
             bytes: sealed.bytes.clone(),
             durable: self.durable,
         };
-        self.node.peer(peer)?.put_block(request).await?;
+        let mut client = self.node.peer(peer)?;
+        self.node.while_member(peer, client.put_block(request)).await?;
         Ok(())
     }
 }

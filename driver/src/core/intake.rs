@@ -30,7 +30,8 @@ pub(crate) struct LiveReceiver {
     pub(crate) draining: bool,
     /// It was started by an earlier driver, which may have asked it to drain.
     adopted: bool,
-    pub(crate) replicate_to: Vec<WorkerId>,
+    /// Where its copies go; unknown of one that was adopted.
+    replicate_to: Option<Vec<WorkerId>>,
     /// All that were ever asked to: some may have copies that were not waited for.
     asked: BTreeSet<WorkerId>,
     /// It failed and is started again at this time.
@@ -131,7 +132,7 @@ impl Job {
         *receiver = LiveReceiver {
             worker: Some(worker),
             asked: replicate_to.iter().copied().collect(),
-            replicate_to,
+            replicate_to: Some(replicate_to),
             last_error: std::mem::take(&mut receiver.last_error),
             ..LiveReceiver::default()
         };
@@ -146,11 +147,11 @@ impl Job {
 
     fn update_replicas(&mut self, cx: &mut Cx<'_>, key: ReceiverKey, worker: WorkerId) {
         let wanted = self.replicas(key, worker);
-        let Some(receiver) = self.receivers.get_mut(&key).filter(|receiver| receiver.replicate_to != wanted) else {
+        let Some(receiver) = self.receivers.get_mut(&key).filter(|r| r.replicate_to.as_ref() != Some(&wanted)) else {
             return;
         };
-        receiver.replicate_to.clone_from(&wanted);
         receiver.asked.extend(&wanted);
+        receiver.replicate_to = Some(wanted.clone());
         let receiver = Some(receiver_ref(self.durable.id, key));
         let message = pb::ReplicateTo { receiver, workers: worker_numbers(&wanted) };
         cx.send(worker, driver_message::Kind::ReplicateTo(message));
@@ -208,8 +209,10 @@ impl Job {
         let follows = block.key.first_offset == logged.next_offset && block.records > 0;
         if !running_here || block.epoch != logged.epoch || block.key.first_offset > logged.next_offset {
             self.counters.fenced += 1;
-            let holders: Vec<WorkerId> = report.holders.iter().map(|id| WorkerId(*id)).collect();
-            self.drop_unlogged(cx, &[block], &holders);
+            if !self.durable.blocks().any(|logged| *logged == block) {
+                let holders: Vec<WorkerId> = report.holders.iter().map(|id| WorkerId(*id)).collect();
+                self.drop_blocks(cx, &[block], &holders);
+            }
             return;
         }
         if follows {
@@ -236,11 +239,13 @@ impl Job {
         self.holders.insert(block.key, Holders { may_have, ..Holders::new(block, workers) });
     }
 
-    /// A worker that joins has these blocks: those that the log knows count, those that it never will are let go of.
+    /// A worker that joins has these blocks: those that the log knows count, those that it never will are
+    /// let go of. A block that is not logged yet can only become so with a worker that resumed.
     pub(crate) fn add_holder<'a>(
         &mut self,
         cx: &mut Cx<'_>,
         worker: WorkerId,
+        resumed: bool,
         blocks: impl Iterator<Item = &'a common_pb::BlockRef>,
     ) {
         let blocks = blocks.filter_map(|block| block_meta(Some(block)));
@@ -257,24 +262,18 @@ impl Job {
             holders.workers.insert(worker);
         }
         self.copies.check_all();
-        self.drop_unlogged(cx, &unknown, &[worker]);
+        let logged = |block: &BlockMeta| self.durable.receivers.get(&block.key.receiver);
+        let may_come = |block: &BlockMeta| {
+            resumed && logged(block).is_some_and(|l| l.epoch == block.epoch && l.next_offset <= block.key.first_offset)
+        };
+        let never: Vec<BlockMeta> = unknown.into_iter().filter(|block| !may_come(block)).collect();
+        self.drop_blocks(cx, &never, &[worker]);
     }
 
-    /// Has workers let go of blocks that are not in the log and cannot come into it any more.
-    fn drop_unlogged(&mut self, cx: &mut Cx<'_>, blocks: &[BlockMeta], workers: &[WorkerId]) {
-        let is_past = |block: &&BlockMeta| {
-            let logged = self.durable.receivers.get(&block.key.receiver);
-            let may_come = logged.is_some_and(|l| l.epoch == block.epoch && l.next_offset <= block.key.first_offset);
-            !may_come && !self.durable.blocks().any(|known| known == *block)
-        };
-        let refs: Vec<common_pb::BlockRef> =
-            blocks.iter().filter(is_past).map(|block| block_ref(self.durable.id, block)).collect();
-        if refs.is_empty() {
-            return;
-        }
-        for worker in workers {
-            let message = pb::DropBlocks { blocks: refs.clone() };
-            cx.send(*worker, driver_message::Kind::DropBlocks(message));
+    fn drop_blocks(&self, cx: &mut Cx<'_>, blocks: &[BlockMeta], workers: &[WorkerId]) {
+        let refs: Vec<common_pb::BlockRef> = blocks.iter().map(|block| block_ref(self.durable.id, block)).collect();
+        for worker in workers.iter().filter(|_| !refs.is_empty()) {
+            cx.send(*worker, driver_message::Kind::DropBlocks(pb::DropBlocks { blocks: refs.clone() }));
         }
     }
 
@@ -354,10 +353,12 @@ impl Job {
 
     pub(crate) fn on_block_copied(&mut self, cx: &mut Cx<'_>, worker: WorkerId, report: &pb::BlockCopied) {
         let Some((_, block)) = block_meta(report.block.as_ref()) else { return };
-        let Some(holders) = self.holders.get_mut(&block.key).filter(|holders| holders.block == block) else {
-            self.drop_unlogged(cx, &[block], &[worker]);
+        if !self.holders.contains_key(&block.key) && !self.durable.blocks().any(|logged| *logged == block) {
+            // It is not needed any more.
+            self.drop_blocks(cx, &[block], &[worker]);
             return;
-        };
+        }
+        let holders = self.holders.entry(block.key).or_insert_with(|| Holders::new(block, BTreeSet::new()));
         if holders.copying_to == Some(worker) {
             holders.copying_to = None;
             self.copies.in_flight -= 1;

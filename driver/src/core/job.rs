@@ -228,7 +228,7 @@ impl Job {
         }
         let resumed_blocks = resume.iter().flat_map(|resume| &resume.blocks);
         let blocks = hello.recovered_blocks.iter().chain(resumed_blocks).flat_map(|held| &held.blocks);
-        self.add_holder(cx, worker, blocks);
+        self.add_holder(cx, worker, resume.is_some(), blocks);
         if let Some(resume) = resume {
             self.adopt_receivers(cx, worker, &resume.receivers);
         }

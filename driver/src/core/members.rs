@@ -94,11 +94,10 @@ impl Members {
         self.by_id.values().filter(is_silent).map(|member| member.id).collect()
     }
 
-    /// For so long nobody was listened to: that was no silence.
-    fn excuse(&mut self, late_us: u64, now: Now) {
-        for member in self.by_id.values_mut() {
-            member.last_heard_us = (member.last_heard_us + late_us).min(now.mono_us);
-        }
+    /// For a while nobody was listened to: everyone has a little time to be heard.
+    fn excuse(&mut self, now: Now, config: &CoreConfig) {
+        let at_least = (now.mono_us + LATE_LOOP_US).saturating_sub(config.worker_timeout_us);
+        self.by_id.values_mut().for_each(|member| member.last_heard_us = member.last_heard_us.max(at_least));
     }
 
     fn message(&self) -> driver_message::Kind {
@@ -132,13 +131,12 @@ impl Members {
 }
 
 impl Core {
-    /// Notices a late turn of the loop: of a late turn only as much counts against workers as of one that is just in time.
+    /// Notices a late turn of the loop: it must not count against workers.
     pub(super) fn excuse_lateness(&mut self, now: Now) {
         let gap = now.mono_us.saturating_sub(std::mem::replace(&mut self.last_turn_us, now.mono_us));
-        let late_us = gap.saturating_sub(LATE_LOOP_US);
-        if late_us > 0 {
-            self.members.excuse(late_us, now);
-            self.started_at += late_us;
+        if gap > LATE_LOOP_US {
+            self.members.excuse(now, &self.config);
+            self.started_at += gap;
         }
     }
 
