@@ -63,7 +63,10 @@ fn show_job(job: &JobStatus) {
         "  state: {} keys, checkpoint at batch {}, replay depth {}",
         job.state_keys, job.checkpoint, job.replay_depth
     );
-    println!("  copies: {} of {}; {} blocks retained", job.copies, job.copies_wanted, job.retained_blocks);
+    println!(
+        "  copies: {} of {}, {} key groups to be filled; {} blocks retained",
+        job.copies, job.copies_wanted, job.groups_to_fill, job.retained_blocks
+    );
     for source in &job.sources {
         for receiver in &source.receivers {
             let error = if receiver.last_error.is_empty() {

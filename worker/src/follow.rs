@@ -6,9 +6,11 @@
 
 use crate::jobs::Job;
 use crate::node::{Node, lock, worth_retrying};
+use crate::restore::Taken;
 use crate::state::{Delta, HeldPartition, PartitionKey, Snapshot, StateError};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tidemill_common::ids::{BatchId, JobId, KeyGroup, StageId, WorkerId};
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, worker_message};
@@ -20,6 +22,8 @@ use tonic::Status;
 
 /// Changes that may wait for a follower; one that is further behind is filled again.
 const QUEUE: usize = 16 << 10;
+/// Wait before a request is made again.
+const RETRY: Duration = Duration::from_millis(50);
 /// Bytes of entries in one request, but for a single larger one.
 const REQUEST_BYTES: usize = 4 << 20;
 
@@ -230,13 +234,19 @@ impl Link {
         let request = FollowStateRequest { caller: node.caller(), job: job.id.0, entries };
         loop {
             let sent = match node.peer(self.follower) {
-                Ok(mut peer) => peer.follow_state(request.clone()).await.map(drop),
+                Ok(mut peer) => peer.follow_state(request.clone()).await,
                 Err(error) => Err(error),
             };
             match sent {
-                Ok(()) => {
-                    self.acknowledge(&request.entries);
+                Ok(reply) => {
+                    let refused = reply.into_inner().refused_groups;
+                    self.acknowledge(&request.entries, &refused);
                     self.report(node, job).await;
+                    if !refused.is_empty() {
+                        // One of us has an old assignment: filled again, unless a newer one takes the group away.
+                        lock(&self.state).refill(&refused);
+                        tokio::time::sleep(RETRY).await;
+                    }
                     return;
                 }
                 Err(error) if error_kind(&error) == Some(ErrorKind::ErrorStateVersion) => {
@@ -248,16 +258,16 @@ impl Link {
                 Err(error) => {
                     tracing::debug!(job = job.id.0, follower = self.follower.0, %error, "state could not be sent");
                     if !worth_retrying(&error).await {
-                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        tokio::time::sleep(RETRY).await;
                     }
                 }
             }
         }
     }
 
-    fn acknowledge(&self, entries: &[StateEntry]) {
+    fn acknowledge(&self, entries: &[StateEntry], refused: &[u32]) {
         let mut state = lock(&self.state);
-        for entry in entries {
+        for entry in entries.iter().filter(|entry| !refused.contains(&entry.group)) {
             if state.takes(StageId(entry.stage), entry.group) {
                 state.acknowledged.insert((StageId(entry.stage), entry.group), BatchId(entry.version));
             }
@@ -307,21 +317,25 @@ fn encode(queued: &Queued) -> Result<StateEntry, StateError> {
     }
 }
 
-/// Applies what an owner sent; gives back the partitions of which a checkpoint is wanted.
-pub(crate) fn apply(
-    node: &Node,
-    job: &Job,
-    request: &FollowStateRequest,
-) -> Result<Vec<(PartitionKey, BatchId)>, Status> {
-    let mut due = Vec::new();
+/// What became of an owner's entries.
+#[derive(Default)]
+pub(crate) struct Applied {
+    /// Groups that are owned here, as far as is known here; nothing of them was applied.
+    pub(crate) refused: Vec<u32>,
+    /// Partitions taken down where a checkpoint was asked for.
+    pub(crate) taken: Taken,
+}
+
+/// Applies what an owner sent, in order.
+pub(crate) fn apply(node: &Node, job: &Job, request: &FollowStateRequest) -> Result<Applied, Status> {
+    let mut applied = Applied::default();
     let (places, me) = (job.places(), node.worker());
     for entry in &request.entries {
-        if places.owner(entry.group) == Some(me) {
-            return Err(status(ErrorKind::ErrorFenced, format!("key group {} is owned here", entry.group)));
-        }
         let key = PartitionKey { job: JobId(request.job), stage: StageId(entry.stage), group: KeyGroup(entry.group) };
-        if entry.checkpoint {
-            due.push((key, BatchId(entry.version)));
+        if places.owner(entry.group) == Some(me) {
+            applied.refused.push(entry.group);
+        } else if entry.checkpoint {
+            applied.taken.add(node, key, BatchId(entry.version));
         } else {
             apply_entry(node, job, key, entry).map_err(|error| match error {
                 StateError::NotNext { .. } | StateError::NotKept { .. } => {
@@ -331,7 +345,7 @@ pub(crate) fn apply(
             })?;
         }
     }
-    Ok(due)
+    Ok(applied)
 }
 
 fn apply_entry(node: &Node, job: &Job, key: PartitionKey, entry: &StateEntry) -> Result<(), StateError> {

@@ -112,42 +112,51 @@ pub(crate) fn drop_foreign(node: &Node, job: &Job) {
 /// Writes the state of the groups owned here, and has the followers do the same at the same version.
 pub(crate) fn write_owned(node: &Arc<Node>, job: &Arc<Job>, version: BatchId) {
     let (places, me) = (job.places(), node.worker());
-    let mut due = Vec::new();
+    let mut taken = Taken::default();
     for group in (0..places.groups.len() as u32).filter(|group| places.owner(*group) == Some(me)) {
         for stage in &job.stateful {
             let key = PartitionKey { job: job.id, stage: *stage, group: KeyGroup(group) };
-            let Some(handle) = node.states.get(&key) else { continue };
-            let Ok(held) = handle.lock() else { continue };
-            if held.partition().version() == version {
-                job.links.checkpoint(*stage, group, version);
-                due.push((key, version));
-            }
+            // Nothing is applied meanwhile: the driver sends the next batch's tasks after this message.
+            job.links.checkpoint(*stage, group, version);
+            taken.add(node, key, version);
         }
     }
-    write(node, job, due);
+    taken.write(node, job);
 }
 
-/// Takes down partitions that are at these versions now; writing them and telling the driver goes on by itself.
-pub(crate) fn write(node: &Arc<Node>, job: &Arc<Job>, due: Vec<(PartitionKey, BatchId)>) {
-    let mut items = Vec::new();
-    let mut written = Stages::new();
-    for (key, version) in due {
-        let Some(handle) = node.states.get(&key) else { continue };
-        let Ok(mut held) = handle.lock() else { continue };
+/// Partitions taken down at the version of a checkpoint, to be written.
+#[derive(Default)]
+pub(crate) struct Taken {
+    items: Vec<CheckpointItem>,
+    written: Stages,
+}
+
+impl Taken {
+    /// Takes a partition down if it is at this version now.
+    pub(crate) fn add(&mut self, node: &Node, key: PartitionKey, version: BatchId) {
+        let Some(handle) = node.states.get(&key) else { return };
+        let Ok(mut held) = handle.lock() else { return };
         if held.partition().version() != version {
-            continue;
+            return;
         }
         match held.checkpoint() {
             Ok(payload) => {
-                items
-                    .extend(payload.map(|payload| CheckpointItem { key: checkpoint_key(node, key, version), payload }));
-                written.entry(version).or_default().entry(key.group.0).or_default().insert(key.stage);
+                let key_at = checkpoint_key(node, key, version);
+                self.items.extend(payload.map(|payload| CheckpointItem { key: key_at, payload }));
+                self.written.entry(version).or_default().entry(key.group.0).or_default().insert(key.stage);
             }
-            Err(error) => tracing::error!(job = job.id.0, group = key.group.0, %error, "state could not be encoded"),
+            Err(error) => tracing::error!(job = key.job.0, group = key.group.0, %error, "state could not be encoded"),
         }
     }
-    let (running, job) = (node.clone(), job.clone());
-    node.tracker.spawn_on(async move { finish(&running, &job, items, written).await }, &node.data);
+
+    /// Writes what was taken and tells the driver; that goes on by itself.
+    pub(crate) fn write(self, node: &Arc<Node>, job: &Arc<Job>) {
+        if self.written.is_empty() {
+            return;
+        }
+        let (running, job) = (node.clone(), job.clone());
+        node.tracker.spawn_on(async move { finish(&running, &job, self.items, self.written).await }, &node.data);
+    }
 }
 
 async fn finish(node: &Arc<Node>, job: &Job, items: Vec<CheckpointItem>, written: Stages) {

@@ -3,7 +3,6 @@
 use crate::fetch;
 use crate::follow;
 use crate::node::{Node, STREAM_WINDOW};
-use crate::restore;
 use crate::store::blocks::Block;
 use crate::wire::{block_id, receiver_id};
 use futures::StreamExt;
@@ -95,9 +94,9 @@ impl Data for DataService {
         let job =
             job.ok_or_else(|| status(ErrorKind::ErrorNotReady, format!("job {} is not known here", request.job)))?;
         let applied = job.clone();
-        let due = self.node.blocking(move |node| follow::apply(node, &applied, &request)).await??;
-        restore::write(&self.node, &job, due);
-        Ok(Response::new(pb::FollowStateReply {}))
+        let applied = self.node.blocking(move |node| follow::apply(node, &applied, &request)).await??;
+        applied.taken.write(&self.node, &job);
+        Ok(Response::new(pb::FollowStateReply { refused_groups: applied.refused }))
     }
 
     /// Open to all: `replay` and tests are no members.

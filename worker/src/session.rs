@@ -50,6 +50,7 @@ pub(crate) async fn run(
     while !node.stop.is_cancelled() {
         hello.cluster_id = node.identity().cluster_id;
         let ended = tokio::select! {
+            biased;
             () = node.stop.cancelled() => return Ok(()),
             ended = session(node, hello.clone(), &mut joined) => ended,
         };
@@ -147,7 +148,9 @@ async fn follow_driver(node: &Arc<Node>, messages: &mut Streaming<pb::DriverMess
     loop {
         match messages.message().await {
             Ok(Some(pb::DriverMessage { kind: Some(message) })) => {
-                if let Err(error) = take(node, message).await {
+                if let Err(error) = take(node, message).await
+                    && !node.stop.is_cancelled()
+                {
                     tracing::warn!(%error, "a message of the driver could not be carried out");
                 }
             }

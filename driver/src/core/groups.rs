@@ -129,6 +129,8 @@ impl Job {
             changed |= self.place_stateless();
         }
         if changed && stateful {
+            // Whoever was asked to write a checkpoint may not hold the group any more: the next batch asks anew.
+            self.checkpointing = None;
             self.record(cx, JobRecord::Assigned(self.groups.places()));
         }
         if std::mem::take(&mut self.groups.dirty) | changed {
@@ -360,6 +362,10 @@ impl Job {
         for number in &message.groups {
             let group = self.groups.list.get_mut(*number as usize).filter(|g| g.ready && g.owner == Some(worker));
             if let Some(version) = group.and_then(|group| group.followers.get_mut(&follower)) {
+                if version.is_none() {
+                    // Filled after a checkpoint was asked for: it was not asked.
+                    self.checkpointing = None;
+                }
                 *version = Some(BatchId(message.version)).max(*version);
             }
         }

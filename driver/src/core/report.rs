@@ -54,6 +54,7 @@ impl Job {
             incidents: self.incidents.iter().cloned().collect(),
             copies_wanted: self.settings.replication,
             copies: self.copies_possible() as u32,
+            groups_to_fill: self.groups_to_fill(),
             ..durable_status(&self.durable)
         };
         status.sources = self.source_status(cx);
@@ -94,6 +95,17 @@ impl Job {
             return ("DEGRADED", format!("{wanted} copies are asked for and {live} workers are live"));
         }
         ("RUNNING", String::new())
+    }
+
+    fn groups_to_fill(&self) -> u64 {
+        if !self.topology.stateful() {
+            return 0;
+        }
+        let wanted = self.copies_possible() - 1;
+        let short = |group: &&super::groups::Group| {
+            !group.ready || group.followers.values().filter(|version| version.is_some()).count() < wanted
+        };
+        self.groups.list.iter().filter(short).count() as u64
     }
 
     fn source_status(&self, cx: &Cx<'_>) -> Vec<pb::SourceStatus> {

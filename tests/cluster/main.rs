@@ -1,0 +1,8 @@
+//! Clusters of real processes: killed, paused, restarted, and compared with what the producer itself counted.
+
+mod disk;
+mod faults;
+mod processes;
+mod refusals;
+mod revenue;
+mod sources;

@@ -1,0 +1,128 @@
+//! Sources other than the acknowledged one, and records that cannot be read.
+
+use crate::processes::{Cluster, Process};
+use crate::revenue::{Producer, Revenue, batches, counter, number, receiver, rows};
+use serde_json::Value;
+
+#[test]
+fn plain_socket() {
+    let cluster = Cluster::start(2);
+    let producer = Producer::start(6000, 4000.0, false);
+    let revenue = Revenue::start(&cluster, producer, false, "");
+    let ended = revenue.finish(&cluster);
+    assert_eq!(counter(&ended, "blocks"), counter(&ended, "blocks_held_twice"));
+    assert_eq!((number(receiver(&ended), "reconnects"), number(receiver(&ended), "discarded")), (0, 0));
+    cluster.end(&[]);
+}
+
+#[test]
+fn generated_rows_up_to_a_limit() {
+    let cluster = Cluster::start(2);
+    cluster.submit(
+        r#"
+name = "generate"
+batch_interval = "200ms"
+
+[source.rows]
+connector = "generate"
+rows_per_second = 20_000
+keys = 20
+limit = 10_001
+receivers = 3
+
+[stream.totals]
+from = "rows"
+update_state_by_key = { key = "key", state = { rows = "coalesce(state.rows, 0) + count(*)" } }
+
+[[output]]
+from = "totals"
+json = { path = "totals" }
+"#,
+    );
+    let finished = |status: &Value| {
+        let receivers = status["sources"][0]["receivers"].as_array().expect("a list");
+        receivers.len() == 3 && receivers.iter().all(|receiver| receiver["state"] == "finished")
+    };
+    let over =
+        cluster.wait_status("generate", "all rows", |status| finished(status) && number(status, "records") == 10_001);
+    assert_eq!(number(&over, "received_records"), 10_001);
+    let ended = cluster.ask(&["stop", "generate", "--json"]).json();
+    assert_eq!((&ended["state"], number(&ended, "records")), (&"STOPPED".into(), 10_001));
+    let batches = batches(&cluster.path("totals"));
+    let newest = rows(batches.last_key_value().expect("there were batches").1);
+    assert_eq!(newest.len(), 20);
+    assert_eq!(newest.iter().map(|row| number(row, "rows")).sum::<u64>(), 10_001);
+    cluster.end(&[]);
+}
+
+const LINES: &str = "ana,1.5\nbob,cheap\nana,2\nbob\ncid,3.25\n";
+
+/// A job over five lines, two of them bad, from `tidemill produce file`.
+fn with_bad_records(cluster: &Cluster, on_bad_record: &str) -> Process {
+    let file = cluster.path("lines.csv");
+    std::fs::write(&file, LINES).expect("the file is written");
+    let produce = ["produce", "file", &file.to_string_lossy(), "--port", "0"];
+    let producer = Process::start(&produce, cluster.path("producer.log"));
+    let address = producer.said.split_whitespace().last().expect("it says where it listens");
+    cluster.submit(&format!(
+        r#"
+name = "prices"
+batch_interval = "200ms"
+
+[source.prices]
+connector = "socket"
+address = "{address}"
+acknowledge = true
+format = "csv"
+columns = {{ user = "string", price = "double" }}
+on_bad_record = "{on_bad_record}"
+
+[stream.totals]
+from = "prices"
+update_state_by_key = {{ key = "user", state = {{ total = "coalesce(state.total, 0.0) + coalesce(sum(price), 0.0)" }} }}
+
+[[output]]
+from = "totals"
+json = {{ path = "totals" }}
+"#
+    ));
+    producer
+}
+
+#[test]
+fn bad_records_are_counted_and_sampled() {
+    let cluster = Cluster::start(2);
+    let producer = with_bad_records(&cluster, "skip");
+    cluster.wait_status("prices", "the bad records", |status| number(status, "bad_records") == 2);
+    let ended = cluster.ask(&["stop", "prices", "--json"]).json();
+    assert_eq!(number(&ended, "received_records"), 5);
+    let samples = ended["bad_samples"].as_array().expect("a list");
+    let sample = |number: usize| (samples[number]["offset"].as_u64(), samples[number]["text"].as_str());
+    assert_eq!(samples.len(), 2, "{ended:#}");
+    assert_eq!((sample(0), sample(1)), ((Some(1), Some("bob,cheap")), (Some(3), Some("bob"))));
+    assert!(samples.iter().all(|sample| sample["source"] == "prices" && sample["reason"] != ""), "{ended:#}");
+    let batches = batches(&cluster.path("totals"));
+    let mut newest = rows(batches.last_key_value().expect("there were batches").1);
+    newest.sort_by_key(|row| row["user"].to_string());
+    assert_eq!(
+        newest,
+        [serde_json::json!({"user": "ana", "total": 3.5}), serde_json::json!({"user": "cid", "total": 3.25})]
+    );
+    assert_eq!(producer.terminate(), 0);
+    cluster.end(&[]);
+}
+
+#[test]
+fn a_bad_record_fails_the_job_that_wants_it() {
+    let cluster = Cluster::start(2);
+    let _producer = with_bad_records(&cluster, "fail");
+    let failed = cluster.wait_status("prices", "the failure", |status| status["state"] == "FAILED");
+    let reason = failed["reason"].as_str().expect("a text");
+    for part in ["record 1 of source `prices`", "bob,cheap", "on_bad_record = \"fail\""] {
+        assert!(reason.contains(part), "no `{part}` in {reason}");
+    }
+    let stop = cluster.ask(&["stop", "prices"]);
+    assert_eq!(stop.code, 2, "{stop:#?}");
+    assert!(stop.stderr.contains("job `prices` has ended already"), "{stop:#?}");
+    cluster.end(&[]);
+}
