@@ -119,15 +119,11 @@ impl Rig {
     }
 
     async fn next(&mut self) -> Result<watch_event::Kind, Failure> {
-        loop {
-            let event = self.events.message().await.map_err(client::refused)?;
-            match event.and_then(|event| event.kind) {
-                Some(watch_event::Kind::Ended(status)) => {
-                    return Err(Failure::failed(format!("the job ended: {}", status.reason)));
-                }
-                Some(event) => return Ok(event),
-                None => return Err(Failure::failed("the driver has gone away")),
-            }
+        let event = self.events.message().await.map_err(client::refused)?;
+        match event.and_then(|event| event.kind) {
+            Some(watch_event::Kind::Ended(status)) => Err(Failure::failed(format!("the job ended: {}", status.reason))),
+            Some(event) => Ok(event),
+            None => Err(Failure::failed("the driver has gone away")),
         }
     }
 

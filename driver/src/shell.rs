@@ -30,6 +30,7 @@ const TICK_US: u64 = 50_000;
 pub(crate) type Answer = Result<Box<client_pb::JobStatus>, RequestError>;
 
 /// What reaches the loop.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are events")]
 pub(crate) enum Input {
     Event(Event),
     Session { session: SessionId, hello: Box<pb::Hello>, sender: mpsc::Sender<pb::DriverMessage> },

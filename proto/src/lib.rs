@@ -1,7 +1,7 @@
 //! Tidemill's wire: the messages and services of `proto/*.proto`, and how typed errors travel in a
 //! [`tonic::Status`]. Nothing here knows what the messages are for.
 
-#![allow(missing_docs, unreachable_pub, rust_2018_idioms)]
+#![allow(missing_docs, unreachable_pub, rust_2018_idioms, clippy::large_enum_variant)]
 
 /// Version of the session protocol between driver and workers; both ends must have the same.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -165,9 +165,27 @@ impl Job {
             if self.durable.receivers.get(&key).is_some_and(|logged| logged.epoch == receiver.epoch) {
                 let live = LiveReceiver { worker: Some(worker), adopted: true, ..LiveReceiver::default() };
                 self.receivers.insert(key, live);
+                self.unconfirmed.insert(key);
             } else {
                 let message = pb::StopReceiver { receiver: Some(*reference), drain: false };
                 cx.send(worker, driver_message::Kind::StopReceiver(message));
+            }
+        }
+    }
+
+    /// An adopted receiver may have ended while its worker had no session; what it said then nobody heard.
+    pub(crate) fn on_heartbeat(&mut self, worker: WorkerId, heartbeat: &pb::Heartbeat) {
+        if self.unconfirmed.is_empty() {
+            return;
+        }
+        let of_worker = |key: &ReceiverKey| self.receivers.get(key).is_some_and(|r| r.worker == Some(worker));
+        let keys: Vec<ReceiverKey> = self.unconfirmed.iter().copied().filter(of_worker).collect();
+        for key in keys {
+            self.unconfirmed.remove(&key);
+            let reference = Some(receiver_ref(self.durable.id, key));
+            if !heartbeat.receivers.iter().any(|running| running.receiver == reference) {
+                self.receivers.remove(&key);
+                self.receivers_due = true;
             }
         }
     }

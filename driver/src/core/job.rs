@@ -39,6 +39,8 @@ pub(crate) struct Job {
     pub(crate) receivers: BTreeMap<ReceiverKey, LiveReceiver>,
     /// Something happened that may start, stop or direct a receiver.
     pub(crate) receivers_due: bool,
+    /// Receivers that were adopted, and of which no heartbeat has said that they still run.
+    pub(crate) unconfirmed: BTreeSet<ReceiverKey>,
     pub(crate) holders: HashMap<BlockKey, Holders>,
     pub(crate) copies: Copies,
     /// Who has written which version to disk: per version, per key group.
@@ -78,6 +80,7 @@ impl Job {
             live_version: None,
             receivers: BTreeMap::new(),
             receivers_due: true,
+            unconfirmed: BTreeSet::new(),
             holders: HashMap::new(),
             copies: Copies::default(),
             checkpoints: BTreeMap::new(),

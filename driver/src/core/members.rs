@@ -1,7 +1,7 @@
 //! Membership: who is a live worker, and since when each was last heard.
 //!
 //! A worker is lost in two ways, closing its connection and falling silent; both end in
-//! [`Core::lose_worker`]. No verdict of silence falls while the driver's own loop is late.
+//! `Core::lose_worker`. No verdict of silence falls while the driver's own loop is late.
 
 use super::{Action, Core, CoreConfig, Event, Now, SessionId};
 use crate::record::Record;
@@ -248,6 +248,7 @@ impl Core {
         if let Some(member) = self.members.by_id.get_mut(&worker) {
             member.last_heard_us = now.mono_us;
             if let Kind::Heartbeat(heartbeat) = message {
+                self.jobs.values_mut().for_each(|job| job.on_heartbeat(worker, &heartbeat));
                 member.heartbeat = heartbeat;
                 return;
             }

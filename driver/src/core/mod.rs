@@ -4,7 +4,7 @@
 //! in order: every [`Action::Log`] of a turn is in the log before anything else of that turn leaves
 //! (so nothing that follows from a record is seen by anyone before the record is safe).
 //!
-//! Inside, each job is *reconciled*: after every event [`Job::advance`](job::Job::advance) compares what
+//! Inside, each job is *reconciled*: after every event `Job::advance` compares what
 //! is with what should be and says what to do. There is one place for each decision, however the news came.
 
 mod batches;
@@ -75,6 +75,7 @@ impl Default for CoreConfig {
 }
 
 /// What happened.
+#[expect(clippy::large_enum_variant, reason = "an event lives for one call; a box for every message costs more")]
 #[derive(Debug)]
 pub enum Event {
     /// Time went on.

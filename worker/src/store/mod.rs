@@ -1,6 +1,6 @@
 //! What a worker holds for a while: blocks of input ([`blocks`]) and pieces of exchanges ([`shuffle`]).
 //!
-//! Both keep what is newest in memory and move what is oldest to spill files ([`spool`]); both have a
+//! Both keep what is newest in memory and move what is oldest to spill files (`spool`); both have a
 //! memory and a disk budget, and say so with [`StoreError::OutOfSpace`] when they are full.
 
 pub mod blocks;

@@ -1,0 +1,99 @@
+//! The file system that all share, and how often what happened.
+
+use crate::compute::Rows;
+use std::collections::BTreeMap;
+use tidemill_common::ids::{BatchId, JobId};
+use tidemill_driver::core::CommitFiles;
+
+/// A part file: rows per unit.
+#[derive(Debug)]
+pub(crate) struct PartFile {
+    pub(crate) job: u64,
+    pub(crate) batch: u64,
+    pub(crate) output: u32,
+    pub(crate) rows: Vec<(u64, Rows)>,
+}
+
+/// Part files, and those that are in place.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    pub(crate) parts: BTreeMap<String, PartFile>,
+    /// By job, output and batch time.
+    pub(crate) committed: BTreeMap<(u64, u32, i64), Vec<String>>,
+    pub(crate) counts: Counts,
+}
+
+impl Files {
+    /// Puts parts in place, once; gives back what is in place now.
+    pub(crate) fn commit(&mut self, job: JobId, batch: BatchId, files: &CommitFiles) -> Vec<(u64, Rows)> {
+        let place = (job.0, files.output.0, files.time_ms);
+        let parts = self.committed.entry(place).or_insert_with(|| files.parts.clone());
+        let mut rows = Vec::new();
+        for name in parts.iter() {
+            let part = &self.parts[name];
+            assert_eq!(
+                (part.job, part.batch, part.output),
+                (job.0, batch.0, files.output.0),
+                "a part of another batch"
+            );
+            rows.extend(part.rows.iter().cloned());
+        }
+        rows
+    }
+}
+
+macro_rules! counts {
+    ($($name:ident),* $(,)?) => {
+        /// How often what happened.
+        #[derive(Debug, Default, Clone)]
+        pub(crate) struct Counts {
+            $(pub(crate) $name: u64,)*
+        }
+
+        impl Counts {
+            pub(crate) fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+
+            /// What never happened.
+            pub(crate) fn missing(&self) -> Vec<&'static str> {
+                [$((stringify!($name), self.$name)),*].into_iter().filter(|(_, n)| *n == 0).map(|(name, _)| name).collect()
+            }
+        }
+    };
+}
+
+counts!(
+    events,
+    batches,
+    replayed,
+    rewinds,
+    checkpoints,
+    kills,
+    silent_kills,
+    pauses,
+    disconnects,
+    half_open,
+    partitions,
+    driver_crashes,
+    torn_logs,
+    slow_loops,
+    receiver_failures,
+    task_failures,
+    refusals,
+    blocks_gone,
+    resumed,
+    not_resumed,
+    restored,
+    not_restored,
+    groups_moved,
+    blocks_copied,
+    fenced,
+    late_joins,
+    commits_again,
+    stops,
+    incomplete_stops,
+    failed_jobs,
+    finished_receivers,
+    units_recomputed,
+);

@@ -1,0 +1,259 @@
+//! What must hold: evaluates every frozen batch plainly and compares all that the driver logs and tells.
+
+use crate::compute::{Op, Rows, State, block_rows, show};
+use crate::files::Files;
+use crate::receiving::Block;
+use crate::scenario::Spec;
+use std::collections::{BTreeMap, BTreeSet};
+use tidemill_common::ids::{BatchId, JobId, OutputIdx};
+use tidemill_driver::core::CommitFiles;
+use tidemill_driver::core::topology::OutputKind;
+use tidemill_driver::record::{BlockMeta, Durable, FrozenBatch, JobRecord, Record, Totals};
+use tidemill_plan::Placement;
+use tidemill_proto::client::{self as client_pb, watch_event};
+use tidemill_proto::common::BlockRef;
+
+/// What a batch must bring.
+#[derive(Debug)]
+struct Expected {
+    time_ms: i64,
+    outputs: BTreeMap<u32, Rows>,
+    records: u64,
+    bad: u64,
+    state_keys: u64,
+}
+
+/// The truth about a job.
+#[derive(Debug, Default)]
+struct Truth {
+    states: BTreeMap<(u32, u32), State>,
+    batches: BTreeMap<BatchId, Expected>,
+    logged: BTreeSet<Block>,
+    published: BatchId,
+}
+
+/// The judge.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    /// The log, folded.
+    pub(crate) durable: Durable,
+    truths: BTreeMap<JobId, Truth>,
+}
+
+pub(crate) fn spec_of(specs: &[Spec], job: JobId) -> &Spec {
+    &specs[job.0 as usize - 1]
+}
+
+pub(crate) fn block_of(meta: &BlockMeta) -> Block {
+    Block {
+        key: (meta.key.receiver.source.0, meta.key.receiver.receiver),
+        epoch: meta.epoch,
+        first_offset: meta.key.first_offset,
+        records: meta.records,
+        bytes: meta.bytes,
+    }
+}
+
+impl Oracle {
+    /// A record is in the log.
+    pub(crate) fn on_record(&mut self, specs: &[Spec], files: &mut Files, record: &Record) {
+        let Record::Job(id, of_job) = record else {
+            self.durable.apply(record);
+            return;
+        };
+        let before = &self.durable.jobs[id];
+        assert!(before.ending.is_none(), "job {id} has ended, then {of_job:?}");
+        let truth = self.truths.entry(*id).or_default();
+        let mut frozen = None;
+        match of_job {
+            JobRecord::Block(block) => {
+                let receiver = &before.receivers[&block.key.receiver];
+                assert_eq!(block.epoch, receiver.epoch, "a block of another epoch was logged");
+                assert_eq!(block.key.first_offset, receiver.next_offset, "a gap or an overlap in the log");
+                truth.logged.insert(block_of(block));
+            }
+            JobRecord::Receiver { key, epoch } => {
+                let last = before.receivers.get(key).map_or(0, |receiver| receiver.epoch);
+                assert_eq!(*epoch, last + 1, "epochs are raised one by one");
+            }
+            JobRecord::ReceiverFinished(key) => {
+                let receiver = &before.receivers[key];
+                assert_eq!(
+                    Some(receiver.next_offset),
+                    spec_of(specs, *id).limit,
+                    "the source goes on after {receiver:?}"
+                );
+                files.counts.finished_receivers += 1;
+            }
+            JobRecord::Frozen { batch, time_ms, .. } => {
+                assert_eq!(*batch, before.last_frozen.next(), "batches are frozen one by one");
+                assert!(*time_ms > before.last_time_ms, "batch time goes on");
+                assert_eq!(before.completed, before.last_frozen, "one batch runs at a time");
+                frozen = Some(*batch);
+            }
+            JobRecord::Completed { batch, totals } => {
+                assert_eq!(*batch, before.completed.next(), "batches complete one by one");
+                check_totals(spec_of(specs, *id), files, *id, truth, *batch, totals);
+                files.counts.batches += 1;
+            }
+            JobRecord::Checkpoint(version) => {
+                assert!(*version > before.checkpoint && *version <= before.completed, "checkpoint {version}");
+                files.counts.checkpoints += 1;
+            }
+            JobRecord::Assigned(_) | JobRecord::Ended(_) => {}
+        }
+        self.durable.apply(record);
+        if let Some((batch, truth)) = frozen.zip(self.truths.get_mut(id)) {
+            let blocks = &self.durable.jobs[id].frozen[&batch];
+            let expected = evaluate(spec_of(specs, *id), blocks, &mut truth.states);
+            truth.batches.insert(batch, expected);
+        }
+    }
+
+    /// Watchers are told something.
+    pub(crate) fn on_publish(&mut self, specs: &[Spec], job: JobId, event: &watch_event::Kind) {
+        let watch_event::Kind::Batch(told) = event else { return };
+        let truth = self.truths.entry(job).or_default();
+        let batch = BatchId(told.batch);
+        assert!(batch > truth.published, "batch {batch} was published before");
+        assert!(batch <= self.durable.jobs[&job].completed, "batch {batch} is not complete in the log");
+        truth.published = batch;
+        let expected = &truth.batches[&batch];
+        assert_eq!((told.time_ms, told.records), (expected.time_ms, expected.records), "batch {batch}");
+        let shape = &spec_of(specs, job).shape;
+        let mut wanted = Vec::new();
+        for (number, output) in shape.topology.outputs.iter().enumerate() {
+            let OutputKind::Rows { limit } = output.kind else { continue };
+            let rows = expected.outputs.get(&(number as u32)).map_or(&[][..], Vec::as_slice);
+            let shown = rows.iter().take(limit.map_or(usize::MAX, |limit| limit as usize)).map(show);
+            let (name, total) = (output.name.clone(), rows.len() as u64);
+            wanted.push(client_pb::OutputBatch { name, rows: shown.collect(), total });
+        }
+        assert_eq!(told.outputs, wanted, "batch {batch} of job {job} is wrong");
+    }
+
+    /// Part files are put in place.
+    pub(crate) fn on_commit(
+        &mut self,
+        specs: &[Spec],
+        files: &mut Files,
+        job: JobId,
+        batch: BatchId,
+        commit: &CommitFiles,
+    ) {
+        let place = (job.0, commit.output.0, commit.time_ms);
+        files.counts.commits_again += u64::from(files.committed.contains_key(&place));
+        let mut parts = files.commit(job, batch, commit);
+        parts.sort_by_key(|(order, _)| *order);
+        let mut rows: Rows = parts.into_iter().flat_map(|(_, rows)| rows).collect();
+        let expected = &self.truths[&job].batches[&batch];
+        assert_eq!(commit.time_ms, expected.time_ms);
+        if is_keyed(spec_of(specs, job), commit.output) {
+            rows.sort_by_key(|(key, _)| *key);
+        }
+        let shown = |rows: &Rows| rows.iter().map(show).collect::<Vec<_>>();
+        assert_eq!(shown(&rows), shown(&expected.outputs[&commit.output.0]), "files of batch {batch} are wrong");
+    }
+
+    /// Workers are told to drop blocks.
+    pub(crate) fn on_drop(&self, blocks: &[BlockRef]) {
+        for (job, block) in blocks.iter().filter_map(|block| Block::read(Some(block))) {
+            let needed = self.durable.jobs[&JobId(job)].blocks().any(|meta| block_of(meta) == block);
+            assert!(!needed, "block {block:?} of job {job} is dropped and still needed");
+        }
+    }
+
+    /// Whether a block was logged and is not needed any more.
+    pub(crate) fn is_garbage(&self, job: u64, block: &Block) -> bool {
+        let id = JobId(job);
+        let was_logged = self.truths.get(&id).is_some_and(|truth| truth.logged.contains(block));
+        was_logged && !self.durable.jobs[&id].blocks().any(|meta| block_of(meta) == *block)
+    }
+
+    /// Keys in the state after a batch.
+    pub(crate) fn state_keys(&self, job: JobId, batch: BatchId) -> u64 {
+        self.truths.get(&job).and_then(|truth| truth.batches.get(&batch)).map_or(0, |batch| batch.state_keys)
+    }
+
+    /// Batches whose result nobody has heard.
+    pub(crate) fn published(&self, job: JobId) -> BatchId {
+        self.truths.get(&job).map_or(BatchId(0), |truth| truth.published)
+    }
+}
+
+fn is_keyed(spec: &Spec, output: OutputIdx) -> bool {
+    let from = spec.shape.topology.stages.iter().position(|stage| stage.outputs.contains(&output));
+    from.is_some_and(|stage| spec.shape.keyed(stage))
+}
+
+fn check_totals(spec: &Spec, files: &Files, job: JobId, truth: &Truth, batch: BatchId, totals: &Totals) {
+    let expected = &truth.batches[&batch];
+    let rows = |output: usize| expected.outputs.get(&(output as u32)).map_or(0, Vec::len) as u64;
+    let outputs = &spec.shape.topology.outputs;
+    assert_eq!((totals.records, totals.bad_records), (expected.records, expected.bad), "totals of batch {batch}");
+    assert_eq!(totals.output_rows, (0..outputs.len()).map(rows).collect::<Vec<_>>(), "rows of batch {batch}");
+    for (number, output) in outputs.iter().enumerate() {
+        let in_place = files.committed.contains_key(&(job.0, number as u32, expected.time_ms));
+        let is_file = matches!(output.kind, OutputKind::Files { .. });
+        assert!(
+            !is_file || in_place || rows(number) == 0,
+            "batch {batch} is complete, output {number} is not in place"
+        );
+    }
+}
+
+/// The plain evaluation of a batch: stage by stage, unit by unit.
+fn evaluate(spec: &Spec, frozen: &FrozenBatch, states: &mut BTreeMap<(u32, u32), State>) -> Expected {
+    let shape = &spec.shape;
+    let mut pieces: BTreeMap<(u32, u64), Vec<Rows>> = BTreeMap::new();
+    let mut outputs: BTreeMap<u32, Rows> = BTreeMap::new();
+    let mut bad = 0;
+    for (number, stage) in shape.topology.stages.iter().enumerate() {
+        let mut units: Vec<(u64, Rows)> = Vec::new();
+        let gathered = |group: u32| -> Rows {
+            let of_exchange = |exchange: u32| pieces.range((exchange, 0)..=(exchange, u64::MAX));
+            let shares = stage.inputs.iter().flat_map(|exchange| of_exchange(exchange.0));
+            shares.flat_map(|(_, piece)| shape.share(number, piece, group)).collect()
+        };
+        match stage.placement {
+            Placement::Splits => {
+                for (order, block) in frozen.blocks.iter().enumerate() {
+                    let block = block_of(block);
+                    if stage.source.is_some_and(|source| source.0 == block.key.0) {
+                        let (rows, unread) = block_rows(block.key.0, block.key.1, block.first_offset, block.records);
+                        bad += unread;
+                        units.push((order as u64, rows));
+                    }
+                }
+            }
+            Placement::KeyGroups => {
+                units.extend((0..shape.topology.key_groups).map(|group| (u64::from(group), gathered(group))));
+            }
+            Placement::Single => units.push((0, gathered(0))),
+        }
+        for (order, rows) in units {
+            let place = (number as u32, order as u32);
+            let brought = shape.run_unit(number, &rows, states.get(&place));
+            if let Some(state) = brought.state {
+                states.insert(place, state);
+            }
+            pieces.extend(brought.pieces.into_iter().map(|(exchange, piece)| ((exchange, order), piece)));
+            for (output, rows) in brought.outputs {
+                outputs.entry(output).or_default().extend(rows);
+            }
+        }
+        if stage.placement == Placement::KeyGroups {
+            for output in &stage.outputs {
+                outputs.entry(output.0).or_default().sort_by_key(|(key, _)| *key);
+            }
+        }
+    }
+    let stateful = |(stage, _): &(&(u32, u32), &State)| shape.stages[stage.0 as usize].op == Op::Running;
+    Expected {
+        time_ms: frozen.time_ms,
+        outputs,
+        records: frozen.blocks.iter().map(|block| block.records).sum(),
+        bad,
+        state_keys: states.iter().filter(stateful).map(|(_, state)| state.len() as u64).sum(),
+    }
+}

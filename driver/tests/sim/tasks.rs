@@ -1,0 +1,280 @@
+//! Tasks of a simulated worker: fetch, compute, leave pieces, report.
+
+use crate::compute::{Rows, block_rows, show};
+use crate::files::PartFile;
+use crate::links::Entry;
+use crate::machine::{Cx, Machine, Process, Timer};
+use crate::receiving::Block;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use tidemill_driver::core::topology::OutputKind;
+use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_message};
+
+/// Times a fetch is tried.
+const TRIES: u32 = 4;
+
+type Piece = Rc<Vec<Rows>>;
+
+/// A task that was begun.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) task: pb::Task,
+    pub(crate) tries: u32,
+    /// Pieces of each input exchange by order tag, once they are here.
+    pub(crate) inputs: Vec<BTreeMap<u64, Piece>>,
+}
+
+/// What came of fetching.
+pub(crate) enum Fetched {
+    Here(Vec<BTreeMap<u64, Piece>>),
+    Again,
+    Failed(FailureKind, u64),
+}
+
+fn failure(kind: FailureKind, lost_worker: u64) -> task_report::Result {
+    task_report::Result::Failure(pb::TaskFailure { kind: kind as i32, message: format!("{kind:?}"), lost_worker })
+}
+
+/// Whether one machine answers another now.
+pub(crate) fn reaches(machines: &[Machine], cut: &BTreeSet<(usize, usize)>, from: usize, to: u64) -> Option<usize> {
+    let caller = machines[from].process.id?;
+    let slot = machines.iter().position(|machine| machine.up && machine.process.id == Some(to))?;
+    let machine = &machines[slot];
+    let open = !machine.paused && machine.process.members.contains(&caller);
+    let cut = cut.contains(&(from.min(slot), from.max(slot)));
+    (slot == from || (open && !cut)).then_some(slot)
+}
+
+/// Gets a task's input from wherever the task says it is.
+pub(crate) fn fetch(
+    machines: &[Machine],
+    cut: &BTreeSet<(usize, usize)>,
+    slot: usize,
+    running: &Running,
+    exchanges: &[u32],
+) -> Fetched {
+    let task = &running.task;
+    for split in &task.splits {
+        let Some((job, block)) = Block::read(split.block.as_ref()) else { return Fetched::Again };
+        let has = |slot: usize| machines[slot].process.blocks.get(&job).is_some_and(|blocks| blocks.contains(&block));
+        let elsewhere = || split.holders.iter().filter_map(|id| reaches(machines, cut, slot, *id)).any(has);
+        if !has(slot) && !elsewhere() {
+            return Fetched::Failed(FailureKind::FailureBlockLost, 0);
+        }
+    }
+    let mut inputs: Vec<BTreeMap<u64, Piece>> = exchanges.iter().map(|_| BTreeMap::new()).collect();
+    for input in &task.inputs {
+        let Some(provider) = reaches(machines, cut, slot, input.worker) else {
+            let known = machines[slot].process.members.contains(&input.worker);
+            let again = known && running.tries < TRIES;
+            return if again { Fetched::Again } else { Fetched::Failed(FailureKind::FailureFetch, input.worker) };
+        };
+        let held = machines[provider].process.jobs.get(&task.job);
+        let number = exchanges.iter().position(|exchange| *exchange == input.exchange);
+        let (Some(held), Some(number)) = (held, number) else {
+            return Fetched::Failed(FailureKind::FailureFetch, input.worker);
+        };
+        for order in &input.orders {
+            let Some(piece) = held.pieces.get(&(task.batch, input.exchange, *order)) else {
+                return Fetched::Failed(FailureKind::FailureFetch, input.worker);
+            };
+            inputs[number].insert(*order, piece.clone());
+        }
+    }
+    Fetched::Here(inputs)
+}
+
+impl Process {
+    pub(crate) fn start_task(&mut self, cx: &mut Cx<'_>, task: pb::Task) {
+        let (job, id) = (task.job, task.task_id);
+        let Some(held) = self.jobs.get_mut(&job) else {
+            let report = pb::TaskReport {
+                task_id: id,
+                job,
+                batch: task.batch,
+                stage: task.stage,
+                result: Some(failure(FailureKind::FailureInternal, 0)),
+            };
+            self.report(cx, worker_message::Kind::TaskReport(report));
+            return;
+        };
+        held.tasks.insert(id, Running { task, tries: 0, inputs: Vec::new() });
+        let wait = if cx.net.chance(2) { cx.net.pick(50_000..300_000) } else { cx.net.pick(100..4_000) };
+        cx.net.timer(cx.proc, wait, Timer::Fetch { job, task: id });
+    }
+
+    pub(crate) fn fetched(&mut self, cx: &mut Cx<'_>, job: u64, id: u64, fetched: Fetched) {
+        let Some(running) = self.jobs.get_mut(&job).and_then(|held| held.tasks.get_mut(&id)) else { return };
+        match fetched {
+            Fetched::Here(inputs) => {
+                running.inputs = inputs;
+                let wait = if cx.net.chance(2) { cx.net.pick(20_000..200_000) } else { cx.net.pick(100..6_000) };
+                cx.net.timer(cx.proc, wait, Timer::Compute { job, task: id });
+            }
+            Fetched::Again => {
+                running.tries += 1;
+                cx.net.timer(cx.proc, 40_000, Timer::Fetch { job, task: id });
+            }
+            Fetched::Failed(kind, worker) => self.end_task(cx, job, id, failure(kind, worker)),
+        }
+    }
+
+    fn end_task(&mut self, cx: &mut Cx<'_>, job: u64, id: u64, result: task_report::Result) {
+        let Some(running) = self.jobs.get_mut(&job).and_then(|held| held.tasks.remove(&id)) else { return };
+        let (batch, stage) = (running.task.batch, running.task.stage);
+        let report = pb::TaskReport { task_id: id, job, batch, stage, result: Some(result) };
+        self.report(cx, worker_message::Kind::TaskReport(report));
+    }
+
+    pub(crate) fn compute(&mut self, cx: &mut Cx<'_>, job: u64, id: u64) {
+        let Some(running) = self.jobs.get_mut(&job).and_then(|held| held.tasks.get_mut(&id)) else { return };
+        let (task, inputs) = (running.task.clone(), std::mem::take(&mut running.inputs));
+        let fails = self.injected_failure(cx, &task);
+        let result = match self.run_units(cx, &task, &inputs, fails) {
+            Ok(done) => task_report::Result::Done(done),
+            Err((kind, worker)) => failure(kind, worker),
+        };
+        self.end_task(cx, job, id, result);
+    }
+
+    /// A failure out of the blue, of any kind but the user's.
+    fn injected_failure(&mut self, cx: &mut Cx<'_>, task: &pb::Task) -> Option<(FailureKind, u64)> {
+        if !cx.knobs.task_failures || cx.net.pick(0..1000) >= 8 {
+            return None;
+        }
+        cx.files.counts.task_failures += 1;
+        let worker = task.inputs.first().map(|input| input.worker);
+        Some(match (cx.net.pick(0..5), worker) {
+            (0, Some(worker)) => (FailureKind::FailureFetch, worker),
+            (1, _) if !task.splits.is_empty() && task.splits.iter().all(|split| split.holders.len() > 1) => {
+                (FailureKind::FailureBlockLost, 0)
+            }
+            (2, _) if !task.groups.is_empty() => (FailureKind::FailureStateVersion, 0),
+            (3, _) => (FailureKind::FailureInternal, 0),
+            _ => (FailureKind::FailureResources, 0),
+        })
+    }
+
+    /// Runs the units of a task; one that is to fail does so after some of them.
+    fn run_units(
+        &mut self,
+        cx: &mut Cx<'_>,
+        task: &pb::Task,
+        inputs: &[BTreeMap<u64, Piece>],
+        fails: Option<(FailureKind, u64)>,
+    ) -> Result<pb::TaskDone, (FailureKind, u64)> {
+        let stage = task.stage as usize;
+        let specs = cx.specs;
+        let Some(held) = self.jobs.get(&task.job) else { return Err((FailureKind::FailureInternal, 0)) };
+        let shape = &specs[held.spec].shape;
+        let mut units: Vec<(u64, Rows)> = Vec::new();
+        let mut done = pb::TaskDone::default();
+        for split in &task.splits {
+            let Some((_, block)) = Block::read(split.block.as_ref()) else { continue };
+            let (rows, bad) = block_rows(block.key.0, block.key.1, block.first_offset, block.records);
+            done.bad_records += bad;
+            units.push((split.order, rows));
+        }
+        let single = task.splits.is_empty() && task.groups.is_empty();
+        for group in task.groups.iter().copied().chain(single.then_some(0)) {
+            let pieces = inputs.iter().flat_map(BTreeMap::values);
+            units.push((u64::from(group), pieces.flat_map(|piece| shape.share(stage, piece, group)).collect()));
+        }
+        let survives = match fails {
+            Some(_) => cx.net.pick(0..units.len() as u64 + 1) as usize,
+            None => usize::MAX,
+        };
+        let mut outputs: BTreeMap<u32, Vec<(u64, Rows)>> = BTreeMap::new();
+        for (number, (order, rows)) in units.into_iter().enumerate() {
+            if number == survives {
+                break;
+            }
+            for (output, rows) in self.run_unit(cx, task, order, &rows, &mut done)? {
+                outputs.entry(output).or_default().push((order, rows));
+            }
+        }
+        if let Some(failure) = fails {
+            return Err(failure);
+        }
+        if !task.suppress_outputs {
+            self.deliver(cx, task, outputs, &mut done);
+        }
+        Ok(done)
+    }
+
+    fn run_unit(
+        &mut self,
+        cx: &mut Cx<'_>,
+        task: &pb::Task,
+        order: u64,
+        rows: &Rows,
+        done: &mut pb::TaskDone,
+    ) -> Result<BTreeMap<u32, Rows>, (FailureKind, u64)> {
+        let (specs, stage, group) = (cx.specs, task.stage, order as u32);
+        let Some(held) = self.jobs.get_mut(&task.job) else { return Err((FailureKind::FailureInternal, 0)) };
+        let shape = &specs[held.spec].shape;
+        let stateful = shape.topology.stages[stage as usize].stateful;
+        let part = held.parts.get_mut(&(stage, group)).filter(|part| stateful && part.version + 1 == task.batch);
+        if stateful && part.is_none() {
+            return Err((FailureKind::FailureStateVersion, 0));
+        }
+        let before = part.as_ref().map(|part| part.state.clone());
+        let brought = shape.run_unit(stage as usize, rows, before.as_deref());
+        for (exchange, piece) in brought.pieces {
+            held.pieces.insert((task.batch, exchange, order), Rc::new(piece));
+        }
+        if let Some(state) = brought.state.map(Rc::new) {
+            done.state_keys += state.len() as u64;
+            if let Some(part) = held.parts.get_mut(&(stage, group)) {
+                part.apply(task.batch, state.clone());
+            }
+            self.push_entry(cx, task.job, Entry::Delta { stage, group, version: task.batch, state });
+        }
+        Ok(brought.outputs)
+    }
+
+    fn deliver(
+        &mut self,
+        cx: &mut Cx<'_>,
+        task: &pb::Task,
+        outputs: BTreeMap<u32, Vec<(u64, Rows)>>,
+        done: &mut pb::TaskDone,
+    ) {
+        let Some(spec) = self.jobs.get(&task.job).map(|held| held.spec) else { return };
+        let specs = cx.specs;
+        let shape = &specs[spec].shape;
+        for (output, mut units) in outputs {
+            let total: u64 = units.iter().map(|(_, rows)| rows.len() as u64).sum();
+            match shape.topology.outputs[output as usize].kind {
+                OutputKind::Files { .. } if total > 0 => {
+                    let file = format!("{output}-{}-{}", task.task_id, cx.proc.slot);
+                    let (job, batch) = (task.job, task.batch);
+                    cx.files.parts.insert(file.clone(), PartFile { job, batch, output, rows: units });
+                    done.parts.push(pb::OutputPart { output, file, rows: total });
+                }
+                OutputKind::Files { .. } => {}
+                OutputKind::Rows { limit } => {
+                    let keyed = shape.keyed(task.stage as usize);
+                    if keyed && cx.knobs.merged_rows && !units.is_empty() {
+                        let order = units[0].0;
+                        let mut rows: Rows = units.drain(..).flat_map(|(_, rows)| rows).collect();
+                        rows.sort_by_key(|(key, _)| *key);
+                        units.push((order, rows));
+                    }
+                    for (order, mut rows) in units {
+                        let total = rows.len() as u64;
+                        rows.truncate(limit.map_or(usize::MAX, |limit| limit as usize));
+                        let keys = rows.iter().filter(|_| keyed).map(|(key, _)| key.to_be_bytes().to_vec().into());
+                        done.rows.push(pb::OutputRows {
+                            output,
+                            order,
+                            keys: keys.collect(),
+                            rows: rows.iter().map(show).collect(),
+                            total,
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
