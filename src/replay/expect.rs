@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn tolerance_is_relative_and_for_doubles_only() {
-        assert_eq!(differences(r#"[{"a":100.0}]"#, r#"[{"a":100.5}]"#, false, 0.01), 0);
-        assert_eq!(differences(r#"[{"a":100.0}]"#, r#"[{"a":100.5}]"#, false, 0.0), 1);
-        assert_eq!(differences(r#"[{"a":100}]"#, r#"[{"a":101}]"#, false, 0.1), 1);
+        assert_eq!(differences(r#"[{"a":100.0}]"#, r#"[{"a":100.5}]"#, true, 0.01), 0);
+        assert_eq!(differences(r#"[{"a":100.0}]"#, r#"[{"a":100.5}]"#, true, 0.0), 1);
+        assert_eq!(differences(r#"[{"a":100}]"#, r#"[{"a":101}]"#, true, 0.1), 1);
     }
 }

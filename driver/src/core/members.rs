@@ -197,10 +197,7 @@ impl Core {
             resumed: resume.is_some(),
         };
         out.push(Action::Send { session, message: driver_message::Kind::Welcome(welcome) });
-        let membership = self.members.message();
-        for member in self.members.iter() {
-            out.push(Action::Send { session: member.session, message: membership.clone() });
-        }
+        self.tell_membership(out);
         for job in self.jobs.values() {
             out.push(Action::Send { session, message: job.start_message() });
         }
@@ -215,6 +212,18 @@ impl Core {
         }
     }
 
+    /// Tells everyone who is a member. While known workers may still come back after a restart nothing is told:
+    /// those that are back would fence the others.
+    pub(super) fn tell_membership(&self, out: &mut Vec<Action>) {
+        if self.booted_at.is_none() {
+            return;
+        }
+        let membership = self.members.message();
+        for member in self.members.iter() {
+            out.push(Action::Send { session: member.session, message: membership.clone() });
+        }
+    }
+
     pub(super) fn lose_worker(&mut self, now: Now, worker: WorkerId, cause: &str, out: &mut Vec<Action>) {
         let Some(member) = self.members.remove(worker) else { return };
         let silent_ms = now.mono_us.saturating_sub(member.last_heard_us) / 1000;
@@ -223,10 +232,7 @@ impl Core {
         self.durable.apply(&record);
         out.push(Action::Log(record));
         out.push(Action::Close { session: member.session });
-        let membership = self.members.message();
-        for other in self.members.iter() {
-            out.push(Action::Send { session: other.session, message: membership.clone() });
-        }
+        self.tell_membership(out);
         let ids: Vec<JobId> = self.jobs.keys().copied().collect();
         for job in ids {
             self.with_job(now, job, out, |job, cx| job.on_worker_lost(cx, worker, cause, silent_ms));

@@ -370,6 +370,7 @@ impl Core {
             if all_back || now.mono_us >= self.started_at + self.config.rejoin_us {
                 self.forget_absent_members(out);
                 self.booted_at = Some(now.mono_us);
+                self.tell_membership(out);
             }
         }
         let Self { config, members, jobs, next_task, booted_at, durable, .. } = self;

@@ -172,8 +172,8 @@ impl World {
 
     /// From now on nothing goes wrong, and what did is put right.
     pub(crate) fn heal(&mut self) {
-        self.scenario.knobs.task_failures = false;
-        self.scenario.knobs.receiver_failures = false;
+        self.scenario.knobs.task_failures = 0;
+        self.scenario.knobs.receiver_failures = 0;
         self.driver.crash = None;
         self.net.cut.clear();
         for slot in 0..self.machines.len() {

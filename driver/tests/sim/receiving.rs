@@ -107,7 +107,7 @@ impl Process {
 
     /// The block interval is over.
     pub(crate) fn seal(&mut self, cx: &mut Cx<'_>, job: u64, key: (u32, u32), epoch: u64) {
-        let fails = cx.knobs.receiver_failures && cx.net.chance(1);
+        let fails = cx.net.chance(cx.knobs.receiver_failures);
         let Some(receiver) = self.receiver(job, key, epoch).filter(|receiver| !receiver.draining) else { return };
         if fails {
             self.fail_receiver(cx, job, key);

@@ -36,8 +36,10 @@ impl Spec {
 /// Habits of the workers.
 #[derive(Debug, Default)]
 pub(crate) struct Knobs {
-    pub(crate) task_failures: bool,
-    pub(crate) receiver_failures: bool,
+    /// Tasks of a thousand that fail out of the blue.
+    pub(crate) task_failures: u64,
+    /// Block intervals of a hundred in which a receiver fails.
+    pub(crate) receiver_failures: u32,
     /// Keyed rows of a task come as one, under the order tag of its first unit.
     pub(crate) merged_rows: bool,
 }
@@ -70,8 +72,8 @@ impl Scenario {
         let faulty = mode != Mode::Calm;
         let specs = (0..jobs).map(|_| spec(net, mode)).collect();
         let knobs = Knobs {
-            task_failures: faulty && net.chance(60),
-            receiver_failures: faulty && net.chance(40),
+            task_failures: if faulty { [0, 0, 8, 50][net.pick(0..4) as usize] } else { 0 },
+            receiver_failures: if faulty { [0, 0, 1, 6][net.pick(0..4) as usize] } else { 0 },
             merged_rows: net.chance(70),
         };
         Self {
@@ -102,8 +104,8 @@ fn spec(net: &mut Net, mode: Mode) -> Spec {
         replication,
         durability,
         on_under_replicated: match net.pick(0..10) {
-            0 | 1 => OnUnderReplicated::Pause,
-            2 if mode != Mode::Survivable => OnUnderReplicated::Fail,
+            0..3 => OnUnderReplicated::Pause,
+            3 if mode != Mode::Survivable => OnUnderReplicated::Fail,
             _ => OnUnderReplicated::Continue,
         },
         key_groups,

@@ -139,7 +139,7 @@ impl Process {
 
     /// A failure out of the blue, of any kind but the user's.
     fn injected_failure(&mut self, cx: &mut Cx<'_>, task: &pb::Task) -> Option<(FailureKind, u64)> {
-        if !cx.knobs.task_failures || cx.net.pick(0..1000) >= 8 {
+        if cx.net.pick(0..1000) >= cx.knobs.task_failures {
             return None;
         }
         cx.files.counts.task_failures += 1;
