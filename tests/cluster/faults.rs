@@ -155,10 +155,12 @@ fn sigterm_ends_everything() {
 #[test]
 fn state_from_checkpoints() {
     let mut cluster = Cluster::start(4);
-    let revenue = Revenue::usual(&cluster, "checkpoint_interval = \"1s\"");
+    let revenue = Revenue::usual(&cluster, "checkpoint_interval = \"2s\"");
     let others = revenue.others(&cluster);
     let victims = &others[..2];
-    let between = |status: &Value| number(status, "checkpoint") > 0 && number(status, "replay_depth") >= 3;
+    // Well after one checkpoint and well before the next, which is ten batches later.
+    let between =
+        |status: &Value| number(status, "checkpoint") > 0 && (3..=6).contains(&number(status, "replay_depth"));
     cluster.wait_status(JOB, "batches after a checkpoint", between);
     victims.iter().for_each(|slot| cluster.kill_worker(*slot));
     victims.iter().for_each(|slot| cluster.start_worker(*slot));
