@@ -332,3 +332,114 @@ impl Durable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key(receiver: u32) -> ReceiverKey {
+        ReceiverKey { source: SourceIdx(0), receiver }
+    }
+
+    fn job(stateful: bool) -> DurableJob {
+        DurableJob { id: JobId(1), stateful, ..DurableJob::default() }
+    }
+
+    /// What a driver may log next.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Block(u32, u64),
+        Freeze(Vec<u32>),
+        Complete,
+        Checkpoint(u64),
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..3_u32, 1..9_u64).prop_map(|(receiver, records)| Step::Block(receiver, records)),
+            2 => prop::collection::vec(0..4_u32, 3).prop_map(Step::Freeze),
+            2 => Just(Step::Complete),
+            1 => (0..3_u64).prop_map(Step::Checkpoint),
+        ]
+    }
+
+    fn record(job: &DurableJob, step: &Step) -> Option<JobRecord> {
+        Some(match step {
+            Step::Block(receiver, records) => {
+                let next = job.receivers.get(&key(*receiver)).map_or(0, |receiver| receiver.next_offset);
+                let key = BlockKey { receiver: key(*receiver), first_offset: next };
+                JobRecord::Block(BlockMeta { key, epoch: 0, records: *records, bytes: records * 10 })
+            }
+            Step::Freeze(counts) if job.completed == job.last_frozen => {
+                let counts =
+                    counts.iter().enumerate().map(|(receiver, count)| (key(receiver as u32), *count)).collect();
+                JobRecord::Frozen { batch: job.last_frozen.next(), time_ms: job.last_time_ms + 1, counts }
+            }
+            Step::Complete if job.completed < job.last_frozen => {
+                JobRecord::Completed { batch: job.last_frozen, totals: Totals::default() }
+            }
+            Step::Checkpoint(back) if job.stateful && job.completed.0 - job.checkpoint.0 > *back => {
+                JobRecord::Checkpoint(BatchId(job.completed.0 - back))
+            }
+            _ => return None,
+        })
+    }
+
+    proptest! {
+        /// A block is kept until the batch it went into is complete, and a checkpoint covers that where there
+        /// is state; then it is let go of once.
+        #[test]
+        fn blocks_are_kept_long_enough_and_no_longer(
+            stateful in any::<bool>(),
+            steps in prop::collection::vec(any_step(), 1..60),
+        ) {
+            let mut job = job(stateful);
+            let mut batch_of: BTreeMap<BlockKey, BatchId> = BTreeMap::new();
+            let mut logged = BTreeSet::new();
+            let mut released = BTreeSet::new();
+            for step in &steps {
+                let Some(record) = record(&job, step) else { continue };
+                for block in job.apply(&record) {
+                    prop_assert!(released.insert(block.key), "released twice");
+                }
+                if let JobRecord::Block(block) = record {
+                    logged.insert(block.key);
+                }
+                for (batch, frozen) in &job.frozen {
+                    batch_of.extend(frozen.blocks.iter().map(|block| (block.key, *batch)));
+                }
+                let safe = if stateful { job.checkpoint } else { job.completed };
+                let done: BTreeSet<BlockKey> =
+                    batch_of.iter().filter(|(_, batch)| **batch <= safe).map(|(key, _)| *key).collect();
+                prop_assert_eq!(&released, &done);
+                let kept: BTreeSet<BlockKey> = job.blocks().map(|block| block.key).collect();
+                prop_assert_eq!(&kept, &logged.difference(&done).copied().collect());
+            }
+        }
+    }
+
+    #[test]
+    fn a_job_that_ends_lets_everything_go() {
+        let mut job = job(true);
+        for step in [Step::Block(0, 5), Step::Block(1, 5), Step::Freeze(vec![1, 0, 0])] {
+            let record = record(&job, &step).unwrap();
+            assert!(job.apply(&record).is_empty());
+        }
+        assert_eq!(job.apply(&JobRecord::Ended(Ending::Stopped)).len(), 2);
+        assert_eq!(job.blocks().count(), 0);
+    }
+
+    #[test]
+    fn a_bounded_number_of_ended_jobs_is_remembered() {
+        let mut durable = Durable::default();
+        for id in 1..=ENDED_JOBS_KEPT as u64 + 10 {
+            let id = JobId(id);
+            durable.apply(&Record::Submitted(Box::new(DurableJob { id, ..job(false) })));
+            durable.apply(&Record::Job(id, JobRecord::Ended(Ending::Stopped)));
+        }
+        assert_eq!(durable.jobs.len(), ENDED_JOBS_KEPT + 1);
+        assert_eq!(durable.last_job, JobId(ENDED_JOBS_KEPT as u64 + 10));
+        assert!(!durable.jobs.contains_key(&JobId(1)));
+    }
+}

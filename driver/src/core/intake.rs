@@ -84,8 +84,7 @@ impl Job {
 
     pub(crate) fn advance_receivers(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono_us;
-        let waits_no_more = |receiver: &LiveReceiver| receiver.not_before_us.is_some_and(|time| now >= time);
-        if !std::mem::take(&mut self.receivers_due) && !self.receivers.values().any(waits_no_more) {
+        if !std::mem::take(&mut self.receivers_due) && self.restart_us.is_none_or(|time| now < time) {
             return;
         }
         let reading = self.stopping.is_none() && !self.paused();
@@ -101,7 +100,8 @@ impl Job {
                 self.stop_receiver(cx, key, true);
             }
         }
-        self.receivers.values_mut().filter(|receiver| waits_no_more(receiver)).for_each(|r| r.not_before_us = None);
+        let times = self.receivers.values().filter_map(|receiver| receiver.not_before_us);
+        self.restart_us = times.filter(|time| now < *time).min();
     }
 
     fn start_receiver(&mut self, cx: &mut Cx<'_>, key: ReceiverKey) {

@@ -39,6 +39,8 @@ pub(crate) struct Job {
     pub(crate) receivers: BTreeMap<ReceiverKey, LiveReceiver>,
     /// Something happened that may start, stop or direct a receiver.
     pub(crate) receivers_due: bool,
+    /// When the next receiver that failed is started again.
+    pub(crate) restart_us: Option<u64>,
     /// Receivers that were adopted, and of which no heartbeat has said that they still run.
     pub(crate) unconfirmed: BTreeSet<ReceiverKey>,
     pub(crate) holders: HashMap<BlockKey, Holders>,
@@ -80,6 +82,7 @@ impl Job {
             live_version: None,
             receivers: BTreeMap::new(),
             receivers_due: true,
+            restart_us: None,
             unconfirmed: BTreeSet::new(),
             holders: HashMap::new(),
             copies: Copies::default(),
@@ -351,9 +354,8 @@ impl Job {
             .then(|| now.mono_us + (next_tick_ms - now.wall_ms).max(0) as u64 * 1000);
         let waiting = self.waiting_since.map(|since| since + config.recovery_wait_us);
         let stopping = self.stopping.as_ref().map(|stopping| stopping.deadline_us);
-        let receivers = self.receivers.values().filter_map(|receiver| receiver.not_before_us);
         let lagging = self.run.as_ref().and_then(|run| run.lagging_until_us);
-        let later = [tick, waiting, stopping, lagging, self.copies.not_before_us];
-        later.into_iter().flatten().chain(receivers).min()
+        let later = [tick, waiting, stopping, lagging, self.copies.not_before_us, self.restart_us];
+        later.into_iter().flatten().min()
     }
 }

@@ -10,7 +10,7 @@
 use super::Cx;
 use super::job::Job;
 use super::wire::{best, block_ref, worker_numbers};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, TaskId, WorkerId};
 use tidemill_plan::Placement;
 use tidemill_proto::control::{self as pb, driver_message, task_report};
@@ -248,29 +248,30 @@ impl Job {
 
     /// Splits go where their blocks are; among the holders, to the one with the least to do.
     fn place_splits(&self, cx: &Cx<'_>, run: &BatchRun, stage: usize, block_lost: &mut bool) -> Placed {
-        let mut load: HashMap<WorkerId, u64> = HashMap::new();
-        let mut placed: BTreeMap<WorkerId, Vec<usize>> = BTreeMap::new();
-        let mut alone: Placed = Vec::new();
         let Some(frozen) = self.durable.frozen.get(&run.batch) else { return Vec::new() };
         let stage = &run.stages[stage];
-        let slots = |worker: &WorkerId| u64::from(cx.members.get(*worker).map_or(1, |m| m.slots));
+        let slots: Vec<u64> = self.live.iter().map(|w| cx.members.get(*w).map_or(1, |m| u64::from(m.slots))).collect();
+        // Bytes and units, by position in `live`.
+        let mut load = vec![0; self.live.len()];
+        let mut placed: Vec<Vec<usize>> = vec![Vec::new(); self.live.len()];
+        let mut alone: Placed = Vec::new();
         for unit in &stage.pending {
             let block = &frozen.blocks[stage.orders[*unit] as usize];
             let Some(holders) = self.holders.get(&block.key).filter(|holders| !holders.workers.is_empty()) else {
                 *block_lost = true;
                 continue;
             };
-            let usable = holders.workers.iter().filter(|worker| self.is_live(**worker));
-            let weight = |worker: &&WorkerId| load.get(*worker).map_or(0, |load| load / slots(worker));
-            let Some(worker) = usable.min_by_key(|worker| (weight(worker), **worker)).copied() else { continue };
-            *load.entry(worker).or_default() += block.bytes;
+            let usable = holders.workers.iter().filter_map(|worker| self.live.binary_search(worker).ok());
+            let Some(place) = usable.min_by_key(|place| (load[*place] / slots[*place], *place)) else { continue };
+            load[place] += block.bytes;
             if stage.alone.contains(unit) {
-                alone.push((worker, vec![*unit]));
+                alone.push((self.live[place], vec![*unit]));
             } else {
-                placed.entry(worker).or_default().push(*unit);
+                placed[place].push(*unit);
             }
         }
-        placed.into_iter().chain(alone).collect()
+        let together = self.live.iter().copied().zip(placed).filter(|(_, units)| !units.is_empty());
+        together.chain(alone).collect()
     }
 
     fn place_groups(&self, cx: &Cx<'_>, run: &BatchRun, stage: usize, lagging: &mut Vec<usize>) -> Placed {

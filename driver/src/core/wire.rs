@@ -68,3 +68,51 @@ pub(crate) fn best(job: JobId, item: u64, workers: &[WorkerId], count: usize) ->
     }
     best.into_iter().map(|(_, worker)| worker).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn workers(ids: &std::collections::BTreeSet<u64>) -> Vec<WorkerId> {
+        ids.iter().map(|id| WorkerId(*id)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_worker_that_comes_or_goes_moves_only_its_share(
+            ids in prop::collection::btree_set(1..1_000_u64, 2..12),
+            item in any::<u64>(),
+        ) {
+            let all = workers(&ids);
+            let ranking = ranked(JobId(1), item, &all);
+            for gone in &all {
+                let rest: Vec<WorkerId> = all.iter().copied().filter(|worker| worker != gone).collect();
+                let expected: Vec<WorkerId> = ranking.iter().copied().filter(|worker| worker != gone).collect();
+                prop_assert_eq!(ranked(JobId(1), item, &rest), expected);
+            }
+        }
+
+        #[test]
+        fn the_best_are_the_first_of_the_ranked(
+            ids in prop::collection::btree_set(1..1_000_u64, 0..12),
+            item in any::<u64>(),
+            count in 1..5_usize,
+        ) {
+            let all = workers(&ids);
+            let mut first = ranked(JobId(3), item, &all);
+            first.truncate(count);
+            prop_assert_eq!(best(JobId(3), item, &all, count), first);
+        }
+    }
+
+    #[test]
+    fn items_are_spread_evenly() {
+        let all: Vec<WorkerId> = (1..=10).map(WorkerId).collect();
+        let mut share = std::collections::BTreeMap::<WorkerId, u32>::new();
+        for item in 0..10_000 {
+            *share.entry(ranked(JobId(1), item, &all)[0]).or_default() += 1;
+        }
+        assert!(share.values().all(|count| (850..1_150).contains(count)), "{share:?}");
+    }
+}

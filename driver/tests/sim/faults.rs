@@ -49,9 +49,10 @@ impl World {
                 };
                 others.iter().any(holds)
             };
-            let reported = self.machines[slot].process.reported(job.id.0);
+            let reported = self.machines.iter().flat_map(|machine| machine.process.reported(job.id.0));
+            let waiting = self.driver.reported(job.id.0);
             let logged = job.blocks().map(crate::oracle::block_of);
-            if !logged.chain(reported).all(|block| on_another(&block)) {
+            if !logged.chain(reported).chain(waiting).all(|block| on_another(&block)) {
                 return false;
             }
         }
@@ -165,6 +166,7 @@ impl World {
                     blocks.remove(&block);
                 }
                 self.files.counts.blocks_gone += 1;
+                self.tell(|| format!("fault: machine {slot} cannot read {block:?}"));
                 return;
             }
         }

@@ -113,7 +113,7 @@ fn spec(net: &mut Net, mode: Mode) -> Spec {
         cut_at_records: net.chance(15).then_some(12),
         cut_at_bytes: net.chance(10).then_some(150),
         max_batch_bytes: one_of(net, &[1_000, 1 << 30, 1 << 30]),
-        max_task_failures: 4,
+        max_task_failures: 20,
     };
     let (shape, receivers, rows) = (net.pick(0..u64::from(SHAPES)), net.pick(1..4), net.pick(1..12));
     Spec {

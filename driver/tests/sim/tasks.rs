@@ -137,7 +137,7 @@ impl Process {
         self.end_task(cx, job, id, result);
     }
 
-    /// A failure out of the blue, of any kind but the user's.
+    /// A failure out of the blue; blocks that cannot be read are a fault of their own.
     fn injected_failure(&mut self, cx: &mut Cx<'_>, task: &pb::Task) -> Option<(FailureKind, u64)> {
         if cx.net.pick(0..1000) >= cx.knobs.task_failures {
             return None;
@@ -146,9 +146,6 @@ impl Process {
         let worker = task.inputs.first().map(|input| input.worker);
         Some(match (cx.net.pick(0..5), worker) {
             (0, Some(worker)) => (FailureKind::FailureFetch, worker),
-            (1, _) if !task.splits.is_empty() && task.splits.iter().all(|split| split.holders.len() > 1) => {
-                (FailureKind::FailureBlockLost, 0)
-            }
             (2, _) if !task.groups.is_empty() => (FailureKind::FailureStateVersion, 0),
             (3, _) => (FailureKind::FailureInternal, 0),
             _ => (FailureKind::FailureResources, 0),

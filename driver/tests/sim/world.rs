@@ -4,6 +4,7 @@ use crate::files::Files;
 use crate::machine::{Cx, Machine, Timer};
 use crate::net::{Ev, FromDriver, FromWorker, Net, Proc};
 use crate::oracle::Oracle;
+use crate::receiving::Block;
 use crate::scenario::Scenario;
 use crate::tasks::{self, reaches};
 use std::collections::{BTreeMap, VecDeque};
@@ -54,6 +55,19 @@ pub(crate) struct Driver {
     next_tick: u64,
     pub(crate) crash: Option<Crash>,
     idle_turns: u32,
+}
+
+impl Driver {
+    /// Blocks whose reports wait for the loop.
+    pub(crate) fn reported(&self, job: u64) -> impl Iterator<Item = Block> {
+        let blocks = self.inbox.iter().filter_map(|event| match event {
+            Event::Message { message: worker_message::Kind::BlockReceived(report), .. } => {
+                Block::read(report.block.as_ref())
+            }
+            _ => None,
+        });
+        blocks.filter(move |(of, _)| *of == job).map(|(_, block)| block)
+    }
 }
 
 /// Everything.
@@ -273,7 +287,7 @@ impl World {
         self.process(proc, |process, cx| process.fetched(cx, job, task, fetched));
     }
 
-    fn copy(&mut self, proc: Proc, job: u64, block: crate::receiving::Block, holders: &[u64]) {
+    fn copy(&mut self, proc: Proc, job: u64, block: Block, holders: &[u64]) {
         let has = |slot: usize| self.machines[slot].process.blocks.get(&job).is_some_and(|held| held.contains(&block));
         let known = self.machines[proc.slot].process.jobs.contains_key(&job);
         let ok =

@@ -1,0 +1,371 @@
+//! Single rules of the driver's core, each for itself, by its public face.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tidemill_common::ids::{BatchId, ExchangeId, JobId, OutputIdx, SourceIdx, WorkerId};
+use tidemill_common::job::Settings;
+use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
+use tidemill_driver::core::{Action, Compiled, Core, CoreConfig, Event, NewJob, Now, RequestId, SessionId};
+use tidemill_driver::record::{Durable, DurableJob, Ending, JobRecord, Record};
+use tidemill_plan::Placement;
+use tidemill_proto::PROTOCOL_VERSION;
+use tidemill_proto::common::{BlockRef, ReceiverRef};
+use tidemill_proto::control::{self as pb, FailureKind, driver_message, task_report, worker_message};
+
+type Sent = Vec<(SessionId, driver_message::Kind)>;
+
+/// A core with a clock; what it logged, and what it sent and nobody has looked at.
+struct Driver {
+    core: Core,
+    now_us: u64,
+    log: Vec<Record>,
+    sent: Sent,
+}
+
+impl Driver {
+    fn start(durable: Durable, now_us: u64) -> Self {
+        let now = Now { mono_us: now_us, wall_ms: (now_us / 1000) as i64 };
+        let compiled = durable.jobs.values().map(|job| (job.id, compiled(job.stateful))).collect();
+        let (core, actions) = Core::start(CoreConfig::default(), durable, compiled, "c", now);
+        let mut driver = Self { core, now_us, log: Vec::new(), sent: Vec::new() };
+        driver.carry_out(actions);
+        driver
+    }
+
+    fn now(&self) -> Now {
+        Now { mono_us: self.now_us, wall_ms: (self.now_us / 1000) as i64 }
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Log(record) => self.log.push(record),
+                Action::Send { session, message } => self.sent.push((session, message)),
+                _ => {}
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let actions = self.core.on_event(self.now(), event);
+        self.carry_out(actions);
+    }
+
+    /// Lets time pass as the shell does, with a turn every 50 ms.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now_us + time.as_micros() as u64;
+        while self.now_us < until {
+            self.now_us = (self.now_us + 50_000).min(until);
+            self.event(Event::Tick);
+        }
+    }
+
+    fn join(&mut self, session: u64, resume: Option<u64>) {
+        let resume = resume.map(|worker_id| pb::Resume { worker_id, ..pb::Resume::default() });
+        let hello = pb::Hello { protocol_version: PROTOCOL_VERSION, slots: 1, resume, ..pb::Hello::default() };
+        self.event(Event::Connected { session: SessionId(session), hello: Box::new(hello) });
+    }
+
+    fn says(&mut self, session: u64, message: worker_message::Kind) {
+        self.event(Event::Message { session: SessionId(session), message });
+    }
+
+    fn submit(&mut self, compiled: Compiled) {
+        let durable = DurableJob { name: "j".into(), stateful: compiled.topology.stateful(), ..DurableJob::default() };
+        self.event(Event::Submit { request: RequestId(1), job: Box::new(NewJob { durable, compiled }) });
+    }
+
+    fn block(&mut self, session: u64, receiver: u32, first_offset: u64, bytes: u64) {
+        let receiver = Some(ReceiverRef { job: 1, source: 0, receiver });
+        let block = Some(BlockRef { receiver, epoch: 1, first_offset, records: 1, bytes });
+        let message = pb::BlockReceived { block, holders: vec![session] };
+        self.says(session, worker_message::Kind::BlockReceived(message));
+    }
+
+    /// What was sent since the last look.
+    fn take(&mut self) -> Sent {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// Answers every request to restore state.
+    fn restore_all(&mut self) {
+        for (session, message) in self.take() {
+            if let driver_message::Kind::RestoreState(restore) = message {
+                let (job, version, groups) = (restore.job, restore.version, restore.groups);
+                let answer = pb::StateRestored { job, version, groups, failed: Vec::new() };
+                self.says(session.0, worker_message::Kind::StateRestored(answer));
+            }
+        }
+    }
+
+    fn tasks(&mut self) -> Vec<(SessionId, pb::Task)> {
+        let tasks = |(session, message)| match message {
+            driver_message::Kind::RunTasks(run) => run.tasks.into_iter().map(|task| (session, task)).collect(),
+            _ => Vec::new(),
+        };
+        self.take().into_iter().flat_map(tasks).collect()
+    }
+
+    fn report(&mut self, session: SessionId, task: &pb::Task, result: task_report::Result) {
+        let (task_id, job, batch, stage) = (task.task_id, task.job, task.batch, task.stage);
+        let report = pb::TaskReport { task_id, job, batch, stage, result: Some(result) };
+        self.says(session.0, worker_message::Kind::TaskReport(report));
+    }
+
+    /// Reports every task as done until none is left.
+    fn run_all(&mut self) {
+        loop {
+            let tasks = self.tasks();
+            if tasks.is_empty() {
+                return;
+            }
+            for (session, task) in tasks {
+                self.report(session, &task, task_report::Result::Done(pb::TaskDone::default()));
+            }
+        }
+    }
+
+    fn of_job(&self) -> impl Iterator<Item = &JobRecord> {
+        self.log.iter().filter_map(|record| match record {
+            Record::Job(_, record) => Some(record),
+            _ => None,
+        })
+    }
+
+    fn frozen(&self) -> Vec<(u64, i64, Vec<(u32, u32)>)> {
+        let frozen = |record: &JobRecord| match record {
+            JobRecord::Frozen { batch, time_ms, counts } => {
+                Some((batch.0, *time_ms, counts.iter().map(|(key, count)| (key.receiver, *count)).collect()))
+            }
+            _ => None,
+        };
+        self.of_job().filter_map(frozen).collect()
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.of_job().find_map(|record| match record {
+            JobRecord::Ended(Ending::Failed(reason)) => Some(reason.clone()),
+            _ => None,
+        })
+    }
+}
+
+/// One source with two receivers, and state in two key groups unless it is stateless.
+fn compiled(stateful: bool) -> Compiled {
+    let mut stages = vec![StageShape {
+        placement: Placement::Splits,
+        source: Some(SourceIdx(0)),
+        inputs: Vec::new(),
+        stateful: false,
+        consumers: Vec::new(),
+        outputs: vec![OutputIdx(0)],
+    }];
+    if stateful {
+        stages[0].consumers.push(1);
+        stages.push(StageShape {
+            placement: Placement::KeyGroups,
+            source: None,
+            inputs: vec![ExchangeId(0)],
+            stateful: true,
+            ..stages[0].clone()
+        });
+        stages[1].consumers.clear();
+    }
+    let topology = Topology {
+        stages,
+        exchange_from: if stateful { vec![0] } else { Vec::new() },
+        key_groups: 2,
+        sources: vec![SourceShape { name: "s".into(), receivers: 2 }],
+        outputs: vec![OutputShape { name: "o".into(), kind: OutputKind::Rows { limit: None } }],
+    };
+    let settings = Settings { replication: 1, ..Settings::with_batch_interval(Duration::from_millis(100)) };
+    Compiled { settings, topology: Arc::new(topology), fingerprint: 1 }
+}
+
+/// A driver with one worker (session and id 1) and a running job.
+fn running(stateful: bool) -> Driver {
+    let mut driver = Driver::start(Durable::default(), 1_000_000);
+    driver.join(1, None);
+    driver.submit(compiled(stateful));
+    driver.restore_all();
+    driver
+}
+
+fn lost(driver: &Driver) -> Vec<WorkerId> {
+    let lost = |record: &Record| match record {
+        Record::WorkerLost(worker) => Some(*worker),
+        _ => None,
+    };
+    driver.log.iter().filter_map(lost).collect()
+}
+
+#[test]
+fn without_workers_the_driver_rests() {
+    let mut driver = Driver::start(Durable::default(), 1_000_000);
+    driver.submit(compiled(true));
+    for _ in 0..100 {
+        driver.pass(Duration::from_millis(50));
+        assert!(driver.core.next_deadline(driver.now()) > driver.now_us);
+    }
+    assert!(driver.frozen().is_empty());
+}
+
+#[test]
+fn missed_ticks_are_not_invented() {
+    let mut driver = running(false);
+    driver.pass(Duration::from_millis(100));
+    driver.run_all();
+    let mut durable = driver.core.durable();
+    durable.members.clear();
+    let mut driver = Driver::start(durable, 60_000_000);
+    driver.join(1, None);
+    driver.pass(Duration::from_millis(50));
+    assert_eq!(driver.frozen(), [(2, 60_000, vec![])]);
+}
+
+#[test]
+fn a_late_loop_is_not_the_silence_of_workers() {
+    let mut driver = running(false);
+    driver.now_us += 20_000_000;
+    driver.event(Event::Tick);
+    driver.pass(Duration::from_millis(250));
+    assert!(lost(&driver).is_empty());
+    driver.pass(Duration::from_millis(100));
+    assert_eq!(lost(&driver), [WorkerId(1)]);
+}
+
+#[test]
+fn a_worker_that_connects_again_has_lost_its_old_session() {
+    let mut driver = running(false);
+    driver.join(2, Some(1));
+    assert_eq!(lost(&driver), [WorkerId(1)]);
+    assert_eq!(driver.core.members().iter().map(|member| member.id).collect::<Vec<_>>(), [WorkerId(2)]);
+}
+
+#[test]
+fn a_busy_receiver_does_not_starve_another() {
+    let mut driver = Driver::start(Durable::default(), 1_000_000);
+    driver.join(1, None);
+    let mut job = compiled(false);
+    job.settings.max_batch_bytes = 10;
+    driver.submit(job);
+    for offset in 0..10 {
+        driver.block(1, 0, offset, 10);
+    }
+    driver.block(1, 1, 0, 10);
+    for _ in 0..3 {
+        driver.pass(Duration::from_millis(100));
+        driver.run_all();
+    }
+    let taken: Vec<u32> = driver.frozen().iter().flat_map(|(_, _, counts)| counts).map(|(key, _)| *key).collect();
+    assert_eq!(taken.len(), 3);
+    assert!(taken.contains(&0) && taken.contains(&1), "{taken:?}");
+}
+
+#[test]
+fn failures_of_the_user_end_the_job_and_others_after_some_tries() {
+    for (kind, tries) in [(FailureKind::FailureUser, 1), (FailureKind::FailureInternal, 4)] {
+        let mut driver = running(false);
+        driver.block(1, 0, 0, 10);
+        driver.pass(Duration::from_millis(100));
+        for tried in 0..tries {
+            assert_eq!(driver.failure(), None, "after {tried} tries");
+            let (session, task) = driver.tasks().remove(0);
+            let failure = pb::TaskFailure { kind: kind as i32, message: "1 / 0".into(), lost_worker: 0 };
+            driver.report(session, &task, task_report::Result::Failure(failure));
+        }
+        assert!(driver.failure().unwrap().contains("1 / 0"));
+    }
+}
+
+#[test]
+fn a_report_without_a_result_is_a_failure() {
+    let mut driver = running(false);
+    driver.block(1, 0, 0, 10);
+    driver.pass(Duration::from_millis(100));
+    let (session, task) = driver.tasks().remove(0);
+    let (task_id, job, batch) = (task.task_id, task.job, task.batch);
+    let report = pb::TaskReport { task_id, job, batch, ..pb::TaskReport::default() };
+    driver.says(session.0, worker_message::Kind::TaskReport(report));
+    assert_eq!(driver.tasks().len(), 1, "it runs again");
+}
+
+/// Owners and followers of the last table that was sent.
+fn places(sent: &Sent) -> Option<Vec<(u64, Vec<u64>)>> {
+    let table = |(_, message): &(SessionId, driver_message::Kind)| match message {
+        driver_message::Kind::Assignment(table) => {
+            Some(table.groups.iter().map(|group| (group.owner, group.followers.clone())).collect())
+        }
+        _ => None,
+    };
+    sent.iter().rev().find_map(table)
+}
+
+#[test]
+fn a_single_copy_is_handed_over_by_way_of_a_follower() {
+    let mut driver = running(true);
+    driver.pass(Duration::from_millis(100));
+    driver.run_all();
+    // Workers join until one of them should own something.
+    let mut joined = 1;
+    let (group, follower) = loop {
+        joined += 1;
+        driver.join(joined, None);
+        let table = places(&driver.take()).unwrap();
+        let moving = table.iter().enumerate().find(|(_, (_, followers))| !followers.is_empty());
+        if let Some((group, (owner, followers))) = moving {
+            assert_eq!(*owner, 1);
+            break (group, followers[0]);
+        }
+    };
+    let message = pb::StateReplicated { job: 1, follower, version: 1, groups: vec![group as u32] };
+    driver.says(1, worker_message::Kind::StateReplicated(message));
+    let sent = driver.take();
+    assert_eq!(places(&sent).unwrap()[group], (follower, vec![1]));
+    let restores = sent.iter().any(|(session, message)| {
+        session.0 == follower && matches!(message, driver_message::Kind::RestoreState(restore) if restore.version == 1)
+    });
+    assert!(restores, "the new owner has to prove that it has the state");
+    driver.sent = sent;
+    driver.restore_all();
+    assert_eq!(places(&driver.take()).unwrap()[group], (follower, vec![]));
+}
+
+#[test]
+fn a_follower_that_lags_for_ever_does_not_hold_the_job_up() {
+    let mut driver = Driver::start(Durable::default(), 1_000_000);
+    driver.join(1, None);
+    driver.join(2, None);
+    let mut job = compiled(true);
+    job.settings.replication = 2;
+    driver.submit(job);
+    driver.restore_all();
+    for (owner, follower) in [(1, 2), (2, 1)] {
+        let message = pb::StateReplicated { job: 1, follower, version: 0, groups: vec![0, 1] };
+        driver.says(owner, worker_message::Kind::StateReplicated(message));
+    }
+    for _ in 0..80 {
+        driver.pass(Duration::from_millis(100));
+        driver.run_all();
+        for session in [1, 2] {
+            driver.says(session, worker_message::Kind::Heartbeat(pb::Heartbeat::default()));
+        }
+    }
+    assert!(driver.core.completed(JobId(1)).unwrap() > BatchId(10));
+}
+
+#[test]
+fn the_log_folds_into_what_the_core_holds() {
+    let mut driver = running(true);
+    for offset in 0..5 {
+        driver.block(1, 0, offset, 10);
+        driver.pass(Duration::from_millis(100));
+        driver.run_all();
+    }
+    let mut durable = Durable::default();
+    driver.log.iter().for_each(|record| durable.apply(record));
+    assert_eq!(durable, driver.core.durable());
+    let waiting: BTreeMap<u64, i64> = driver.frozen().into_iter().map(|(batch, time_ms, _)| (batch, time_ms)).collect();
+    assert!(waiting.len() >= 5 && waiting.values().is_sorted());
+}
