@@ -13,9 +13,9 @@ use tidemill_proto::control::{self as pb, worker_message};
 impl Job {
     /// Schema of a stage's state columns.
     pub(crate) fn state_schema(&self, stage: StageId) -> Result<datafusion::arrow::datatypes::SchemaRef, StateError> {
-        let op = self.plan.stages.get(stage.0 as usize).and_then(|stage| stage.state.as_ref());
-        let op = op.ok_or_else(|| StateError::Shape(format!("stage {stage} keeps no state")))?;
-        Ok(Arc::new(datafusion::arrow::datatypes::Schema::new(op.state_fields.clone())))
+        let state = self.plan.stages.get(stage.0 as usize).and_then(|stage| stage.state.as_ref());
+        let state = state.ok_or_else(|| StateError::Shape(format!("stage {stage} keeps no state")))?;
+        Ok(Arc::new(datafusion::arrow::datatypes::Schema::new(state.fields().clone())))
     }
 }
 
@@ -84,18 +84,17 @@ fn from_checkpoint(
 /// The state before the first batch: the group's share of the initial state.
 fn initial(job: &Job, stage: StageId, group: u32) -> Result<HeldPartition, StateError> {
     let mut held = HeldPartition::new(StatePartition::new(job.state_schema(stage)?));
-    let op = job.plan.stages.get(stage.0 as usize).and_then(|stage| stage.state.as_ref());
-    let Some((op, rows)) = op.and_then(|op| op.initial.as_ref().map(|rows| (op, rows))) else {
+    let state = job.plan.stages.get(stage.0 as usize).and_then(|stage| stage.state.as_ref());
+    let Some((width, rows)) = state.and_then(|state| state.initial()) else {
         return Ok(held);
     };
-    let key_columns = &rows.columns()[..op.key_fields.len()];
-    let keys = encode_keys(key_columns).map_err(|error| StateError::Shape(error.to_string()))?;
+    let keys = encode_keys(&rows.columns()[..width]).map_err(|error| StateError::Shape(error.to_string()))?;
     let groups = job.plan.def.settings.key_groups;
     let mine: datafusion::arrow::array::BooleanArray =
         (0..rows.num_rows()).map(|row| Some(key_group(keys.value(row), groups) == group)).collect();
     let rows = datafusion::arrow::compute::filter_record_batch(rows, &mine)?;
-    let keys = encode_keys(&rows.columns()[..op.key_fields.len()]).map_err(|e| StateError::Shape(e.to_string()))?;
-    held.load_initial(&keys, &rows.columns()[op.key_fields.len()..])?;
+    let keys = encode_keys(&rows.columns()[..width]).map_err(|e| StateError::Shape(e.to_string()))?;
+    held.load_initial(&keys, &rows.columns()[width..])?;
     Ok(held)
 }
 

@@ -6,7 +6,7 @@ use crate::keyed::KeyedRows;
 use crate::node::Node;
 use crate::outputs::{self, OutputRecords};
 use crate::state::StateError;
-use crate::stateful;
+use crate::stateful::Attempt;
 use crate::store::StoreError;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::error::ArrowError;
@@ -304,9 +304,10 @@ impl Unit {
         let key_groups = self.job.plan.def.settings.key_groups;
         let head_schema = stage.head.as_ref().map_or_else(|| stage.schema.clone(), |head| head.schema());
         let mut keyed = KeyedRows::sort(&head_schema, rows, &stage.row_keys, &self.task.groups, key_groups)?;
-        if let Some(op) = &stage.state {
-            let updated =
-                stateful::update(&self.node, &self.job, stage.id, op, &keyed, &self.context(), &self.cancelled)?;
+        if let Some(state) = &stage.state {
+            let (context, cancelled) = (self.context(), &self.cancelled);
+            let attempt = Attempt { node: &self.node, job: &self.job, stage: stage.id, context, cancelled };
+            let updated = attempt.run(state, &keyed)?;
             keyed = updated.rows;
             done.state_keys = updated.keys;
         }

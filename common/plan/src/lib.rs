@@ -34,5 +34,5 @@ pub use plan::{
     StageInput,
 };
 pub use rows::rows_to_json;
-pub use state::{StateOp, Updated};
+pub use state::{StageState, StateOp, Updated};
 pub use text::{CompiledJob, attachment_names, compile_text};

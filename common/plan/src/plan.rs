@@ -6,7 +6,7 @@
 
 use crate::decode::SourcePlan;
 use crate::fragment::Fragment;
-use crate::state::StateOp;
+use crate::state::StageState;
 use datafusion::arrow::datatypes::SchemaRef;
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, ExchangeId, OutputIdx, SourceIdx, StageId};
@@ -47,8 +47,8 @@ pub struct Stage {
     /// Makes the rows from the input; without it the input is the rows. Leaf *i* reads the *i*-th exchange, or
     /// the decoded records.
     pub head: Option<Fragment>,
-    /// Applied to what the head gives: key columns, then aggregates. The rows are then key columns, then state columns.
-    pub state: Option<StateOp>,
+    /// Applied to what the head gives; the rows are then what it gives.
+    pub state: Option<StageState>,
     /// Placement `KeyGroups`: where in the rows the key columns stand. The executor sorts the rows of each key group by
     /// [`encode_keys`](crate::encode_keys) of them and appends that as [`KEY_COLUMN`]; empty for other placements.
     pub row_keys: Vec<usize>,

@@ -1,4 +1,5 @@
-//! `update_state_by_key`: from a key's old state and the batch's aggregates to its new state.
+//! What stages remember from batch to batch, and `update_state_by_key`: from a key's old state and the batch's
+//! aggregates to its new state.
 
 use crate::clock;
 use crate::error::PlanError;
@@ -10,6 +11,29 @@ use datafusion::physical_expr::PhysicalExpr;
 use std::fmt;
 use std::sync::Arc;
 use tidemill_common::job::{Emit, UpdateKeys};
+
+/// What a stage remembers from batch to batch. Each key group of it is a partition: encoded keys with typed columns.
+#[derive(Debug)]
+pub enum StageState {
+    /// `update_state_by_key`: a row per key.
+    ByKey(StateOp),
+}
+
+impl StageState {
+    /// The columns of a partition.
+    pub fn fields(&self) -> &Fields {
+        match self {
+            Self::ByKey(op) => &op.state_fields,
+        }
+    }
+
+    /// What partitions hold before the first batch: rows of key columns, of which there are so many, then state.
+    pub fn initial(&self) -> Option<(usize, &RecordBatch)> {
+        match self {
+            Self::ByKey(op) => op.initial.as_ref().map(|rows| (op.key_fields.len(), rows)),
+        }
+    }
+}
 
 /// A prepared state operator. It sits behind a head that gives key columns, then aggregates.
 pub struct StateOp {

@@ -7,7 +7,7 @@ use crate::fragment::{Fragment, Runner};
 use crate::keys::{encode_keys, key_group};
 use crate::plan::{BatchContext, BranchTarget, JobPlan, Placement, Stage, StageInput};
 use crate::rows::rows_to_json;
-use crate::state::StateOp;
+use crate::state::{StageState, StateOp};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -44,7 +44,7 @@ impl Evaluator {
         let runner = Runner::new(plan.clone(), MEMORY_PER_TASK);
         let mut state = HashMap::new();
         for stage in &plan.stages {
-            if let Some(op) = &stage.state {
+            if let Some(StageState::ByKey(op)) = &stage.state {
                 let known = match &op.initial {
                     Some(rows) => known(op, rows)?,
                     None => BTreeMap::new(),
@@ -139,7 +139,7 @@ impl Evaluator {
         let rows = concat_batches(&schema, rows)?;
         let rows = match &stage.state {
             None => rows,
-            Some(op) => {
+            Some(StageState::ByKey(op)) => {
                 let known = self.state.entry(stage.id.0).or_default();
                 updated(op, known, &rows, ctx, |key| groups.contains(&key_group(key, count)))?
             }

@@ -6,7 +6,7 @@ use crate::fragment::Fragment;
 use crate::keys::is_encodable;
 use crate::plan::{Branch, BranchTarget, Exchange, ExchangeKind, KEY_COLUMN, Placement, Stage, StageInput};
 use crate::session::Shape;
-use crate::state::StateOp;
+use crate::state::{StageState, StateOp};
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
@@ -145,7 +145,7 @@ impl Stages {
         let fields: Vec<_> = state.key_fields.iter().chain(&state.state_fields).cloned().collect();
         stage_mut.schema = with_key(&Schema::new(fields));
         stage_mut.row_keys = (0..state.key_fields.len()).collect();
-        stage_mut.state = Some(state);
+        stage_mut.state = Some(StageState::ByKey(state));
         let plan = leaf(stage_mut.schema.clone(), Shape::Distributed);
         Rows { stage, plan, part: Part::Branch { keyed: true } }
     }

@@ -18,7 +18,7 @@ const BATCHES: &[&[&str]] = &[&["ana,a,9.99\nbob,b,5.49\nana,c,8.95\n"], &[], &[
 fn running_totals() {
     let plan = plan(RUNNING);
     let state = plan.stages[1].state.as_ref().unwrap();
-    let types: Vec<_> = state.state_fields.iter().map(|field| field.data_type()).collect();
+    let types: Vec<_> = state.fields().iter().map(|field| field.data_type()).collect();
     assert_eq!(types, [&DataType::Int64, &DataType::Float64]);
     let first = [
         r#"{"user":"ana","purchases":2,"revenue":18.939999999999998}"#,

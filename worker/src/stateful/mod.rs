@@ -1,0 +1,94 @@
+//! State operators on a worker: what a stage remembers, and the rows of the batch, to new state and rows out.
+//!
+//! A file per kind of state. Here is what they share: a partition is only touched at the version it should be at, and
+//! only by an attempt that still counts.
+
+mod by_key;
+
+use crate::jobs::Job;
+use crate::keyed::KeyedRows;
+use crate::node::Node;
+use crate::state::{PartitionHandle, PartitionKey, StateError, StatePartition};
+use crate::tasks::TaskError;
+use datafusion::arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray};
+use datafusion::arrow::datatypes::DataType;
+use tidemill_common::ids::{KeyGroup, StageId};
+use tidemill_plan::{BatchContext, StageState};
+use tokio_util::sync::CancellationToken;
+
+/// What a stateful stage brought.
+pub(crate) struct StateRows {
+    pub(crate) rows: KeyedRows,
+    /// Keys in the state afterwards.
+    pub(crate) keys: u64,
+}
+
+/// A stage's state, as one attempt at one batch sees it.
+pub(crate) struct Attempt<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) job: &'a Job,
+    pub(crate) stage: StageId,
+    pub(crate) context: BatchContext,
+    pub(crate) cancelled: &'a CancellationToken,
+}
+
+impl Attempt<'_> {
+    /// Applies a batch to the state of some groups; `rows` are what the stage's head gives.
+    pub(crate) fn run(&self, state: &StageState, rows: &KeyedRows) -> Result<StateRows, TaskError> {
+        match state {
+            StageState::ByKey(op) => by_key::update(self, op, rows),
+        }
+    }
+
+    /// Reads a group's partition as the batch before left it.
+    fn read<T>(
+        &self,
+        group: u32,
+        read: impl FnOnce(&StatePartition) -> Result<T, StateError>,
+    ) -> Result<(PartitionHandle, T), TaskError> {
+        let key = PartitionKey { job: self.job.id, stage: self.stage, group: KeyGroup(group) };
+        let not_here = || TaskError::StateVersion(format!("key group {group} is not here"));
+        let handle = self.node.states.get(&key).ok_or_else(not_here)?;
+        let result = {
+            let mut held = handle.lock()?;
+            let before = self.context.batch.prev();
+            if held.partition().version() >= self.context.batch {
+                // A first attempt at this batch came this far and was given up.
+                held.roll_back_to(before)?;
+            }
+            if held.partition().version() != before {
+                let version = held.partition().version();
+                return Err(TaskError::StateVersion(format!("key group {group} is at version {version}")));
+            }
+            read(held.partition())?
+        };
+        Ok((handle, result))
+    }
+
+    /// Writes what the batch makes of a group, sends it to the followers, and reads what came of it.
+    fn write<T>(
+        &self,
+        group: u32,
+        handle: &PartitionHandle,
+        keys: &BinaryArray,
+        state: &[ArrayRef],
+        dropped: Option<&BooleanArray>,
+        read: impl FnOnce(&StatePartition) -> Result<T, StateError>,
+    ) -> Result<T, TaskError> {
+        let mut held = handle.lock()?;
+        // Asked under the lock: after a cancel and a restore nothing of an old attempt is written.
+        if self.cancelled.is_cancelled() {
+            return Err(TaskError::Cancelled);
+        }
+        let delta = held.apply(self.context.batch, keys, state, dropped)?;
+        self.job.links.delta(self.stage, group, &delta);
+        Ok(read(held.partition())?)
+    }
+}
+
+pub(crate) fn binary(array: &ArrayRef) -> Result<BinaryArray, TaskError> {
+    let found = array.as_any().downcast_ref::<BinaryArray>().cloned();
+    found.ok_or_else(|| {
+        StateError::Shape(format!("keys are {} instead of {}", array.data_type(), DataType::Binary)).into()
+    })
+}
