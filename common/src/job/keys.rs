@@ -56,6 +56,8 @@ pub(super) enum Shape {
     /// The table of [`FLAT_MAP`], which has alternatives.
     FlatMap,
     Table(&'static [Key]),
+    /// A table of these keys, and of parameters that depend on a kind.
+    OpenTable(&'static [Key]),
     TrueOrTable(&'static [Key]),
     /// Any number of tables, each with its name.
     Named(TableKind),
@@ -67,6 +69,7 @@ pub(super) enum Shape {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum TableKind {
     Source,
+    Model,
     Stream,
     Output,
 }
@@ -167,6 +170,7 @@ pub(super) const JOB: &[Key] = &[
         "A unit of work may fail this often before the job fails. Default 4.",
     ),
     Key::new("source", Shape::Named(TableKind::Source), "Where records come from."),
+    Key::new("model", Shape::Named(TableKind::Model), "What learns."),
     Key::new("stream", Shape::Named(TableKind::Stream), "What is computed."),
     Key::new("output", Shape::List(TableKind::Output), "Where results go."),
 ];
@@ -201,6 +205,12 @@ pub(super) const GENERATE: &[Key] = &[
     Key::new("receivers", Shape::Count(RECEIVERS), "Receivers that share the rate. Default 1."),
 ];
 
+/// Keys of every model; the others are parameters of its family.
+pub(super) const MODEL: &[Key] = &[
+    Key::new("kind", Shape::Text, "The family.").required(),
+    Key::new("initial", Shape::Text, "An exported model to begin with."),
+];
+
 const FROM: Key = Key::new("from", Shape::Name, "The source or stream that is read.").required();
 
 /// Keys of every stream.
@@ -217,6 +227,10 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("distinct", Shape::True, "Distinct rows of the batch."),
     Key::new("sql", Shape::Sql, "A query over the input, by its name, within the batch."),
     Key::new("update_state_by_key", Shape::Table(UPDATE_STATE), "Running state per key."),
+    Key::new("train", Shape::Table(TRAIN), "A model learns from the rows."),
+    Key::new("evaluate", Shape::OpenTable(EVALUATE), "How good predictions are."),
+    Key::new("ab_test", Shape::OpenTable(AB_TEST), "Whether an experiment differs from its control."),
+    Key::new("detect_drift", Shape::OpenTable(DETECT_DRIFT), "Where a stream of numbers changes."),
 ];
 
 const KEY: Key = Key::new("key", Shape::Columns, "Key columns of the input.").required();
@@ -246,9 +260,39 @@ pub(super) const STATE_COLUMN: &[Key] = &[
     Key::new("update", Shape::Sql, "The new value.").required(),
 ];
 
+pub(super) const TRAIN: &[Key] = &[
+    Key::new("model", Shape::Name, "The model that learns.").required(),
+    Key::new("features", Shape::Columns, "Columns of numbers, or one of vectors.").required(),
+    Key::new("label", Shape::Sql, "What is to be predicted; not for clustering."),
+    Key::new("weight", Shape::Sql, "How much a row counts. Default 1."),
+];
+
+const BY: Key = Key::new("key", Shape::Columns, "One for each value of these columns. Default: one for all.");
+
+pub(super) const EVALUATE: &[Key] = &[
+    Key::new("prediction", Shape::Sql, "What was predicted.").required(),
+    Key::new("label", Shape::Sql, "What was true.").required(),
+    BY,
+];
+
+pub(super) const AB_TEST: &[Key] = &[
+    Key::new("experiment", Shape::Sql, "True for rows of the experiment, false for the control.").required(),
+    Key::new("value", Shape::Sql, "What is compared.").required(),
+    BY,
+];
+
+pub(super) const DETECT_DRIFT: &[Key] = &[
+    Key::new("value", Shape::Sql, "What is watched.").required(),
+    Key::new("detector", Shape::Text, "Which detector.").required(),
+    BY,
+];
+
 /// Keys of an output beside its sink.
-pub(super) const OUTPUT: &[Key] =
-    &[FROM, Key::new("name", Shape::Name, "The output's name. Default: that of what it reads.")];
+pub(super) const OUTPUT: &[Key] = &[
+    Key::new("from", Shape::Name, "The source or stream that is read."),
+    Key::new("from_model", Shape::Name, "In place of `from`: what a model has learnt, one row per batch."),
+    Key::new("name", Shape::Name, "The output's name. Default: that of what it reads."),
+];
 
 /// The sinks of an output; exactly one of them.
 pub(super) const SINKS: &[Key] = &[

@@ -6,6 +6,7 @@
 mod check;
 mod graph;
 mod keys;
+mod learn;
 mod parse;
 mod reader;
 mod schema;
@@ -52,6 +53,8 @@ pub struct JobDef {
     pub settings: Settings,
     /// Where records come from.
     pub sources: Vec<SourceDef>,
+    /// What learns; named in `train` and in the functions that ask a model.
+    pub models: Vec<ModelDef>,
     /// What is computed; `from` names a source or another stream.
     pub streams: Vec<StreamDef>,
     /// Where results go.
@@ -200,6 +203,8 @@ pub enum ColumnType {
     Decimal(u8, i8),
     /// `binary`, base64 in text
     Binary,
+    /// `vector(n)`: n doubles; in text separated by commas, in JSON an array
+    Vector(u32),
 }
 
 /// What happens to a record that does not parse.
@@ -209,6 +214,30 @@ pub enum OnBadRecord {
     Skip,
     /// Fail the job.
     Fail,
+}
+
+/// A parameter of a model, a detector and the like, as written. What it may be depends on the kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Param {
+    /// Its name.
+    pub name: Name,
+    /// Its value.
+    pub value: serde_json::Value,
+    /// Where the value stands.
+    pub span: Span,
+}
+
+/// A model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelDef {
+    /// Its name.
+    pub name: Name,
+    /// Its family.
+    pub kind: Name,
+    /// Everything else: parameters of the family.
+    pub params: Vec<Param>,
+    /// An exported model to begin with: a JSON file, relative to the job file.
+    pub initial: Option<Name>,
 }
 
 /// One step of the computation.
@@ -266,6 +295,14 @@ pub enum Operator {
     Sql(Sql),
     /// Running state per key.
     UpdateStateByKey(Box<UpdateStateByKey>),
+    /// A model learns from the rows. `train = { model = "price", features = "x", label = "y" }`
+    Train(Box<Train>),
+    /// How good predictions are. `evaluate = { prediction = "p", label = "y" }`
+    Evaluate(Box<Evaluate>),
+    /// An A/B test. `ab_test = { experiment = "is_new", value = "clicks" }`
+    AbTest(Box<AbTest>),
+    /// Where a stream of numbers changes. `detect_drift = { value = "abs(error)", detector = "adwin" }`
+    DetectDrift(Box<DetectDrift>),
 }
 
 /// What a flat map goes over.
@@ -310,6 +347,58 @@ pub struct StateColumn {
     pub update: Sql,
 }
 
+/// `trainOn`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Train {
+    /// The model that learns.
+    pub model: Name,
+    /// Feature columns: numbers, or one vector.
+    pub features: Vec<Name>,
+    /// The label, for models that learn from labels.
+    pub label: Option<Sql>,
+    /// How much a row counts. Default 1.
+    pub weight: Option<Sql>,
+}
+
+/// Prequential evaluation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluate {
+    /// The prediction.
+    pub prediction: Sql,
+    /// What was true.
+    pub label: Sql,
+    /// One evaluation for each value of these columns. Default: one for all.
+    pub key: Vec<Name>,
+    /// Parameters of the evaluation: task, metrics, window, fading.
+    pub params: Vec<Param>,
+}
+
+/// `StreamingTest`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AbTest {
+    /// True for rows of the experiment, false for those of the control.
+    pub experiment: Sql,
+    /// What is compared.
+    pub value: Sql,
+    /// One test for each value of these columns. Default: one for all.
+    pub key: Vec<Name>,
+    /// Parameters of the test: method, peace period, window.
+    pub params: Vec<Param>,
+}
+
+/// Change detection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DetectDrift {
+    /// What is watched.
+    pub value: Sql,
+    /// Which detector.
+    pub detector: Name,
+    /// One detector for each value of these columns. Default: one for all.
+    pub key: Vec<Name>,
+    /// Parameters of the detector.
+    pub params: Vec<Param>,
+}
+
 /// Which keys an update runs for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UpdateKeys {
@@ -333,8 +422,10 @@ pub enum Emit {
 pub struct OutputDef {
     /// Unique; by default the stream's name.
     pub name: Name,
-    /// A source or stream.
+    /// A source or stream; a model, if `of_model`.
     pub from: Name,
+    /// Whether it shows what a model has learnt: one row per batch. `from_model = "price"`
+    pub of_model: bool,
     /// How.
     pub sink: Sink,
 }

@@ -27,6 +27,13 @@ fn table(keys: &[&[Key]]) -> Value {
     })
 }
 
+/// An object with these keys, and with others that depend on a kind.
+fn open_table(keys: &[Key]) -> Value {
+    let mut schema = table(&[keys]);
+    schema["additionalProperties"] = json!(true);
+    schema
+}
+
 fn property(key: &Key) -> Value {
     let mut schema = shape(&key.shape);
     schema["description"] = json!(key.doc);
@@ -67,6 +74,7 @@ fn shape(shape: &Shape) -> Value {
             schema
         }
         Shape::Table(keys) => table(&[keys]),
+        Shape::OpenTable(keys) => open_table(keys),
         Shape::TrueOrTable(keys) => json!({ "oneOf": [{ "const": true }, table(&[keys])] }),
         Shape::Named(kind) => json!({
             "type": "object",
@@ -111,8 +119,13 @@ fn of_kind(kind: TableKind) -> Value {
             socket["allOf"] = json!([formats()]);
             json!({ "oneOf": [socket, connector("generate", keys::GENERATE)] })
         }
+        TableKind::Model => open_table(keys::MODEL),
         TableKind::Stream => one_key_of(table(&[keys::STREAM, keys::OPERATORS]), keys::OPERATORS),
-        TableKind::Output => one_key_of(table(&[keys::OUTPUT, keys::SINKS]), keys::SINKS),
+        TableKind::Output => {
+            let mut output = one_key_of(table(&[keys::OUTPUT, keys::SINKS]), keys::SINKS);
+            output["allOf"] = json!([{ "oneOf": [{ "required": ["from"] }, { "required": ["from_model"] }] }]);
+            output
+        }
     }
 }
 

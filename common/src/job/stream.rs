@@ -2,6 +2,7 @@
 
 use super::check::Draft;
 use super::keys;
+use super::learn;
 use super::parse::exactly_one;
 use super::reader::{Reader, Table, Value};
 use super::source::read_type;
@@ -36,6 +37,10 @@ fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Opt
         "reduce" => read_columns(r, value).map(Operator::Reduce),
         "distinct" => r.only_true(value).map(|()| Operator::Distinct),
         "sql" => r.sql(value).map(Operator::Sql),
+        "train" => learn::read_train(r, value),
+        "evaluate" => learn::read_evaluate(r, value),
+        "ab_test" => learn::read_ab_test(r, value),
+        "detect_drift" => learn::read_detect_drift(r, value),
         _ => read_update_state(r, value),
     }
 }
@@ -151,7 +156,7 @@ fn read_update_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Ope
 }
 
 /// Tells a key that is not there, which is fine, from one that is wrong, which is not.
-fn optional<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn optional<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
         Some(None) => None,
         Some(value) => Some(value),
