@@ -1,0 +1,26 @@
+//! Learning on streams.
+//!
+//! What a model is ([`ModelSpec`]), what it has learnt so far ([`Model`]), and how it learns from one batch after another. Nothing here
+//! reads a clock, a file or a network: a model after a batch is a pure function of the model before it and of the rows of the batch.
+//!
+//! Two things keep it the same to the bit wherever it runs: sums are made per split and added in the order of the splits, in the fixed
+//! order of [`kernel`], and `exp`, `ln` and their like come from `libm` instead of the system's library, which rounds differently on
+//! different processors.
+
+mod codec;
+mod error;
+mod exact;
+mod kernel;
+mod kmeans;
+mod linear;
+mod model;
+mod random;
+mod rows;
+mod spec;
+
+pub use error::{DecodeError, ModelError, SpecError};
+pub use kmeans::{KMeansSpec, TimeUnit};
+pub use linear::{LinearSpec, Mode, Regularization, Schedule};
+pub use model::{Health, Learned, LearnedKind, Model, Trained};
+pub use rows::Rows;
+pub use spec::ModelSpec;
