@@ -68,6 +68,14 @@ pub enum ModelError {
         /// Number of weights.
         weights: usize,
     },
+    /// Another number of scores than rows.
+    #[error("{rows} rows have {scores} scores")]
+    Scores {
+        /// Number of rows.
+        rows: usize,
+        /// Number of scores.
+        scores: usize,
+    },
     /// A model that learns from labels was given rows without.
     #[error("a model of kind {kind} learns from labels, the rows have none")]
     NoLabels {

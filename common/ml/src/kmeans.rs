@@ -159,6 +159,14 @@ impl KMeansState {
         if best.1 == f64::INFINITY { (0, kernel::squared_distance(&self.centers[0], x)) } else { best }
     }
 
+    /// Distances to the nearest and to the second nearest centre, which is as far as can be if there is only one.
+    pub(crate) fn nearest_two(&self, x: &[f64]) -> [f64; 2] {
+        let (nearest, squared) = self.nearest(x);
+        let others = self.centers.iter().enumerate().filter(|(index, _)| *index != nearest);
+        let second = others.fold(f64::INFINITY, |least, (_, center)| least.min(kernel::squared_distance(center, x)));
+        [libm::sqrt(squared), libm::sqrt(second)]
+    }
+
     pub(crate) fn batch(&mut self, spec: &KMeansSpec, splits: &[Table<'_>]) -> Trained {
         self.batch_assigned(spec, splits, |state, _, row| state.nearest(row.x))
     }

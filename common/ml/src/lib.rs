@@ -13,10 +13,12 @@ mod exact;
 mod kernel;
 mod kmeans;
 mod linear;
+pub mod metrics;
 mod model;
 mod random;
 mod rows;
 mod spec;
+pub mod stats;
 
 pub use error::{DecodeError, ModelError, SpecError};
 pub use kmeans::{KMeansSpec, TimeUnit};

@@ -208,11 +208,23 @@ impl Model {
 
     /// Euclidean distance of every row to its nearest centre. Error for models that are no clusterings.
     pub fn distance(&self, x: ArrayView2<'_, f64>) -> Result<Array1<f64>, ModelError> {
+        Ok(self.distances(x)?.column(0).to_owned())
+    }
+
+    /// Distances of every row to the nearest and the second nearest centre (rows x 2; the second is infinite if there is one centre):
+    /// what an evaluator of clusters looks at. Error for models that are no clusterings.
+    pub fn distances(&self, x: ArrayView2<'_, f64>) -> Result<Array2<f64>, ModelError> {
         let state = self.state_for(&x)?;
         let State::KMeans(state) = &*state else {
             return Err(ModelError::NotGiven { kind: self.spec.kind(), what: "distances" });
         };
-        Ok(Table::of(x).rows().map(|row| libm::sqrt(state.nearest(row.x).1)).collect())
+        let mut distances = Array2::zeros((x.nrows(), 2));
+        for (row, mut out) in Table::of(x).rows().zip(distances.rows_mut()) {
+            let two = state.nearest_two(row.x);
+            out[0] = two[0];
+            out[1] = two[1];
+        }
+        Ok(distances)
     }
 
     /// Learns one batch.
