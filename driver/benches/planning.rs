@@ -115,7 +115,7 @@ fn compiled() -> Compiled {
         inputs: Vec::new(),
         stateful: false,
         consumers: vec![1],
-        outputs: Vec::new(),
+        outputs: Vec::new(), models: Vec::new(),
     };
     let reduce = StageShape {
         placement: Placement::KeyGroups,
@@ -123,7 +123,7 @@ fn compiled() -> Compiled {
         inputs: vec![ExchangeId(0)],
         stateful: false,
         consumers: Vec::new(),
-        outputs: vec![OutputIdx(0)],
+        outputs: vec![OutputIdx(0)], models: Vec::new(),
     };
     let topology = Topology {
         stages: vec![map, reduce],

@@ -159,7 +159,7 @@ fn compiled(stateful: bool) -> Compiled {
         inputs: Vec::new(),
         stateful: false,
         consumers: Vec::new(),
-        outputs: vec![OutputIdx(0)],
+        outputs: vec![OutputIdx(0)], models: Vec::new(),
     }];
     if stateful {
         stages[0].consumers.push(1);

@@ -1,6 +1,7 @@
 //! Jobs that this worker knows: their plans, who owns which key group, and the tasks that run.
 
 use crate::follow::Links;
+use crate::models::Cache;
 use crate::node::lock;
 use crate::restore::Written;
 use std::collections::{HashMap, HashSet};
@@ -23,6 +24,7 @@ pub(crate) struct Job {
     pub(crate) places: RwLock<Places>,
     pub(crate) links: Links,
     pub(crate) written: Written,
+    pub(crate) models: Cache,
     tasks: Mutex<HashMap<TaskId, CancellationToken>>,
     pub(crate) stop: CancellationToken,
 }
@@ -74,6 +76,7 @@ impl Job {
             places: RwLock::default(),
             links: Links::default(),
             written: Written::default(),
+            models: Cache::default(),
             tasks: Mutex::default(),
             stop: CancellationToken::new(),
             plan,

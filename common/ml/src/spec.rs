@@ -35,6 +35,14 @@ impl ModelSpec {
         }
     }
 
+    /// How many classes it tells apart, if it classifies.
+    pub fn classes(&self) -> Option<usize> {
+        match self {
+            ModelSpec::LogisticRegression(_) => Some(2),
+            _ => None,
+        }
+    }
+
     /// Whether it learns from labels.
     pub fn supervised(&self) -> bool {
         !matches!(self, ModelSpec::KMeans(_))

@@ -8,6 +8,7 @@ use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use crate::learn::predict;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -45,7 +46,8 @@ pub(crate) fn functions() -> [Arc<ScalarUDF>; 2] {
 pub(crate) fn unrepeatable(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::ScalarFunction(call)
-            if call.func.signature().volatility != Volatility::Immutable && !call.func.inner().is::<BatchTime>() =>
+            if call.func.signature().volatility != Volatility::Immutable && !call.func.inner().is::<BatchTime>()
+                && !predict::asks(expr) =>
         {
             Some(call.func.name())
         }

@@ -12,6 +12,7 @@ mod fragment;
 mod functions;
 mod ipc;
 mod keys;
+mod learn;
 mod partition;
 mod plan;
 mod rows;
@@ -27,6 +28,7 @@ pub use decode::{BadRecord, BadRecords, Decoded, SourcePlan};
 pub use error::PlanError;
 pub use fragment::{Fragment, Runner};
 pub use ipc::{from_ipc, to_ipc};
+pub use learn::{AskedModel, FoldOp, Folded, ModelPlan, Models};
 pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, key_group};
 pub use partition::Partitioned;
 pub use plan::{

@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::decode::BATCH_ROWS;
+use crate::learn::predict::{self, Declared};
 use datafusion::config::Dialect;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -61,11 +62,12 @@ pub(crate) fn config(shape: Shape) -> SessionConfig {
     config
 }
 
-/// A session with DataFusion's functions, and ours for the time.
-pub(crate) fn state(shape: Shape) -> SessionState {
+/// A session with DataFusion's functions, ours for the time, and those that ask models.
+pub(crate) fn state(shape: Shape, models: &Declared) -> SessionState {
     let mut functions = SessionStateBuilder::new().with_default_features();
     if let Some(scalar) = functions.scalar_functions() {
         scalar.extend(clock::functions());
+        scalar.extend(predict::functions(models));
     }
     functions.with_config(config(shape)).build()
 }

@@ -271,7 +271,9 @@ const BY: Key = Key::new("key", Shape::Columns, "One for each value of these col
 
 pub(super) const EVALUATE: &[Key] = &[
     Key::new("prediction", Shape::Sql, "What was predicted.").required(),
-    Key::new("label", Shape::Sql, "What was true.").required(),
+    Key::new("label", Shape::Sql, "What was true; not for clustering."),
+    Key::new("score", Shape::Sql, "Probability of the class; for clusters the distance to the second nearest centre."),
+    Key::new("weight", Shape::Sql, "How much a row counts. Default 1."),
     BY,
 ];
 

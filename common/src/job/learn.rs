@@ -36,10 +36,19 @@ pub(super) fn read_train<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option
 pub(super) fn read_evaluate<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
     let table = open_table(r, value, "`evaluate`", keys::EVALUATE)?;
     let prediction = table.get("prediction").and_then(|v| r.sql(v));
-    let label = table.get("label").and_then(|v| r.sql(v));
+    let label = table.get("label").map(|v| r.sql(v));
+    let score = table.get("score").map(|v| r.sql(v));
+    let weight = table.get("weight").map(|v| r.sql(v));
     let key = read_key(r, &table);
     let params = read_params(r, &table, keys::EVALUATE);
-    let evaluate = Evaluate { prediction: prediction?, label: label?, key: key?, params: params? };
+    let evaluate = Evaluate {
+        prediction: prediction?,
+        label: optional(label)?,
+        score: optional(score)?,
+        weight: optional(weight)?,
+        key: key?,
+        params: params?,
+    };
     Some(Operator::Evaluate(Box::new(evaluate)))
 }
 

@@ -365,8 +365,12 @@ pub struct Train {
 pub struct Evaluate {
     /// The prediction.
     pub prediction: Sql,
-    /// What was true.
-    pub label: Sql,
+    /// What was true; clusters have no label.
+    pub label: Option<Sql>,
+    /// Probability of the class, for log loss and AUC; for clusters the distance to the second nearest centre.
+    pub score: Option<Sql>,
+    /// How much a row counts. Default 1.
+    pub weight: Option<Sql>,
     /// One evaluation for each value of these columns. Default: one for all.
     pub key: Vec<Name>,
     /// Parameters of the evaluation: task, metrics, window, fading.

@@ -35,6 +35,19 @@ pub struct StageShape {
     pub consumers: Vec<usize>,
     /// Outputs that its branches end in.
     pub outputs: Vec<OutputIdx>,
+    /// Models that its expressions ask.
+    pub models: Vec<ModelShape>,
+}
+
+/// A model that a stage asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelShape {
+    /// Its position among the models of the job.
+    pub model: u32,
+    /// The stage that trains it, and the key group it lives in; none for a model that does not change.
+    pub home: Option<(usize, usize)>,
+    /// Whether the stage waits for the batch's own training.
+    pub after_training: bool,
 }
 
 /// The shape of a source.
@@ -74,7 +87,7 @@ impl Topology {
     /// The shape of a compiled job, with paths relative to `base_dir` resolved. With `capture`, every output is
     /// a row output without a limit.
     pub fn new(plan: &JobPlan, capture: bool, base_dir: &Path) -> Self {
-        let mut stages: Vec<StageShape> = plan.stages.iter().map(StageShape::new).collect();
+        let mut stages: Vec<StageShape> = plan.stages.iter().map(|stage| StageShape::new(stage, plan)).collect();
         for exchange in &plan.exchanges {
             let consumers = &mut stages[exchange.from.0 as usize].consumers;
             let consumer = exchange.to.0 as usize;
@@ -115,7 +128,7 @@ impl Topology {
 }
 
 impl StageShape {
-    fn new(stage: &tidemill_plan::Stage) -> Self {
+    fn new(stage: &tidemill_plan::Stage, plan: &JobPlan) -> Self {
         let (source, inputs) = match &stage.input {
             StageInput::Source(source) => (Some(*source), Vec::new()),
             StageInput::Exchanges(exchanges) => (None, exchanges.clone()),
@@ -131,7 +144,15 @@ impl StageShape {
             stateful: stage.state.is_some(),
             consumers: Vec::new(),
             outputs: outputs.collect(),
+            models: stage.models.iter().map(|asked| ModelShape::new(asked, plan)).collect(),
         }
+    }
+}
+
+impl ModelShape {
+    fn new(asked: &tidemill_plan::AskedModel, plan: &JobPlan) -> Self {
+        let home = plan.models[asked.model].home.map(|(stage, group)| (stage.0 as usize, group as usize));
+        Self { model: asked.model as u32, home, after_training: asked.after_training }
     }
 }
 

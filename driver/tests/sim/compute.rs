@@ -223,7 +223,7 @@ impl Builder {
             inputs: inputs.iter().map(|exchange| ExchangeId(*exchange)).collect(),
             stateful: op == Op::Running,
             consumers: Vec::new(),
-            outputs: targets.iter().filter_map(output).collect(),
+            outputs: targets.iter().filter_map(output).collect(), models: Vec::new(),
         });
         self.stages.push(Stage { op, targets });
         self

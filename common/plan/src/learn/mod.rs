@@ -10,7 +10,7 @@ pub(crate) mod predict;
 mod show;
 pub(crate) mod train;
 
-pub(crate) use evaluate::EvaluateFold;
+pub(crate) use evaluate::{EvaluateFold, TestFold};
 pub use predict::{AskedModel, Models};
 pub(crate) use train::TrainFold;
 
