@@ -7,6 +7,9 @@
 //! order of [`kernel`], and `exp`, `ln` and their like come from `libm` instead of the system's library, which rounds differently on
 //! different processors.
 
+pub mod bandit;
+pub mod champion;
+mod cholesky;
 mod codec;
 mod error;
 mod exact;
