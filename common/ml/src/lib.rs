@@ -11,6 +11,7 @@ pub mod bandit;
 pub mod champion;
 mod cholesky;
 mod codec;
+pub mod drift;
 mod error;
 mod exact;
 mod kernel;
