@@ -76,6 +76,14 @@ pub enum ModelError {
         /// Number of scores.
         scores: usize,
     },
+    /// Another number of contexts than rows.
+    #[error("{rows} rows have {contexts} contexts")]
+    Contexts {
+        /// Number of rows.
+        rows: usize,
+        /// Number of contexts.
+        contexts: usize,
+    },
     /// A model that learns from labels was given rows without.
     #[error("a model of kind {kind} learns from labels, the rows have none")]
     NoLabels {

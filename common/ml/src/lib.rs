@@ -7,7 +7,11 @@
 //! order of [`kernel`], and `exp`, `ln` and their like come from `libm` instead of the system's library, which rounds differently on
 //! different processors.
 
+pub mod bandit;
+pub mod champion;
+mod cholesky;
 mod codec;
+pub mod drift;
 mod error;
 mod exact;
 mod kernel;

@@ -54,6 +54,32 @@ impl Stream {
         let radius = libm::sqrt(-2.0 * libm::log(1.0 - self.unit()));
         radius * libm::cos(TAU * self.unit())
     }
+
+    /// Gamma of a shape above 0 and scale 1 (Marsaglia and Tsang, A simple method for generating gamma variables, 2000).
+    pub(crate) fn gamma(&mut self, shape: f64) -> f64 {
+        if shape < 1.0 {
+            // Their note for small shapes: one more, times a power of a uniform number.
+            let boost = libm::pow(1.0 - self.unit(), 1.0 / shape);
+            return boost * self.gamma(shape + 1.0);
+        }
+        let d = shape - 1.0 / 3.0;
+        let c = 1.0 / libm::sqrt(9.0 * d);
+        loop {
+            let x = self.normal();
+            let v = 1.0 + c * x;
+            let cube = v * v * v;
+            // A share of about 0.95 and more is accepted, whatever the shape.
+            if v > 0.0 && libm::log(1.0 - self.unit()) < 0.5 * x * x + d - d * cube + d * libm::log(cube) {
+                return d * cube;
+            }
+        }
+    }
+
+    /// Beta of two shapes above 0.
+    pub(crate) fn beta(&mut self, a: f64, b: f64) -> f64 {
+        let x = self.gamma(a);
+        x / (x + self.gamma(b))
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +110,9 @@ mod tests {
         };
         close(moments(&mut || stream.unit()), (0.5, 1.0 / 12.0));
         close(moments(&mut || stream.normal()), (0.0, 1.0));
+        close(moments(&mut || stream.gamma(2.5)), (2.5, 2.5));
+        close(moments(&mut || stream.gamma(0.5)), (0.5, 0.5));
+        close(moments(&mut || stream.beta(2.0, 3.0)), (0.4, 0.04));
         let mut place = 0;
         close(
             moments(&mut || {

@@ -6,6 +6,7 @@ mod ttest;
 
 pub use abtest::{Samples, StreamingTest, StreamingTestSpec, TestMethod};
 use serde::{Deserialize, Serialize};
+pub(crate) use ttest::paired_p_value;
 pub use ttest::{TestResult, student_t_test, welch_t_test};
 
 /// Weight, mean and sum of squared deviations of numbers; they merge (Chan, Golub, LeVeque, Updating formulae and a pairwise algorithm

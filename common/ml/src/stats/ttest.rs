@@ -37,6 +37,16 @@ pub fn student_t_test(a: &Moments, b: &Moments) -> Option<TestResult> {
     Some(result(a, b, libm::sqrt(pooled * (1.0 / a.n + 1.0 / b.n)), df, "Student's two-sample t-test"))
 }
 
+/// One-sided p-value that the mean of differences is above 0 (paired t-test). None below two numbers.
+pub(crate) fn paired_p_value(differences: &Moments) -> Option<f64> {
+    if differences.n < 2.0 {
+        return None;
+    }
+    let error = libm::sqrt(differences.sample_variance() / differences.n);
+    let half = student_two_sided(differences.mean / error, differences.n - 1.0) / 2.0;
+    Some(if differences.mean > 0.0 { half } else { 1.0 - half })
+}
+
 /// Sample variances of two groups that have some.
 pub(super) fn two_or_more(a: &Moments, b: &Moments) -> Option<[f64; 2]> {
     (a.n >= 2.0 && b.n >= 2.0).then(|| [a.sample_variance(), b.sample_variance()])
