@@ -24,6 +24,7 @@ mod rows;
 mod spec;
 pub mod stats;
 
+pub use ndarray;
 pub use error::{DecodeError, ModelError, SpecError};
 pub use kmeans::{KMeansSpec, TimeUnit};
 pub use linear::{LinearSpec, Mode, Regularization, Schedule};

@@ -4,6 +4,7 @@ use super::job::{BAD_SAMPLES_KEPT, Job};
 use super::run::{BatchRun, Commit, TaskResult};
 use super::topology::OutputKind;
 use super::{Action, CommitFiles, Cx};
+use crate::models::Publication;
 use crate::record::{Ending, JobRecord, ReceiverKey, Totals};
 use std::collections::{BTreeMap, VecDeque};
 use tidemill_common::ids::{BatchId, OutputIdx, WorkerId};
@@ -132,6 +133,7 @@ impl Job {
         let mut totals = Totals { records, output_rows: vec![0; self.topology.outputs.len()], ..Totals::default() };
         let mut state_keys = 0;
         let mut rows = BTreeMap::new();
+        let mut models = Vec::new();
         for TaskResult { done, .. } in std::mem::take(&mut run.results) {
             totals.bad_records += done.bad_records;
             state_keys += done.state_keys;
@@ -140,6 +142,7 @@ impl Job {
                     *total += part.rows;
                 }
             }
+            models.extend(done.models);
             rows.extend(done.rows.into_iter().map(|rows| ((rows.output, rows.order), rows)));
             let room = BAD_SAMPLES_KEPT.saturating_sub(self.bad_samples.len());
             self.bad_samples.extend(done.bad_samples.into_iter().take(room));
@@ -156,8 +159,21 @@ impl Job {
         let event = client_pb::BatchOutput { batch: batch.0, time_ms, records, micros, outputs };
         let event = Box::new(client_pb::watch_event::Kind::Batch(event));
         cx.out.push(Action::Publish { job: self.durable.id, event });
+        self.publish_models(cx, batch, time_ms, models);
         self.close_incidents(cx);
         self.after_run(cx, batch);
+    }
+
+    fn publish_models(&self, cx: &mut Cx<'_>, batch: BatchId, time_ms: i64, trained: Vec<pb::TrainedModel>) {
+        let named = |model: pb::TrainedModel| {
+            let name = self.topology.models.get(model.model as usize)?;
+            Some((name.clone(), model.bytes))
+        };
+        let models: Vec<_> = trained.into_iter().filter_map(named).collect();
+        if !models.is_empty() {
+            let job = self.durable.name.clone();
+            cx.out.push(Action::PublishModels(Publication { job, batch, time_ms, models }));
+        }
     }
 
     fn after_run(&mut self, cx: &mut Cx<'_>, batch: BatchId) {

@@ -19,6 +19,7 @@ mod stopping;
 pub mod topology;
 mod wire;
 
+use crate::models::Publication;
 use crate::record::{Durable, DurableJob, Record};
 use job::Job;
 use members::Members;
@@ -184,6 +185,8 @@ pub enum Action {
         /// What.
         event: Box<client_pb::watch_event::Kind>,
     },
+    /// Show what a batch has made of models.
+    PublishModels(Publication),
     /// Put the part files of a batch in place; answer with [`Event::Committed`].
     Commit {
         /// The job.

@@ -18,6 +18,8 @@ pub struct Topology {
     pub sources: Vec<SourceShape>,
     /// Outputs.
     pub outputs: Vec<OutputShape>,
+    /// Names of models.
+    pub models: Vec<String>,
 }
 
 /// The shape of a stage.
@@ -117,6 +119,7 @@ impl Topology {
                 sources.collect()
             },
             outputs: outputs.collect(),
+            models: plan.models.iter().map(|model| model.name.clone()).collect(),
             stages,
         }
     }
