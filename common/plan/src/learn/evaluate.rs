@@ -44,6 +44,12 @@ impl EvaluateFold {
         let fields = self.spec.reported().iter().map(|metric| Field::new(metric.name(), DataType::Float64, true));
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
+
+    fn report(&self, evaluator: &Evaluator) -> Result<RecordBatch, PlanError> {
+        let report = evaluator.report().into_iter();
+        let columns = report.map(|(_, value)| Arc::new(Float64Array::from(vec![value])) as ArrayRef).collect();
+        Ok(RecordBatch::try_new(self.schema(), columns)?)
+    }
 }
 
 impl Fold for EvaluateFold {
@@ -62,10 +68,11 @@ impl Fold for EvaluateFold {
         let mut next = |given: bool| if given { columns.next() } else { None };
         let (label, score, weight) = (next(self.labelled), next(self.scored), next(self.weighted));
         evaluator.update(&[Observed { prediction, label, score, weight }]).map_err(wrong_rows)?;
-        let report = evaluator.report().into_iter();
-        let columns = report.map(|(_, value)| Arc::new(Float64Array::from(vec![value])) as ArrayRef).collect();
-        let row = RecordBatch::try_new(self.schema(), columns)?;
-        Ok(Folded { value: Some(evaluator.to_bytes()), rows: row.clone(), snapshot: row })
+        Ok(Folded { value: Some(evaluator.to_bytes()), rows: self.report(&evaluator)? })
+    }
+
+    fn show(&self, value: &[u8]) -> Result<RecordBatch, PlanError> {
+        self.report(&Evaluator::from_bytes(value).map_err(wrong_bytes)?)
     }
 }
 
@@ -118,7 +125,11 @@ impl Fold for TestFold {
             text(result.map(|r| r.method)),
             text(result.map(|r| r.null_hypothesis)),
         ];
-        let row = RecordBatch::try_new(Self::schema(), columns)?;
-        Ok(Folded { value: Some(test.to_bytes()), rows: row.clone(), snapshot: row })
+        Ok(Folded { value: Some(test.to_bytes()), rows: RecordBatch::try_new(Self::schema(), columns)? })
+    }
+
+    /// A test is only made when a batch has come.
+    fn show(&self, _: &[u8]) -> Result<RecordBatch, PlanError> {
+        Ok(RecordBatch::new_empty(Arc::new(Schema::empty())))
     }
 }

@@ -44,10 +44,14 @@ pub struct FoldOp {
     pub keys_visible: bool,
     /// What comes out, without key columns.
     pub row_schema: SchemaRef,
-    /// What can be seen of the state, without key columns.
-    pub snapshot_schema: SchemaRef,
+    /// What can be seen of the state.
+    pub snapshot_fields: Fields,
+    /// Columns of the state.
+    pub state_fields: Fields,
     /// Keys and state known before the first batch.
     pub initial: Option<RecordBatch>,
+    /// The model that it trains, by position.
+    pub model: Option<usize>,
     pub(crate) fold: Box<dyn Fold>,
 }
 
@@ -67,8 +71,6 @@ pub struct Folded {
     pub value: Option<Vec<u8>>,
     /// What comes out.
     pub rows: RecordBatch,
-    /// What can be seen of the state now.
-    pub snapshot: RecordBatch,
 }
 
 /// The heart of a [`FoldOp`]: a pure function of a value and rows.
@@ -78,6 +80,9 @@ pub(crate) trait Fold: fmt::Debug + Send + Sync {
 
     /// One key's step; `rows` are without the key columns.
     fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, ctx: &BatchContext) -> Result<Folded, PlanError>;
+
+    /// What can be seen of a value: one row.
+    fn show(&self, value: &[u8]) -> Result<RecordBatch, PlanError>;
 }
 
 impl FoldOp {
@@ -94,6 +99,14 @@ impl FoldOp {
         let width = self.key_fields.len();
         let columns: Vec<usize> = (width..rows.num_columns()).collect();
         self.fold.step(value, &rows.project(&columns)?, ctx)
+    }
+
+    /// What can be seen of a value: one row of [`FoldOp::snapshot_fields`].
+    ///
+    /// # Errors
+    /// For bytes that are no value of this operator.
+    pub fn show(&self, value: &[u8]) -> Result<RecordBatch, PlanError> {
+        self.fold.show(value)
     }
 }
 

@@ -139,6 +139,10 @@ impl TrainFold {
         Ok(RecordBatch::try_new(self.row_schema.clone(), columns)?)
     }
 
+    fn read(&self, bytes: &[u8]) -> Result<Model, PlanError> {
+        Model::from_bytes(bytes).map_err(|error| PlanError::Malformed(format!("model `{}`: {error}", self.model)))
+    }
+
     fn wrong(&self, error: &tidemill_ml::ModelError) -> PlanError {
         PlanError::Data(format!("model `{}`: {error}", self.model))
     }
@@ -152,14 +156,16 @@ impl Fold for TrainFold {
 
     fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, _: &BatchContext) -> Result<Folded, PlanError> {
         let before = value.ok_or_else(|| PlanError::Internal(format!("model `{}` is not in the state", self.model)))?;
-        let mut model = Model::from_bytes(before)
-            .map_err(|error| PlanError::Malformed(format!("model `{}`: {error}", self.model)))?;
+        let mut model = self.read(before)?;
         let out = match self.per_record {
             true => self.record_by_record(&mut model, rows)?,
             false => self.in_batch(&mut model, rows)?,
         };
-        let snapshot = learned(&model, &self.snapshot_schema)?;
         let after = model.to_bytes();
-        Ok(Folded { value: (after != before).then_some(after), rows: out, snapshot })
+        Ok(Folded { value: (after != before).then_some(after), rows: out })
+    }
+
+    fn show(&self, value: &[u8]) -> Result<RecordBatch, PlanError> {
+        Ok(learned(&self.read(value)?, &self.snapshot_schema)?)
     }
 }
