@@ -8,6 +8,7 @@ mod cluster;
 mod definition;
 mod demo;
 mod exit;
+mod models;
 pub mod print;
 mod processes;
 pub mod produce;

@@ -4,6 +4,7 @@ mod aggregate;
 mod cut;
 mod expr;
 mod initial;
+mod learn;
 mod narrow;
 mod query;
 mod stages;
@@ -12,6 +13,7 @@ mod state;
 use crate::decode::SourcePlan;
 use crate::fragment::Fragment;
 use crate::keys::KEY_ENCODING_VERSION;
+use crate::learn::predict::Declared;
 use crate::plan::{JobPlan, OutputPlan};
 use crate::session::{self, Shape};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -35,24 +37,29 @@ pub fn compile(def: Arc<JobDef>, base_dir: &Path) -> Result<JobPlan, Diagnostics
     let mut compiler = Compiler {
         def: &def,
         base_dir,
-        session: session::state(Shape::Distributed),
-        single_session: session::state(Shape::Single),
+        session: session::state(Shape::Distributed, &Declared::default()),
+        single_session: session::state(Shape::Single, &Declared::default()),
         stages: Stages::default(),
         streams: HashMap::new(),
+        declared: Vec::new(),
+        models: Declared::default(),
+        shown: HashMap::new(),
         diagnostics: Diagnostics::new(),
         place: 0..0,
     };
+    compiler.declare();
     let sources: Vec<_> = def.sources.iter().map(SourcePlan::new).collect();
     compiler.sources(&sources);
     for index in def.topological() {
         compiler.stream(&def.streams[index]);
     }
     let outputs = compiler.outputs();
+    let models = compiler.homes();
     if !compiler.diagnostics.is_empty() {
         return Err(compiler.diagnostics);
     }
     let Stages { stages, exchanges } = compiler.stages;
-    let mut plan = JobPlan { def: def.clone(), sources, stages, exchanges, outputs, fingerprint: 0 };
+    let mut plan = JobPlan { def: def.clone(), sources, stages, exchanges, models, outputs, fingerprint: 0 };
     plan.fingerprint = fingerprint(&plan);
     Ok(plan)
 }
@@ -78,6 +85,12 @@ struct Compiler<'a> {
     stages: Stages,
     /// What is known of each source and stream; finished rows. Absent if something is wrong with it.
     streams: HashMap<&'a str, Rows>,
+    /// Models as they are declared.
+    declared: Vec<learn::Declaration>,
+    /// What functions know of them.
+    models: Declared,
+    /// What each trained model shows.
+    shown: HashMap<String, Rows>,
     diagnostics: Diagnostics,
     /// The operator at hand.
     place: Span,
@@ -114,6 +127,10 @@ impl<'a> Compiler<'a> {
             Operator::Reduce(columns) => self.reduce(input, columns, name),
             Operator::Distinct => self.distinct(input, name),
             Operator::Sql(sql) => self.sql(input, &stream.from, sql, name),
+            Operator::Train(train) => self.train(input, train, name),
+            Operator::Evaluate(evaluate) => self.evaluate(input, evaluate, name),
+            Operator::AbTest(test) => self.ab_test(input, test, name),
+            Operator::DetectDrift(detect) => self.detect_drift(input, detect, name),
             Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
         };
         if let Some(rows) = rows {
@@ -125,7 +142,9 @@ impl<'a> Compiler<'a> {
     fn outputs(&mut self) -> Vec<OutputPlan> {
         let mut ends = Vec::with_capacity(self.def.outputs.len());
         for (i, output) in self.def.outputs.iter().enumerate() {
-            if let Some(rows) = self.streams.get(output.from.text.as_str()) {
+            let from = output.from.text.as_str();
+            let rows = if output.of_model { self.shown.get(from) } else { self.streams.get(from) };
+            if let Some(rows) = rows {
                 self.stages.output(rows, OutputIdx(i as u32));
                 ends.push((output, rows.schema()));
             }

@@ -6,6 +6,7 @@
 
 use crate::decode::SourcePlan;
 use crate::fragment::Fragment;
+use crate::learn::{AskedModel, ModelPlan};
 use crate::state::StageState;
 use datafusion::arrow::datatypes::SchemaRef;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub struct JobPlan {
     pub stages: Vec<Stage>,
     /// By [`ExchangeId`].
     pub exchanges: Vec<Exchange>,
+    /// In the order of the definition.
+    pub models: Vec<ModelPlan>,
     /// By [`OutputIdx`].
     pub outputs: Vec<OutputPlan>,
     /// Two processes may share a job only when theirs are equal.
@@ -54,7 +57,9 @@ pub struct Stage {
     pub row_keys: Vec<usize>,
     /// The rows as branches see them, [`KEY_COLUMN`] included.
     pub schema: SchemaRef,
-    /// What happens with the rows; at least one. In a `KeyGroups` stage they run per key group.
+    /// Models that its expressions ask.
+    pub models: Vec<AskedModel>,
+    /// What happens with the rows; none where the stage is there for what it learns. In a `KeyGroups` stage they run per key group.
     pub branches: Vec<Branch>,
 }
 

@@ -6,9 +6,11 @@ use super::expr::{Allowed, cast_to, check_names, find, parse, physical, type_nam
 use super::stages::{Rows, column};
 use crate::keys::{encode_keys, key_group};
 use crate::learn::matrix::width;
-use crate::learn::predict::Declared;
+use crate::learn::predict::{Declared, asked_by};
 use crate::learn::{EvaluateFold, Fold, FoldOp, ModelPlan, TestFold, TrainFold, state_fields};
-use crate::plan::{AskedModel, Stage, StageInput};
+use crate::learn::AskedModel;
+use crate::plan::{Stage, StageInput};
+use crate::session::{self, Shape};
 use crate::state::StageState;
 use datafusion::arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
@@ -38,10 +40,14 @@ pub(super) struct Declaration {
 }
 
 impl Compiler<'_> {
-    /// Reads all models of the definition.
-    pub(super) fn models(&mut self) -> Vec<Declaration> {
+    /// Reads all models of the definition; from now on expressions may ask them.
+    pub(super) fn declare(&mut self) {
         let def = self.def;
-        def.models.iter().filter_map(|model| self.model(model)).collect()
+        self.declared = def.models.iter().filter_map(|model| self.model(model)).collect();
+        let known = self.declared.iter().map(|model| (model.name.clone(), model.spec.clone()));
+        self.models = Declared(Arc::new(known.collect()));
+        self.session = session::state(Shape::Distributed, &self.models);
+        self.single_session = session::state(Shape::Single, &self.models);
     }
 
     fn model(&mut self, def: &ModelDef) -> Option<Declaration> {
@@ -353,16 +359,13 @@ impl Compiler<'_> {
         Some((self.stages.seal_with_state(hashed, StageState::Fold(op), &gives), stage))
     }
 
-    /// What is known of models when expressions are read.
-    pub(super) fn declare(models: &[Declaration]) -> Declared {
-        Declared(Arc::new(models.iter().map(|model| (model.name.clone(), model.spec.clone())).collect()))
-    }
-
-    /// Where each model lives, now that stages have their numbers.
-    pub(super) fn homes(&mut self, models: Vec<Declaration>) -> Vec<ModelPlan> {
-        let stages = &self.stages.stages;
-        let trains = |stage: &Stage, model: usize| matches!(&stage.state, Some(StageState::Fold(op)) if op.model == Some(model));
+    /// Where each model lives and who asks it, now that stages have their numbers.
+    pub(super) fn homes(&mut self) -> Vec<ModelPlan> {
         let groups = self.def.settings.key_groups;
+        let trains = |stage: &&Stage, model: usize| {
+            matches!(&stage.state, Some(StageState::Fold(op)) if op.model == Some(model))
+        };
+        let stages = &self.stages.stages;
         let plan = |(number, model): (usize, Declaration)| {
             let stage = stages.iter().find(|stage| trains(stage, number)).map(|stage| stage.id);
             let key: ArrayRef = Arc::new(StringArray::from(vec![model.name.as_str()]));
@@ -371,11 +374,16 @@ impl Compiler<'_> {
             let home = stage.map(|stage| (stage, group));
             ModelPlan { name: model.name, spec: model.spec, initial: model.initial, home }
         };
-        models.into_iter().enumerate().map(plan).collect()
+        let models: Vec<_> = std::mem::take(&mut self.declared).into_iter().enumerate().map(plan).collect();
+        for stage in &mut self.stages.stages {
+            stage.models = asked(stage).into_iter().collect();
+        }
+        self.check_waiting(&models);
+        models
     }
 
     /// Nobody can wait for a model that waits for him.
-    pub(super) fn check_waiting(&mut self, models: &[ModelPlan]) {
+    fn check_waiting(&mut self, models: &[ModelPlan]) {
         for stage in &self.stages.stages {
             let waits: Vec<&AskedModel> = stage.models.iter().filter(|asked| asked.after_training).collect();
             for asked in waits {
@@ -397,6 +405,17 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// The models that a stage asks, in its head, in its state operator or in a branch.
+fn asked(stage: &Stage) -> BTreeSet<AskedModel> {
+    let mut found = BTreeSet::new();
+    let branches = stage.branches.iter().filter_map(|branch| branch.fragment.as_ref());
+    stage.head.iter().chain(branches).for_each(|fragment| fragment.asked(&mut found));
+    if let Some(state) = &stage.state {
+        state.exprs().into_iter().for_each(|expr| asked_by(expr, &mut found));
+    }
+    found
 }
 
 fn constant_key(key: &str) -> ProjectionExpr {

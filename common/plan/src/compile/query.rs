@@ -20,8 +20,9 @@ impl Compiler<'_> {
     /// `sql`
     pub(super) fn sql(&mut self, input: Rows, from: &Name, sql: &Sql, name: &Name) -> Option<Rows> {
         let schema = input.schema();
+        let models = self.models.clone();
         let logical = |shape| {
-            let context = SessionContext::new_with_state(session::state(shape));
+            let context = SessionContext::new_with_state(session::state(shape, &models));
             let table = LeafTable { schema: schema.clone(), shape };
             context.register_table(TableReference::bare(from.text.as_str()), Arc::new(table))?;
             let plan = block_on(context.state().create_logical_plan(&sql.text))?;
