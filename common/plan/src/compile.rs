@@ -130,6 +130,7 @@ impl<'a> Compiler<'a> {
             Operator::Train(train) => self.train(input, train, name),
             Operator::Evaluate(evaluate) => self.evaluate(input, evaluate, name),
             Operator::AbTest(test) => self.ab_test(input, test, name),
+            Operator::Choose(choose) => self.choose(input, choose, name),
             Operator::DetectDrift(detect) => self.detect_drift(input, detect, name),
             Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
         };

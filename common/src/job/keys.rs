@@ -230,6 +230,7 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("train", Shape::Table(TRAIN), "A model learns from the rows."),
     Key::new("evaluate", Shape::OpenTable(EVALUATE), "How good predictions are."),
     Key::new("ab_test", Shape::OpenTable(AB_TEST), "Whether an experiment differs from its control."),
+    Key::new("choose", Shape::OpenTable(CHOOSE), "The best of several models, by a test."),
     Key::new("detect_drift", Shape::OpenTable(DETECT_DRIFT), "Where a stream of numbers changes."),
 ];
 
@@ -282,6 +283,9 @@ pub(super) const AB_TEST: &[Key] = &[
     Key::new("value", Shape::Sql, "What is compared.").required(),
     BY,
 ];
+
+pub(super) const CHOOSE: &[Key] =
+    &[Key::new("losses", Shape::SqlByColumn, "The loss of each model; the first begins as champion.").required(), BY];
 
 pub(super) const DETECT_DRIFT: &[Key] = &[
     Key::new("value", Shape::Sql, "What is watched.").required(),

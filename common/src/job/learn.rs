@@ -3,8 +3,8 @@
 use super::check::Draft;
 use super::keys::{self, Key};
 use super::reader::{Reader, Table, Value};
-use super::stream::optional;
-use super::{AbTest, DetectDrift, Evaluate, ModelDef, Name, Operator, Param, Train};
+use super::stream::{optional, read_columns};
+use super::{AbTest, Choose, DetectDrift, Evaluate, ModelDef, Name, Operator, Param, Train};
 use crate::diag::Diagnostic;
 use toml::de::DeValue;
 
@@ -61,6 +61,15 @@ pub(super) fn read_ab_test<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Opti
     let params = read_params(r, &table, keys::AB_TEST);
     let test = AbTest { experiment: experiment?, value: compared?, key: key?, params: params? };
     Some(Operator::AbTest(Box::new(test)))
+}
+
+/// `choose`
+pub(super) fn read_choose<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = open_table(r, value, "`choose`", keys::CHOOSE)?;
+    let losses = table.get("losses").and_then(|v| read_columns(r, v));
+    let key = read_key(r, &table);
+    let params = read_params(r, &table, keys::CHOOSE);
+    Some(Operator::Choose(Box::new(Choose { losses: losses?, key: key?, params: params? })))
 }
 
 /// `detect_drift`

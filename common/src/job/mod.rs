@@ -301,6 +301,8 @@ pub enum Operator {
     Evaluate(Box<Evaluate>),
     /// An A/B test. `ab_test = { experiment = "is_new", value = "clicks" }`
     AbTest(Box<AbTest>),
+    /// The best of several models, live. `choose = { losses = { a = "abs(a - y)", b = "abs(b - y)" } }`
+    Choose(Box<Choose>),
     /// Where a stream of numbers changes. `detect_drift = { value = "abs(error)", detector = "adwin" }`
     DetectDrift(Box<DetectDrift>),
 }
@@ -387,6 +389,17 @@ pub struct AbTest {
     /// One test for each value of these columns. Default: one for all.
     pub key: Vec<Name>,
     /// Parameters of the test: method, peace period, window.
+    pub params: Vec<Param>,
+}
+
+/// A champion, replaced only by a model that a test finds better.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choose {
+    /// The loss of each model; the first model is the champion at the beginning.
+    pub losses: Vec<NamedSql>,
+    /// One champion for each value of these columns. Default: one for all.
+    pub key: Vec<Name>,
+    /// Parameters of the test: window, patience, significance, margin.
     pub params: Vec<Param>,
 }
 

@@ -40,13 +40,14 @@ fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Opt
         "train" => learn::read_train(r, value),
         "evaluate" => learn::read_evaluate(r, value),
         "ab_test" => learn::read_ab_test(r, value),
+        "choose" => learn::read_choose(r, value),
         "detect_drift" => learn::read_detect_drift(r, value),
         _ => read_update_state(r, value),
     }
 }
 
 /// `{ column = "expression", .. }`, not empty.
-fn read_columns<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<NamedSql>> {
+pub(super) fn read_columns<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<NamedSql>> {
     each_column(r, value, |r, name, value| Some(NamedSql { name, sql: r.sql(value)? }))
 }
 

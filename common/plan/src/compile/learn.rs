@@ -7,7 +7,9 @@ use super::stages::{Rows, column};
 use crate::keys::{encode_keys, key_group};
 use crate::learn::matrix::width;
 use crate::learn::predict::{Declared, asked_by};
-use crate::learn::{EvaluateFold, Fold, FoldOp, ModelPlan, TestFold, TrainFold, state_fields};
+use crate::learn::{
+    ChooseFold, DriftFold, EvaluateFold, Fold, FoldOp, ModelPlan, TestFold, TrainFold, state_fields,
+};
 use crate::learn::AskedModel;
 use crate::plan::{Stage, StageInput};
 use crate::session::{self, Shape};
@@ -24,7 +26,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
 use tidemill_common::ids::StageId;
-use tidemill_common::job::{AbTest, Evaluate, ModelDef, Name, Param, Span, Sql, Train};
+use tidemill_common::job::{AbTest, Choose, DetectDrift, Evaluate, ModelDef, Name, Param, Span, Sql, Train};
+use tidemill_ml::champion::ChampionSpec;
+use tidemill_ml::drift::DetectorSpec;
 use tidemill_ml::metrics::EvaluatorSpec;
 use tidemill_ml::stats::StreamingTestSpec;
 use tidemill_ml::{Model, ModelSpec, SpecError};
@@ -51,11 +55,7 @@ impl Compiler<'_> {
     }
 
     fn model(&mut self, def: &ModelDef) -> Option<Declaration> {
-        let kind = Param {
-            name: Name { text: "kind".into(), span: def.kind.span.clone() },
-            value: Value::String(def.kind.text.clone()),
-            span: def.kind.span.clone(),
-        };
+        let kind = kind_param(&def.kind);
         let title = format!("model `{}`", def.name.text);
         let spec: ModelSpec = self.params(&title, &def.kind.span, Some(&kind), &def.params)?;
         let spec = self.valid(spec.validate().map(|()| spec), &def.kind.span, &def.params)?;
@@ -305,6 +305,39 @@ impl Compiler<'_> {
         self.measured(input, exprs, key_fields, !test.key.is_empty(), TestFold::schema(), fold, name)
     }
 
+    /// `detect_drift`
+    pub(super) fn detect_drift(&mut self, input: Rows, detect: &DetectDrift, name: &Name) -> Option<Rows> {
+        let place = detect.detector.span.clone();
+        let kind = kind_param(&detect.detector);
+        let spec: DetectorSpec = self.params("`detect_drift`", &place, Some(&kind), &detect.params)?;
+        let spec = self.valid(spec.validate().map(|()| spec), &place, &detect.params)?;
+        let schema = input.schema();
+        let (mut exprs, key_fields) = self.fold_keys(&schema, &detect.key)?;
+        exprs.push(self.number(&detect.value, &schema, exprs.len())?);
+        let fold = Box::new(DriftFold { spec });
+        self.measured(input, exprs, key_fields, !detect.key.is_empty(), DriftFold::schema(), fold, name)
+    }
+
+    /// `choose`
+    pub(super) fn choose(&mut self, input: Rows, choose: &Choose, name: &Name) -> Option<Rows> {
+        let place = self.place.clone();
+        let models = Param {
+            name: Name { text: "models".into(), span: place.clone() },
+            value: Value::from(choose.losses.len()),
+            span: place.clone(),
+        };
+        let spec: ChampionSpec = self.params("`choose`", &place, Some(&models), &choose.params)?;
+        let spec = self.valid(spec.validate().map(|()| spec), &place, &choose.params)?;
+        let schema = input.schema();
+        let (mut exprs, key_fields) = self.fold_keys(&schema, &choose.key)?;
+        for loss in &choose.losses {
+            exprs.push(self.number(&loss.sql, &schema, exprs.len())?);
+        }
+        let fold = ChooseFold { spec, names: choose.losses.iter().map(|loss| loss.name.text.clone()).collect() };
+        let schema = fold.schema();
+        self.measured(input, exprs, key_fields, !choose.key.is_empty(), schema, Box::new(fold), name)
+    }
+
     /// The key columns of a fold; a hidden constant for one value over all.
     fn fold_keys(&mut self, schema: &SchemaRef, key: &[Name]) -> Option<(Vec<ProjectionExpr>, Fields)> {
         if key.is_empty() {
@@ -416,6 +449,12 @@ fn asked(stage: &Stage) -> BTreeSet<AskedModel> {
         state.exprs().into_iter().for_each(|expr| asked_by(expr, &mut found));
     }
     found
+}
+
+/// A kind as the parameter that tells specifications apart.
+fn kind_param(kind: &Name) -> Param {
+    let name = Name { text: "kind".into(), span: kind.span.clone() };
+    Param { name, value: Value::String(kind.text.clone()), span: kind.span.clone() }
 }
 
 fn constant_key(key: &str) -> ProjectionExpr {

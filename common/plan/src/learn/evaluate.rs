@@ -70,10 +70,6 @@ impl Fold for EvaluateFold {
         evaluator.update(&[Observed { prediction, label, score, weight }]).map_err(wrong_rows)?;
         Ok(Folded { value: Some(evaluator.to_bytes()), rows: self.report(&evaluator)? })
     }
-
-    fn show(&self, value: &[u8]) -> Result<RecordBatch, PlanError> {
-        self.report(&Evaluator::from_bytes(value).map_err(wrong_bytes)?)
-    }
 }
 
 /// Rows: experiment (boolean), value.
@@ -126,10 +122,5 @@ impl Fold for TestFold {
             text(result.map(|r| r.null_hypothesis)),
         ];
         Ok(Folded { value: Some(test.to_bytes()), rows: RecordBatch::try_new(Self::schema(), columns)? })
-    }
-
-    /// A test is only made when a batch has come.
-    fn show(&self, _: &[u8]) -> Result<RecordBatch, PlanError> {
-        Ok(RecordBatch::new_empty(Arc::new(Schema::empty())))
     }
 }

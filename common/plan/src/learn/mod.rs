@@ -9,15 +9,17 @@ pub(crate) mod matrix;
 pub(crate) mod predict;
 mod show;
 pub(crate) mod train;
+mod watch;
 
 pub(crate) use evaluate::{EvaluateFold, TestFold};
 pub use predict::{AskedModel, Models};
 pub(crate) use train::TrainFold;
+pub(crate) use watch::{ChooseFold, DriftFold};
 
 use crate::error::PlanError;
 use crate::plan::BatchContext;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, Field, Fields, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use std::fmt;
 use std::sync::Arc;
 use tidemill_common::ids::StageId;
@@ -81,8 +83,10 @@ pub(crate) trait Fold: fmt::Debug + Send + Sync {
     /// One key's step; `rows` are without the key columns.
     fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, ctx: &BatchContext) -> Result<Folded, PlanError>;
 
-    /// What can be seen of a value: one row.
-    fn show(&self, value: &[u8]) -> Result<RecordBatch, PlanError>;
+    /// What can be seen of a value: one row; nothing, unless it is a model.
+    fn show(&self, _value: &[u8]) -> Result<RecordBatch, PlanError> {
+        Ok(RecordBatch::new_empty(Arc::new(Schema::empty())))
+    }
 }
 
 impl FoldOp {
