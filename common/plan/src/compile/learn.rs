@@ -92,7 +92,7 @@ impl Compiler<'_> {
         params: &[Param],
     ) -> Option<T> {
         let read = |params: &[&Param]| {
-            let entries = kind.into_iter().chain(params.iter().copied());
+            let entries = params.iter().copied().chain(kind);
             let entries: Map<_, _> = entries.map(|p| (p.name.text.clone(), p.value.clone())).collect();
             serde_json::from_value::<T>(Value::Object(entries)).map_err(|error| error.to_string())
         };
