@@ -139,7 +139,7 @@ pub(crate) async fn run(command: ProduceCommand) -> Done {
         ProduceCommand::Purchases(args) => {
             let config = PurchasesConfig {
                 listen: args.sender.address(),
-                pace: args.sender.pace(Pace::Chapter)?,
+                pace: args.sender.pace(Pace::Below(6))?,
                 users: args.users.map_or(Users::Chapter, Users::Synthetic),
                 seed: args.seed,
                 total: args.total,
@@ -205,7 +205,7 @@ async fn make(
 ) -> Result<(), Failure> {
     let listener = bind(sender.address()).await?;
     println!("listening on {}", listener.local_addr()?);
-    let pace = sender.pace(Pace::Chapter)?;
+    let pace = sender.pace(Pace::Below(100))?;
     let config = MadeConfig { pace, seed: made.seed, total: made.total, acknowledge: !sender.plain };
     tokio::select! {
         () = produce::serve_lines(listener, lines, config, stats.clone(), stop.clone()) => {}
