@@ -170,11 +170,6 @@ impl Node {
         }
     }
 
-    /// Whether a worker is a member, as far as known here.
-    pub(crate) fn is_member(&self, worker: WorkerId) -> bool {
-        self.members.borrow().contains_key(&worker)
-    }
-
     /// Who asks, for requests to other workers.
     pub(crate) fn caller(&self) -> Option<data_pb::Caller> {
         let identity = self.identity();

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tidemill_common::ids::{BatchId, ExchangeId, JobId, SourceIdx, TaskId, WorkerId};
 use tidemill_common::job::OnBadRecord;
-use tidemill_plan::{BatchContext, BranchTarget, Models, PlanError, Stage, StageInput};
+use tidemill_plan::{BatchContext, BranchTarget, FoldOp, Models, PlanError, Reads, Stage, StageInput, StageState};
 use tidemill_proto::common as common_pb;
 use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_message};
 use tokio_util::sync::CancellationToken;
@@ -314,6 +314,7 @@ impl Unit {
         let stage = self.stage();
         let key_groups = self.job.plan.def.settings.key_groups;
         let head_schema = stage.head.as_ref().map_or_else(|| stage.schema.clone(), |head| head.schema());
+        let mut snapshots = None;
         let mut keyed = KeyedRows::sort(&head_schema, rows, &stage.row_keys, &self.task.groups, key_groups)?;
         if let Some(state) = &stage.state {
             let (context, cancelled) = (self.context(), &self.cancelled);
@@ -321,10 +322,19 @@ impl Unit {
             let updated = attempt.run(state, &keyed)?;
             keyed = updated.rows;
             done.state_keys = updated.keys;
+            done.models = self.trained(state)?;
+            if stage.has_snapshots() {
+                let all = attempt.snapshots(state, &keyed.groups)?;
+                snapshots = Some((all.with_keys()?, all.groups));
+            }
         }
-        let all = keyed.with_keys()?;
+        let rows = (keyed.with_keys()?, keyed.groups);
         let mut records = Vec::new();
         for branch in &stage.branches {
+            let (all, groups) = match (branch.reads, &snapshots) {
+                (Reads::Snapshots, Some(snapshots)) => snapshots,
+                _ => &rows,
+            };
             match branch.target {
                 BranchTarget::Output(output) => {
                     let rows = self.run_fragment(branch, all.clone()).await?;
@@ -333,7 +343,7 @@ impl Unit {
                 }
                 // Partial aggregates must not depend on which groups lie together: each group for itself.
                 BranchTarget::Exchange(exchange) => {
-                    for (group, range) in &keyed.groups {
+                    for (group, range) in groups {
                         let rows = self.run_fragment(branch, all.slice(range.start, range.len())).await?;
                         self.leave(exchange, u64::from(*group), &rows)?;
                     }
@@ -341,6 +351,19 @@ impl Unit {
             }
         }
         Ok(records)
+    }
+
+    /// What the batch has made of a model that lives in one of the task's groups.
+    fn trained(&self, state: &StageState) -> Result<Vec<pb::TrainedModel>, TaskError> {
+        let StageState::Fold(FoldOp { model: Some(model), .. }) = state else { return Ok(Vec::new()) };
+        let home = self.job.plan.models[*model].home.map(|(_, group)| group);
+        if !home.is_some_and(|group| self.task.groups.contains(&group)) {
+            return Ok(Vec::new());
+        }
+        let model = *model as u32;
+        let bytes = models::read(&self.node, &self.job, model, self.task.batch);
+        let bytes = bytes.map_err(|error| TaskError::StateVersion(error.message().into()))?;
+        Ok(vec![pb::TrainedModel { model, bytes }])
     }
 
     async fn run_fragment(

@@ -5,8 +5,10 @@ mod cut;
 mod expr;
 mod initial;
 mod learn;
+mod map_state;
 mod narrow;
 mod query;
+mod scope;
 mod stages;
 mod state;
 
@@ -133,6 +135,8 @@ impl<'a> Compiler<'a> {
             Operator::Choose(choose) => self.choose(input, choose, name),
             Operator::DetectDrift(detect) => self.detect_drift(input, detect, name),
             Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
+            Operator::MapWithState(map) => self.map_with_state(input, map, name),
+            Operator::StateSnapshots => self.state_snapshots(&input, &stream.from),
         };
         if let Some(rows) = rows {
             let rows = self.stages.seal(rows);
@@ -198,7 +202,7 @@ fn fingerprint(plan: &JobPlan) -> u64 {
             let _ = writeln!(text, "{state:?}");
         }
         for branch in &stage.branches {
-            let _ = writeln!(text, "{:?} {:?}", branch.target, shown(&branch.fragment));
+            let _ = writeln!(text, "{:?} {:?} {:?}", branch.reads, branch.target, shown(&branch.fragment));
         }
     }
     for exchange in &plan.exchanges {

@@ -49,6 +49,7 @@ pub fn attachment_names(def: &mut JobDef) -> Vec<&mut String> {
     let models = def.models.iter_mut().filter_map(|model| model.initial.as_mut());
     let streams = def.streams.iter_mut().filter_map(|stream| match &mut stream.operator {
         Operator::UpdateStateByKey(update) => update.initial.as_mut(),
+        Operator::MapWithState(map) => map.initial.as_mut(),
         _ => None,
     });
     streams.chain(models).map(|name| &mut name.text).collect()

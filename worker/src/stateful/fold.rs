@@ -54,6 +54,14 @@ pub(super) fn fold(attempt: &Attempt<'_>, op: &FoldOp, rows: &KeyedRows) -> Resu
     Ok(StateRows { rows: KeyedRows { batch: concat_batches(&schema, &parts)?, keys, groups }, keys: count })
 }
 
+/// What can be seen of all values of a partition; key column first.
+pub(super) fn shown(op: &FoldOp, all: &RecordBatch) -> Result<Vec<ArrayRef>, TaskError> {
+    let schema = Arc::new(Schema::new(op.snapshot_fields.clone()));
+    let values = all.column(1).as_binary::<i32>();
+    let rows = values.iter().flatten().map(|value| op.show(value)).collect::<Result<Vec<_>, _>>()?;
+    Ok(concat_batches(&schema, &rows)?.columns().to_vec())
+}
+
 fn share(
     attempt: &Attempt<'_>,
     op: &FoldOp,

@@ -16,7 +16,7 @@ use crate::session::{self, Shape};
 use crate::state::StageState;
 use datafusion::arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, Literal, cast};
 use datafusion::physical_plan::projection::ProjectionExpr;
@@ -253,7 +253,7 @@ impl Compiler<'_> {
             Arc::new(BinaryArray::from(vec![None::<&[u8]>])),
         ];
         let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
-        self.checked(rows.map_err(Into::into))
+        self.checked(rows.map_err(DataFusionError::from))
     }
 
     /// `evaluate`

@@ -63,7 +63,7 @@ impl Fold for EvaluateFold {
             None => Evaluator::new(self.spec.clone()).map_err(wrong_spec)?,
         };
         let columns: Vec<Array1<f64>> = rows.columns().iter().map(numbers).collect();
-        let mut columns = columns.iter().map(Array1::view);
+        let mut columns = columns.iter().map(|column| column.view());
         let prediction = columns.next().unwrap_or_else(|| ArrayView1::from(&[]));
         let mut next = |given: bool| if given { columns.next() } else { None };
         let (label, score, weight) = (next(self.labelled), next(self.scored), next(self.weighted));

@@ -88,19 +88,15 @@ impl TrainFold {
     fn in_batch(&self, model: &mut Model, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
         let (found, y, weight) = self.learnable(rows)?;
         let count = found.x.nrows();
-        let bounds: Vec<_> = (0..count).step_by(SPLIT_ROWS).map(|from| from..(from + SPLIT_ROWS).min(count)).collect();
-        let part = |column: &Array1<f64>, range: &std::ops::Range<usize>| {
-            column.slice_axis(Axis(0), range.clone().into()).to_owned()
-        };
-        let labels: Vec<_> = bounds.iter().map(|range| y.as_ref().map(|y| part(y, range))).collect();
-        let weights: Vec<_> = bounds.iter().map(|range| weight.as_ref().map(|w| part(w, range))).collect();
-        let splits: Vec<Rows<'_>> = bounds
-            .iter()
-            .zip(labels.iter().zip(&weights))
-            .map(|(range, (y, weight))| Rows {
-                x: found.x.slice_axis(Axis(0), range.clone().into()),
-                y: y.as_ref().map(Array1::view),
-                weight: weight.as_ref().map(Array1::view),
+        let splits: Vec<Rows<'_>> = (0..count)
+            .step_by(SPLIT_ROWS)
+            .map(|from| {
+                let rows = from..(from + SPLIT_ROWS).min(count);
+                Rows {
+                    x: found.x.slice_axis(Axis(0), rows.clone().into()),
+                    y: y.as_ref().map(|y| y.slice_axis(Axis(0), rows.clone().into())),
+                    weight: weight.as_ref().map(|weight| weight.slice_axis(Axis(0), rows.clone().into())),
+                }
             })
             .collect();
         let trained = model.train(&splits).map_err(|error| self.wrong(&error))?;
@@ -124,8 +120,8 @@ impl TrainFold {
 
     fn record_by_record(&self, model: &mut Model, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
         let (found, y, weight) = self.learnable(rows)?;
-        let all =
-            Rows { x: found.x.view(), y: y.as_ref().map(Array1::view), weight: weight.as_ref().map(Array1::view) };
+        let (y, weight) = (y.as_ref().map(|y| y.view()), weight.as_ref().map(|weight| weight.view()));
+        let all = Rows { x: found.x.view(), y, weight };
         let (predicted, _) = model.train_per_record(&all).map_err(|error| self.wrong(&error))?;
         let mut predictions = Float64Builder::with_capacity(rows.num_rows());
         let mut learnt = found.places.iter().zip(&predicted).peekable();
