@@ -9,7 +9,7 @@
 //! `?job=` tells models of the same name apart, `?batch=` asks for an older version.
 
 use crate::models::{Found, NoModel, Published};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -25,10 +25,28 @@ use tokio_util::sync::CancellationToken;
 const BODY_BYTES: usize = 16 << 20;
 
 /// Which model is meant.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Which {
     job: Option<String>,
     batch: Option<u64>,
+}
+
+impl Which {
+    /// Names of jobs and numbers need no decoding.
+    fn read(query: Option<&str>) -> Result<Self, Wrong> {
+        let mut which = Self::default();
+        for part in query.unwrap_or("").split('&').filter(|part| !part.is_empty()) {
+            match part.split_once('=') {
+                Some(("job", job)) => which.job = Some(job.to_string()),
+                Some(("batch", batch)) => {
+                    let number = batch.parse().map_err(|_| Wrong::Request(format!("batch={batch} is no number")))?;
+                    which.batch = Some(number);
+                }
+                _ => return Err(Wrong::Request(format!("`{part}` is unknown here; expected job=NAME or batch=NUMBER"))),
+            }
+        }
+        Ok(which)
+    }
 }
 
 /// What can be wrong with a request.
@@ -65,16 +83,18 @@ pub(crate) async fn serve(listener: TcpListener, published: Published, stop: Can
     }
 }
 
-async fn list(State(published): State<Published>, Query(which): Query<Which>) -> Json<Value> {
+async fn list(State(published): State<Published>, RawQuery(query): RawQuery) -> Result<Json<Value>, Wrong> {
+    let which = Which::read(query.as_deref())?;
     let models: Vec<Value> = published.list(which.job.as_deref()).iter().map(Found::summary).collect();
-    Json(json!({ "models": models }))
+    Ok(Json(json!({ "models": models })))
 }
 
 async fn show(
     State(published): State<Published>,
     Path(name): Path<String>,
-    Query(which): Query<Which>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Wrong> {
+    let which = Which::read(query.as_deref())?;
     let found = published.find(which.job.as_deref(), &name, which.batch)?;
     Ok(Json(found.version.model()?.to_json()))
 }
@@ -82,9 +102,10 @@ async fn show(
 async fn predict(
     State(published): State<Published>,
     Path(name): Path<String>,
-    Query(which): Query<Which>,
+    RawQuery(query): RawQuery,
     body: axum::body::Bytes,
 ) -> Result<Json<Value>, Wrong> {
+    let which = Which::read(query.as_deref())?;
     let found = published.find(which.job.as_deref(), &name, which.batch)?;
     let (x, single) = features(&body)?;
     let answer = answer(&*found.version.model()?, x.view()).map_err(|error| Wrong::Request(error.to_string()))?;
