@@ -8,25 +8,35 @@
 //! different processors.
 
 pub mod bandit;
+mod bayes;
 pub mod champion;
 mod cholesky;
 mod codec;
 pub mod drift;
 mod error;
 mod exact;
+mod family;
 mod kernel;
 mod kmeans;
 mod linear;
 pub mod metrics;
 mod model;
+mod passive;
+pub mod prepare;
 mod random;
+mod rls;
 mod rows;
+mod softmax;
 mod spec;
 pub mod stats;
 
+pub use bayes::{GaussianNaiveBayesSpec, MultinomialNaiveBayesSpec};
 pub use error::{DecodeError, ModelError, SpecError};
 pub use kmeans::{KMeansSpec, TimeUnit};
-pub use linear::{LinearSpec, Mode, Regularization, Schedule};
+pub use linear::{LinearSpec, Mode, Optimizer, Regularization, Schedule};
 pub use model::{Health, Learned, LearnedKind, Model, Trained};
+pub use passive::{PassiveAggressiveSpec, Variant};
+pub use rls::RlsSpec;
 pub use rows::Rows;
+pub use softmax::SoftmaxSpec;
 pub use spec::ModelSpec;

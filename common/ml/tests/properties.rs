@@ -4,7 +4,8 @@ use ndarray::{Array1, Array2, s};
 use proptest::prelude::*;
 use serde_json::Value;
 use tidemill_ml::{
-    Health, KMeansSpec, Learned, LearnedKind, LinearSpec, Mode, Model, ModelError, ModelSpec, Regularization, Rows,
+    GaussianNaiveBayesSpec, Health, KMeansSpec, Learned, LearnedKind, LinearSpec, Mode, Model, ModelError, ModelSpec,
+    MultinomialNaiveBayesSpec, Optimizer, PassiveAggressiveSpec, Regularization, RlsSpec, Rows, SoftmaxSpec, Variant,
 };
 
 fn specs() -> Vec<ModelSpec> {
@@ -13,9 +14,35 @@ fn specs() -> Vec<ModelSpec> {
         ModelSpec::LinearRegression(linear.clone()),
         ModelSpec::LinearRegression(LinearSpec { mode: Mode::PerRecord, step_size: 0.01, ..linear.clone() }),
         ModelSpec::LinearRegression(LinearSpec { mini_batch_fraction: 0.5, ..linear.clone() }),
-        ModelSpec::LogisticRegression(LinearSpec { reg_param: 0.1, regularization: Regularization::L2, ..linear }),
+        ModelSpec::LogisticRegression(LinearSpec {
+            reg_param: 0.1,
+            regularization: Regularization::L2,
+            ..linear.clone()
+        }),
+        ModelSpec::LogisticRegression(LinearSpec { optimizer: optimizer("adam"), ..linear.clone() }),
+        ModelSpec::LinearRegression(LinearSpec { optimizer: optimizer("momentum"), step_size: 0.01, ..linear.clone() }),
+        ModelSpec::LinearRegression(LinearSpec { optimizer: optimizer("adagrad"), ..linear.clone() }),
+        ModelSpec::LogisticRegression(LinearSpec {
+            optimizer: optimizer("ftrl"),
+            mode: Mode::PerRecord,
+            ..linear.clone()
+        }),
+        ModelSpec::LogisticRegression(LinearSpec { optimizer: optimizer("rmsprop"), mode: Mode::PerRecord, ..linear }),
+        ModelSpec::PassiveAggressiveRegressor(PassiveAggressiveSpec::default()),
+        ModelSpec::PassiveAggressiveClassifier(PassiveAggressiveSpec {
+            variant: Variant::Pa2,
+            ..PassiveAggressiveSpec::default()
+        }),
+        ModelSpec::RecursiveLeastSquares(RlsSpec { forgetting: 0.9, ..RlsSpec::default() }),
+        ModelSpec::Softmax(SoftmaxSpec { classes: 3, iterations: 5, ..SoftmaxSpec::default() }),
+        ModelSpec::GaussianNaiveBayes(GaussianNaiveBayesSpec { classes: 3, ..GaussianNaiveBayesSpec::default() }),
+        ModelSpec::MultinomialNaiveBayes(MultinomialNaiveBayesSpec::default()),
         ModelSpec::KMeans(KMeansSpec { k: 3, decay_factor: 0.5, ..KMeansSpec::default() }),
     ]
+}
+
+fn optimizer(name: &str) -> Optimizer {
+    serde_json::from_value(serde_json::json!({ "name": name })).unwrap()
 }
 
 #[derive(Debug)]
@@ -94,6 +121,7 @@ proptest! {
             let mut model = Model::new(spec.clone()).unwrap();
             for batch in &batches {
                 model.predict(batch.x.view()).unwrap();
+                prop_assert_eq!(model.predict_proba(batch.x.view()).is_ok(), spec.classes().is_some());
                 model.train(&batch.splits(&[7])).unwrap();
             }
             let finite = flat(&model).iter().all(|value| value.is_finite());
