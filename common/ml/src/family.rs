@@ -10,6 +10,7 @@ use crate::{
     rows::{Row, Table},
     softmax::Softmax,
     spec::ModelSpec,
+    tree::HoeffdingTree,
 };
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +76,7 @@ pub(crate) enum State {
     Softmax(Softmax),
     GaussianNaiveBayes(Gaussian),
     MultinomialNaiveBayes(Multinomial),
+    HoeffdingTree(HoeffdingTree),
 }
 
 /// `$body` with the parameters `$s` and the state `$t` of the family that both are of. A state is made of its definition, and one that
@@ -82,7 +84,7 @@ pub(crate) enum State {
 macro_rules! paired {
     ($spec:expr, $state:expr, |$s:ident, $t:ident| $body:expr) => {
         paired!(@ $spec, $state, $s, $t, $body, LinearRegression, LogisticRegression, KMeans, PassiveAggressiveRegressor,
-            PassiveAggressiveClassifier, RecursiveLeastSquares, Softmax, GaussianNaiveBayes, MultinomialNaiveBayes)
+            PassiveAggressiveClassifier, RecursiveLeastSquares, Softmax, GaussianNaiveBayes, MultinomialNaiveBayes, HoeffdingTree)
     };
     (@ $spec:expr, $state:expr, $s:ident, $t:ident, $body:expr, $($family:ident),*) => {
         match ($spec, $state) {
@@ -98,7 +100,7 @@ macro_rules! by_family {
         by_family!(@ $spec, $s, $T, $wrap, $body, LinearRegression: Linear<false>, LogisticRegression: Linear<true>,
             KMeans: KMeansState, PassiveAggressiveRegressor: PassiveAggressive<false>,
             PassiveAggressiveClassifier: PassiveAggressive<true>, RecursiveLeastSquares: Rls, Softmax: Softmax,
-            GaussianNaiveBayes: Gaussian, MultinomialNaiveBayes: Multinomial)
+            GaussianNaiveBayes: Gaussian, MultinomialNaiveBayes: Multinomial, HoeffdingTree: HoeffdingTree)
     };
     (@ $spec:expr, $s:ident, $T:ident, $wrap:ident, $body:expr, $($family:ident: $state:ty),*) => {
         match $spec {

@@ -29,6 +29,7 @@ mod rows;
 mod softmax;
 mod spec;
 pub mod stats;
+mod tree;
 
 pub use bayes::{GaussianNaiveBayesSpec, MultinomialNaiveBayesSpec};
 pub use error::{DecodeError, ModelError, SpecError};
@@ -40,3 +41,4 @@ pub use rls::RlsSpec;
 pub use rows::Rows;
 pub use softmax::SoftmaxSpec;
 pub use spec::ModelSpec;
+pub use tree::{HoeffdingTreeSpec, LeafPrediction};

@@ -8,6 +8,7 @@ use crate::{
     passive::PassiveAggressiveSpec,
     rls::RlsSpec,
     softmax::SoftmaxSpec,
+    tree::HoeffdingTreeSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,8 @@ pub enum ModelSpec {
     GaussianNaiveBayes(GaussianNaiveBayesSpec),
     /// Several classes, features that are counts.
     MultinomialNaiveBayes(MultinomialNaiveBayesSpec),
+    /// Several classes, a tree that splits where it is sure enough; adaptive or not.
+    HoeffdingTree(HoeffdingTreeSpec),
 }
 
 impl ModelSpec {
@@ -49,6 +52,7 @@ impl ModelSpec {
             ModelSpec::Softmax(spec) => spec.validate(),
             ModelSpec::GaussianNaiveBayes(spec) => spec.validate(),
             ModelSpec::MultinomialNaiveBayes(spec) => spec.validate(),
+            ModelSpec::HoeffdingTree(spec) => spec.validate(),
         }
     }
 
@@ -64,6 +68,7 @@ impl ModelSpec {
             ModelSpec::Softmax(_) => "softmax",
             ModelSpec::GaussianNaiveBayes(_) => "gaussian_naive_bayes",
             ModelSpec::MultinomialNaiveBayes(_) => "multinomial_naive_bayes",
+            ModelSpec::HoeffdingTree(_) => "hoeffding_tree",
         }
     }
 
@@ -72,15 +77,16 @@ impl ModelSpec {
         !matches!(self, ModelSpec::KMeans(_))
     }
 
-    /// Whether it learns record by record, each predicted before it is learnt, instead of a batch at a time. Passive-aggressive models
-    /// and recursive least squares always do.
+    /// Whether it learns record by record, each predicted before it is learnt, instead of a batch at a time. Passive-aggressive models,
+    /// recursive least squares and trees always do.
     pub fn per_record(&self) -> bool {
         match self {
             ModelSpec::LinearRegression(spec) | ModelSpec::LogisticRegression(spec) => spec.per_record(),
             ModelSpec::KMeans(_) => false,
             ModelSpec::PassiveAggressiveRegressor(_)
             | ModelSpec::PassiveAggressiveClassifier(_)
-            | ModelSpec::RecursiveLeastSquares(_) => true,
+            | ModelSpec::RecursiveLeastSquares(_)
+            | ModelSpec::HoeffdingTree(_) => true,
             ModelSpec::Softmax(spec) => spec.mode == Mode::PerRecord,
             ModelSpec::GaussianNaiveBayes(spec) => spec.mode == Mode::PerRecord,
             ModelSpec::MultinomialNaiveBayes(spec) => spec.mode == Mode::PerRecord,
@@ -94,6 +100,7 @@ impl ModelSpec {
             ModelSpec::Softmax(spec) => Some(spec.classes as usize),
             ModelSpec::GaussianNaiveBayes(spec) => Some(spec.classes as usize),
             ModelSpec::MultinomialNaiveBayes(spec) => Some(spec.classes as usize),
+            ModelSpec::HoeffdingTree(spec) => Some(spec.classes as usize),
             ModelSpec::LinearRegression(_)
             | ModelSpec::KMeans(_)
             | ModelSpec::PassiveAggressiveRegressor(_)

@@ -2,8 +2,8 @@
 
 use ndarray::{Array1, Array2, array, s};
 use tidemill_ml::{
-    GaussianNaiveBayesSpec, Learned, LinearSpec, Mode, Model, ModelSpec, MultinomialNaiveBayesSpec, Optimizer,
-    PassiveAggressiveSpec, Regularization, RlsSpec, Rows, SoftmaxSpec, Variant,
+    GaussianNaiveBayesSpec, HoeffdingTreeSpec, Learned, LinearSpec, Mode, Model, ModelSpec, MultinomialNaiveBayesSpec,
+    Optimizer, PassiveAggressiveSpec, Regularization, RlsSpec, Rows, SoftmaxSpec, Variant,
 };
 
 fn optimizer(name: &str) -> Optimizer {
@@ -197,4 +197,31 @@ fn multinomial_naive_bayes_as_in_the_book() {
     assert!((p[(0, 1)] - china / (china + other)).abs() < 1e-12);
     let trained = model.train(&[Rows { x: (-&x).view(), y: Some(y.view()), weight: None }]).unwrap();
     assert_eq!((trained.rows, trained.skipped), (0, 4));
+}
+
+/// Rows on the unit square; class 1 where `x0 > 0.5` and `x1 > 0.5`, or the opposite.
+fn corner(batch: usize, turned: bool) -> (Array2<f64>, Array1<f64>) {
+    let spread = |n: usize| (n as f64 * 0.618_033_988_749_895).fract();
+    let x = Array2::from_shape_fn((500, 2), |(i, j)| spread((batch * 500 + i) * (j * 7 + 1) + j * 13));
+    let y = x.rows().into_iter().map(|row| f64::from(u8::from((row[0] > 0.5 && row[1] > 0.5) != turned))).collect();
+    (x, y)
+}
+
+#[test]
+fn a_tree_finds_the_corner_and_an_adaptive_one_takes_back_what_turned_wrong() {
+    for adaptive in [false, true] {
+        let spec = HoeffdingTreeSpec { adaptive, ..HoeffdingTreeSpec::default() };
+        let mut model = Model::new(ModelSpec::HoeffdingTree(spec)).unwrap();
+        let mut accuracies = Vec::new();
+        for batch in 0..40 {
+            let (x, y) = corner(batch, batch >= 20);
+            accuracies.push(accuracy(&model, &x, &y));
+            train(&mut model, &x, &y);
+        }
+        assert!(accuracies[19] > 0.93, "{accuracies:?}");
+        let Learned::Count(taken) = model.learned()[3].1 else { panic!("no count") };
+        assert_eq!(taken > 0, adaptive, "{accuracies:?}");
+        assert!(!adaptive || accuracies[39] > 0.9, "{accuracies:?}");
+        assert_eq!(Model::from_bytes(&model.to_bytes()).unwrap(), model);
+    }
 }

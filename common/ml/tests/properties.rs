@@ -4,8 +4,9 @@ use ndarray::{Array1, Array2, s};
 use proptest::prelude::*;
 use serde_json::Value;
 use tidemill_ml::{
-    GaussianNaiveBayesSpec, Health, KMeansSpec, Learned, LearnedKind, LinearSpec, Mode, Model, ModelError, ModelSpec,
-    MultinomialNaiveBayesSpec, Optimizer, PassiveAggressiveSpec, Regularization, RlsSpec, Rows, SoftmaxSpec, Variant,
+    GaussianNaiveBayesSpec, Health, HoeffdingTreeSpec, KMeansSpec, Learned, LearnedKind, LinearSpec, Mode, Model,
+    ModelError, ModelSpec, MultinomialNaiveBayesSpec, Optimizer, PassiveAggressiveSpec, Regularization, RlsSpec, Rows,
+    SoftmaxSpec, Variant,
 };
 
 fn specs() -> Vec<ModelSpec> {
@@ -37,6 +38,12 @@ fn specs() -> Vec<ModelSpec> {
         ModelSpec::Softmax(SoftmaxSpec { classes: 3, iterations: 5, ..SoftmaxSpec::default() }),
         ModelSpec::GaussianNaiveBayes(GaussianNaiveBayesSpec { classes: 3, ..GaussianNaiveBayesSpec::default() }),
         ModelSpec::MultinomialNaiveBayes(MultinomialNaiveBayesSpec::default()),
+        ModelSpec::HoeffdingTree(HoeffdingTreeSpec {
+            grace_period: 10.0,
+            tau: 2.0,
+            adaptive: true,
+            ..HoeffdingTreeSpec::default()
+        }),
         ModelSpec::KMeans(KMeansSpec { k: 3, decay_factor: 0.5, ..KMeansSpec::default() }),
     ]
 }

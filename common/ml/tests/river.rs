@@ -3,7 +3,8 @@
 use ndarray::{Array1, Array2, s};
 use serde_json::Value;
 use tidemill_ml::{
-    GaussianNaiveBayesSpec, LinearSpec, Mode, Model, ModelSpec, PassiveAggressiveSpec, Regularization, Rows, Variant,
+    GaussianNaiveBayesSpec, HoeffdingTreeSpec, LeafPrediction, LinearSpec, Mode, Model, ModelSpec,
+    PassiveAggressiveSpec, Regularization, Rows, Variant,
     prepare::{PrepareSpec, Preparer},
 };
 
@@ -123,5 +124,20 @@ fn linear_regression_on_a_stream_that_drifts() {
             }
         });
         assert_eq!(compared, 2);
+    }
+}
+
+#[test]
+fn hoeffding_trees() {
+    let spec = HoeffdingTreeSpec::default();
+    let majority = HoeffdingTreeSpec {
+        grace_period: 50.0,
+        delta: 1e-5,
+        leaf_prediction: LeafPrediction::Majority,
+        ..HoeffdingTreeSpec::default()
+    };
+    for (name, spec) in [("hoeffding_tree", spec), ("hoeffding_tree_mc", majority)] {
+        let found = apart(name, ModelSpec::HoeffdingTree(spec), false);
+        assert!(found < 1e-9, "{name}: {found}");
     }
 }
