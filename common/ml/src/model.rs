@@ -204,7 +204,8 @@ impl Model {
         Ok(trained)
     }
 
-    /// Predicts each row, then learns it; the predictions in the order of the rows. Error for models of mode `batch`.
+    /// Predicts each row, then learns it; the predictions in the order of the rows. One call is one batch. Error for models of mode
+    /// `batch`.
     pub fn train_per_record(&mut self, rows: &Rows<'_>) -> Result<(Array1<f64>, Trained), ModelError> {
         if !self.spec.per_record() {
             return Err(self.gives_no("learning per record in mode batch"));

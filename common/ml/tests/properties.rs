@@ -103,6 +103,8 @@ fn wild() -> impl Strategy<Value = f64> + Clone {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn the_same_splits_give_the_same_bytes_and_others_next_to_the_same(
         batches in proptest::collection::vec(data(-2.0..2.0f64), 1..4),
@@ -217,5 +219,30 @@ fn kind_of(learned: &Learned) -> LearnedKind {
         Learned::List(_) => LearnedKind::List,
         Learned::Lists(_) => LearnedKind::Lists,
         Learned::Text(_) => LearnedKind::Text,
+    }
+}
+
+#[test]
+fn a_kind_alone_is_a_definition() {
+    for kind in [
+        "linear_regression",
+        "logistic_regression",
+        "kmeans",
+        "passive_aggressive_regressor",
+        "passive_aggressive_classifier",
+        "recursive_least_squares",
+        "softmax",
+        "gaussian_naive_bayes",
+        "multinomial_naive_bayes",
+        "hoeffding_tree",
+    ] {
+        let spec: ModelSpec = serde_json::from_value(serde_json::json!({ "kind": kind })).unwrap();
+        assert_eq!(spec.kind(), kind);
+        assert_eq!(serde_json::to_value(&spec).unwrap()["kind"], kind);
+        let model = Model::new(spec.clone()).unwrap();
+        let alone = serde_json::json!({ "format": "tidemill-model", "version": 1, "spec": { "kind": kind } });
+        assert_eq!(Model::from_json(&alone).unwrap(), model);
+        let wrong = serde_json::json!({ "kind": kind, "no_such_parameter": 1 });
+        assert!(serde_json::from_value::<ModelSpec>(wrong).is_err());
     }
 }

@@ -40,7 +40,7 @@ pub struct HoeffdingTreeSpec {
     pub min_branch_fraction: f64,
     /// A leaf with more than this share of one class is not split. Default 0.99.
     pub max_share_to_split: f64,
-    /// Splits on the way to a leaf at most. Default 30.
+    /// Splits on the way to a leaf at most, up to 50. Default 30.
     pub max_depth: u32,
     /// Leaves at most, those of branches that grow aside included. Default 1000.
     pub max_leaves: u32,
@@ -105,8 +105,8 @@ impl HoeffdingTreeSpec {
     }
 }
 
-/// A tree is walked by recursion.
-const DEEPEST: u32 = 100;
+/// A tree is walked by recursion, and JSON readers take about 128 levels: two per split.
+const DEEPEST: u32 = 50;
 
 /// A branch and the one beside it are compared once both have seen so many rows (as MOA and River).
 const COMPARED_FROM: u64 = 300;
@@ -164,6 +164,8 @@ struct Lesson<'a> {
     spec: &'a HoeffdingTreeSpec,
     row: &'a Row<'a>,
     label: usize,
+    /// Whether the branch grows beside another. Beside it no further ones are begun.
+    aside: bool,
 }
 
 impl Node {
@@ -259,7 +261,7 @@ impl Split {
         let now = watch.estimate().unwrap_or(0.0);
         if let Some(beside) = &mut self.beside {
             beside.errors.update(&spec, beside.node.wrong(lesson));
-            beside.node.learn(lesson, depth, counts);
+            beside.node.learn(&Lesson { aside: true, ..*lesson }, depth, counts);
             let [own, other] = [(now, watch.width()), (beside.errors.estimate().unwrap_or(1.0), beside.errors.width())];
             match compare(own, other) {
                 std::cmp::Ordering::Equal => {}
@@ -274,7 +276,7 @@ impl Split {
                     self.beside = None;
                 }
             }
-        } else if drift && now > before && counts.leaves < lesson.spec.max_leaves.into() {
+        } else if drift && now > before && !lesson.aside && counts.leaves < lesson.spec.max_leaves.into() {
             counts.begun += 1;
             counts.leaves += 1;
             let width = lesson.row.x.len();
@@ -342,7 +344,7 @@ impl Family for HoeffdingTree {
             return None;
         }
         let p = self.root.leaf(row.x).probabilities(spec, row.x)[label];
-        self.root.learn(&Lesson { spec, row, label }, 0, &mut self.counts);
+        self.root.learn(&Lesson { spec, row, label, aside: false }, 0, &mut self.counts);
         Some(-libm::log(p.clamp(1e-15, 1.0)))
     }
 
