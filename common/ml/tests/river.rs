@@ -136,7 +136,14 @@ fn hoeffding_trees() {
         leaf_prediction: LeafPrediction::Majority,
         ..HoeffdingTreeSpec::default()
     };
-    for (name, spec) in [("hoeffding_tree", spec), ("hoeffding_tree_mc", majority)] {
+    let bayes = HoeffdingTreeSpec { leaf_prediction: LeafPrediction::NaiveBayes, ..majority.clone() };
+    let adaptive = HoeffdingTreeSpec { adaptive: true, ..majority.clone() };
+    for (name, spec) in [
+        ("hoeffding_tree", spec),
+        ("hoeffding_tree_mc", majority),
+        ("hoeffding_tree_nb", bayes),
+        ("hoeffding_adaptive_tree_nobootstrap", adaptive),
+    ] {
         let found = apart(name, ModelSpec::HoeffdingTree(spec), false);
         assert!(found < 1e-9, "{name}: {found}");
     }
