@@ -4,7 +4,8 @@
 
 use crate::{
     error::DecodeError,
-    model::{Counters, Model, State, fixed_dimension},
+    family::State,
+    model::{Counters, Model},
     spec::ModelSpec,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -127,31 +128,4 @@ fn checked(spec: ModelSpec, state: Option<State>, counters: Counters) -> Result<
     }
     model.counters = counters;
     Ok(model)
-}
-
-impl State {
-    /// Whether it is a state that a model of this definition may have.
-    fn check(&self, spec: &ModelSpec) -> Result<(), String> {
-        let fits = match (self, spec) {
-            (State::Linear(_), ModelSpec::LinearRegression(_) | ModelSpec::LogisticRegression(_)) => true,
-            (State::KMeans(state), ModelSpec::KMeans(spec)) => {
-                let k = spec.k as usize;
-                let dimension = state.dimension();
-                state.centers.len() == k
-                    && state.weights.len() == k
-                    && state.centers.iter().all(|center| center.len() == dimension)
-            }
-            _ => return Err(format!("the state is not one of a model of kind {}", spec.kind())),
-        };
-        let dimension = self.dimension();
-        if !fits || dimension == 0 {
-            return Err("the lists of the state have wrong lengths".to_owned());
-        }
-        match fixed_dimension(spec) {
-            Some(fixed) if fixed != dimension => {
-                Err(format!("the state has {dimension} features, the definition fixes {fixed}"))
-            }
-            _ => Ok(()),
-        }
-    }
 }

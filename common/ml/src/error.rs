@@ -84,6 +84,12 @@ pub enum ModelError {
         /// Number of contexts.
         contexts: usize,
     },
+    /// More features than may be.
+    #[error("the products of these features are more than {limit}")]
+    TooWide {
+        /// Features that may be.
+        limit: usize,
+    },
     /// A model that learns from labels was given rows without.
     #[error("a model of kind {kind} learns from labels, the rows have none")]
     NoLabels {

@@ -1,5 +1,5 @@
 //! Doubles that survive JSON: shortest round-trip decimals, and the words `"NaN"`, `"Infinity"`, `"-Infinity"` for what JSON lacks.
-//! In binary formats they are what they are.
+//! In binary formats they are what they are, and there is one NaN.
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -12,7 +12,8 @@ struct Exact(f64);
 impl Serialize for Exact {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.0.is_finite() || !serializer.is_human_readable() {
-            return serializer.serialize_f64(self.0);
+            // Which of the many NaNs comes out of an operation depends on the processor.
+            return serializer.serialize_f64(if self.0.is_nan() { f64::NAN } else { self.0 });
         }
         serializer.serialize_str(if self.0.is_nan() {
             "NaN"

@@ -5,8 +5,10 @@
 
 use crate::{
     error::{SpecError, at_least_one, number},
-    exact, kernel,
-    model::Trained,
+    exact,
+    family::{Family, Shape},
+    kernel,
+    model::{Learned, LearnedKind, Trained},
     random::Stream,
     rows::{Row, Table},
 };
@@ -127,8 +129,11 @@ struct Gathered {
     weight: f64,
 }
 
-impl KMeansState {
-    pub(crate) fn new(spec: &KMeansSpec, dimension: usize) -> KMeansState {
+impl Family for KMeansState {
+    type Spec = KMeansSpec;
+    const SHAPE: Shape = &[("centers", LearnedKind::Lists), ("weights", LearnedKind::List)];
+
+    fn new(spec: &KMeansSpec, dimension: usize) -> KMeansState {
         let k = spec.k as usize;
         let centers = spec.initial_centers.clone().unwrap_or_else(|| {
             let mut numbers = Stream::new(spec.seed);
@@ -138,16 +143,46 @@ impl KMeansState {
         KMeansState { centers, weights }
     }
 
-    pub(crate) fn dimension(&self) -> usize {
+    fn fixed_dimension(spec: &KMeansSpec) -> Option<usize> {
+        spec.initial_centers.as_ref().and_then(|centers| centers.first()).map(Vec::len)
+    }
+
+    fn dimension(&self) -> usize {
         self.centers.first().map_or(0, Vec::len)
     }
 
-    pub(crate) fn finite(&self) -> bool {
+    fn finite(&self) -> bool {
         self.centers.iter().all(|center| kernel::all_finite(center)) && kernel::all_finite(&self.weights)
     }
 
+    fn consistent(&self, spec: &KMeansSpec) -> bool {
+        let (k, dimension) = (spec.k as usize, self.dimension());
+        let lists = self.centers.iter().all(|center| center.len() == dimension);
+        lists && self.centers.len() == k && self.weights.len() == k
+    }
+
+    fn predict(&self, _: &KMeansSpec, x: &[f64]) -> f64 {
+        self.nearest(x).0 as f64
+    }
+
+    /// A batch of one row.
+    fn record(&mut self, spec: &KMeansSpec, row: &Row<'_>) -> Option<f64> {
+        let trained = self.batch(spec, &[Table::of_row(row)]);
+        trained.loss
+    }
+
+    fn batch(&mut self, spec: &KMeansSpec, splits: &[Table<'_>]) -> Trained {
+        self.batch_assigned(spec, splits, |state, _, row| state.nearest(row.x))
+    }
+
+    fn learned(&self) -> Vec<Learned> {
+        vec![Learned::Lists(self.centers.clone()), Learned::List(self.weights.clone())]
+    }
+}
+
+impl KMeansState {
     /// The nearest centre, the first of equals, and the squared distance to it. Of a row that is not near to any: centre 0.
-    pub(crate) fn nearest(&self, x: &[f64]) -> (usize, f64) {
+    fn nearest(&self, x: &[f64]) -> (usize, f64) {
         let mut best = (0, f64::INFINITY);
         for (index, center) in self.centers.iter().enumerate() {
             let distance = kernel::squared_distance(center, x);
@@ -165,10 +200,6 @@ impl KMeansState {
         let others = self.centers.iter().enumerate().filter(|(index, _)| *index != nearest);
         let second = others.fold(f64::INFINITY, |least, (_, center)| least.min(kernel::squared_distance(center, x)));
         [libm::sqrt(squared), libm::sqrt(second)]
-    }
-
-    pub(crate) fn batch(&mut self, spec: &KMeansSpec, splits: &[Table<'_>]) -> Trained {
-        self.batch_assigned(spec, splits, |state, _, row| state.nearest(row.x))
     }
 
     /// `assign` says which centre a row (its place in the batch, the row) belongs to and how far it is.

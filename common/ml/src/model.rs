@@ -2,8 +2,7 @@
 
 use crate::{
     error::{ModelError, SpecError},
-    kmeans::KMeansState,
-    linear::{Learner, LinearSpec, LinearState, Loss, sigmoid},
+    family::State,
     rows::{Row, Rows, Table},
     spec::ModelSpec,
 };
@@ -20,15 +19,6 @@ pub struct Model {
     /// None until the number of features is known.
     pub(crate) state: Option<State>,
     pub(crate) counters: Counters,
-}
-
-/// What a model has learnt, by family.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum State {
-    Linear(LinearState),
-    #[serde(rename = "kmeans")]
-    KMeans(KMeansState),
 }
 
 /// What a model has seen.
@@ -62,6 +52,26 @@ pub struct Trained {
 impl Trained {
     pub(crate) fn count(&mut self, learnt: bool) {
         if learnt { self.rows += 1 } else { self.skipped += 1 }
+    }
+
+    /// Row after row; `learn` gives the loss of a row before it was learnt, or None if it was not.
+    pub(crate) fn of_records<'a>(
+        rows: impl Iterator<Item = Row<'a>>,
+        mut learn: impl FnMut(&Row<'a>) -> Option<f64>,
+    ) -> Trained {
+        let mut trained = Trained::default();
+        let mut sum = 0.0;
+        for row in rows {
+            let loss = learn(&row);
+            trained.count(loss.is_some());
+            sum += loss.unwrap_or(0.0);
+        }
+        trained.updates = u32::try_from(trained.rows).unwrap_or(u32::MAX);
+        if trained.rows > 0 {
+            trained.loss = Some(sum / trained.rows as f64);
+            trained.losses = trained.loss.into_iter().collect();
+        }
+        trained
     }
 }
 
@@ -107,46 +117,11 @@ pub enum LearnedKind {
     Text,
 }
 
-impl State {
-    fn new(spec: &ModelSpec, dimension: usize) -> State {
-        match spec {
-            ModelSpec::LinearRegression(spec) | ModelSpec::LogisticRegression(spec) => {
-                State::Linear(LinearState::new(spec, dimension))
-            }
-            ModelSpec::KMeans(spec) => State::KMeans(KMeansState::new(spec, dimension)),
-        }
-    }
-
-    pub(crate) fn dimension(&self) -> usize {
-        match self {
-            State::Linear(state) => state.weights.len(),
-            State::KMeans(state) => state.dimension(),
-        }
-    }
-
-    fn finite(&self) -> bool {
-        match self {
-            State::Linear(state) => state.finite(),
-            State::KMeans(state) => state.finite(),
-        }
-    }
-}
-
-/// Number of features that a definition fixes.
-pub(crate) fn fixed_dimension(spec: &ModelSpec) -> Option<usize> {
-    match spec {
-        ModelSpec::LinearRegression(spec) | ModelSpec::LogisticRegression(spec) => {
-            spec.initial_weights.as_ref().map(Vec::len)
-        }
-        ModelSpec::KMeans(spec) => spec.initial_centers.as_ref().and_then(|centers| centers.first()).map(Vec::len),
-    }
-}
-
 impl Model {
     /// A model before any data. The error names the parameter that cannot be.
     pub fn new(spec: ModelSpec) -> Result<Model, SpecError> {
         spec.validate()?;
-        let state = fixed_dimension(&spec).map(|dimension| State::new(&spec, dimension));
+        let state = State::fixed_dimension(&spec).map(|dimension| State::new(&spec, dimension));
         Ok(Model { spec, state, counters: Counters::default() })
     }
 
@@ -157,7 +132,7 @@ impl Model {
 
     /// Number of features: fixed by initial weights or centres, else by the first batch that has rows.
     pub fn dimension(&self) -> Option<usize> {
-        self.state.as_ref().map(State::dimension)
+        self.state.as_ref().map(|state| state.dimension(&self.spec))
     }
 
     /// Batches, rows and skipped rows that it was trained with.
@@ -178,32 +153,22 @@ impl Model {
     /// A model that has not seen a row yet predicts with its initial parameters, whatever the number of features.
     pub fn predict(&self, x: ArrayView2<'_, f64>) -> Result<Array1<f64>, ModelError> {
         let state = self.state_for(&x)?;
-        Ok(Table::of(x).rows().map(|row| self.predict_row(&state, row.x)).collect())
-    }
-
-    fn predict_row(&self, state: &State, x: &[f64]) -> f64 {
-        match (state, &self.spec) {
-            (State::Linear(state), ModelSpec::LogisticRegression(spec)) => {
-                f64::from(u8::from(sigmoid(state.margin(x)) > spec.threshold()))
-            }
-            (State::Linear(state), _) => state.margin(x),
-            (State::KMeans(state), _) => state.nearest(x).0 as f64,
-        }
+        Ok(Table::of(x).rows().map(|row| state.predict(&self.spec, row.x)).collect())
     }
 
     /// Probability of every class (rows x classes). Error for models that are no classifiers.
     pub fn predict_proba(&self, x: ArrayView2<'_, f64>) -> Result<Array2<f64>, ModelError> {
         let state = self.state_for(&x)?;
-        let (State::Linear(state), ModelSpec::LogisticRegression(_)) = (&*state, &self.spec) else {
-            return Err(ModelError::NotGiven { kind: self.spec.kind(), what: "probabilities" });
-        };
-        let mut probabilities = Array2::zeros((x.nrows(), 2));
-        for (row, mut out) in Table::of(x).rows().zip(probabilities.rows_mut()) {
-            let p = sigmoid(state.margin(row.x));
-            out[0] = 1.0 - p;
-            out[1] = p;
+        let mut probabilities = Vec::new();
+        for row in Table::of(x).rows() {
+            probabilities.extend(state.probabilities(&self.spec, row.x).ok_or_else(|| self.gives_no("probabilities"))?);
         }
-        Ok(probabilities)
+        let classes = self.spec.classes().ok_or_else(|| self.gives_no("probabilities"))?;
+        Array2::from_shape_vec((x.nrows(), classes), probabilities).map_err(|_| self.gives_no("probabilities"))
+    }
+
+    fn gives_no(&self, what: &'static str) -> ModelError {
+        ModelError::NotGiven { kind: self.spec.kind(), what }
     }
 
     /// Euclidean distance of every row to its nearest centre. Error for models that are no clusterings.
@@ -216,7 +181,7 @@ impl Model {
     pub fn distances(&self, x: ArrayView2<'_, f64>) -> Result<Array2<f64>, ModelError> {
         let state = self.state_for(&x)?;
         let State::KMeans(state) = &*state else {
-            return Err(ModelError::NotGiven { kind: self.spec.kind(), what: "distances" });
+            return Err(self.gives_no("distances"));
         };
         let mut distances = Array2::zeros((x.nrows(), 2));
         for (row, mut out) in Table::of(x).rows().zip(distances.rows_mut()) {
@@ -234,38 +199,25 @@ impl Model {
     pub fn train(&mut self, splits: &[Rows<'_>]) -> Result<Trained, ModelError> {
         let mut state = self.start(splits)?;
         let tables: Vec<Table<'_>> = splits.iter().map(Table::new).collect();
-        let trained = match (&mut state, &self.spec) {
-            (None, _) => Trained::default(),
-            (Some(State::Linear(state)), spec) => match linear(spec, state) {
-                Some(mut learner) if learner.spec.per_record() => {
-                    records(tables.iter().flat_map(Table::rows), |row| learner.record(row))
-                }
-                Some(mut learner) => learner.batch(&tables),
-                None => Trained::default(),
-            },
-            (Some(State::KMeans(state)), ModelSpec::KMeans(spec)) => state.batch(spec, &tables),
-            (Some(State::KMeans(_)), _) => Trained::default(),
-        };
+        let trained = state.as_mut().map(|state| state.batch(&self.spec, &tables)).unwrap_or_default();
         self.finish(state, &trained);
         Ok(trained)
     }
 
-    /// Predicts each row, then learns it; the predictions in the order of the rows. Error for models of mode `batch`.
+    /// Predicts each row, then learns it; the predictions in the order of the rows. One call is one batch. Error for models of mode
+    /// `batch`.
     pub fn train_per_record(&mut self, rows: &Rows<'_>) -> Result<(Array1<f64>, Trained), ModelError> {
         if !self.spec.per_record() {
-            return Err(ModelError::NotGiven { kind: self.spec.kind(), what: "learning per record in mode batch" });
+            return Err(self.gives_no("learning per record in mode batch"));
         }
         let mut state = self.start(std::slice::from_ref(rows))?;
         let table = Table::new(rows);
         let mut predictions = Vec::with_capacity(rows.x.nrows());
         let trained = match &mut state {
             None => Trained::default(),
-            Some(state) => records(table.rows(), |row| {
-                predictions.push(self.predict_row(state, row.x));
-                match state {
-                    State::Linear(state) => linear(&self.spec, state)?.record(row),
-                    State::KMeans(_) => None,
-                }
+            Some(state) => Trained::of_records(table.rows(), |row| {
+                predictions.push(state.predict(&self.spec, row.x));
+                state.record(&self.spec, row)
             }),
         };
         self.finish(state, &trained);
@@ -281,7 +233,7 @@ impl Model {
                 continue;
             }
             let found = split.x.ncols();
-            let expected = state.get_or_insert_with(|| State::new(&self.spec, found)).dimension();
+            let expected = state.get_or_insert_with(|| State::new(&self.spec, found)).dimension(&self.spec);
             if expected != found {
                 return Err(ModelError::Dimension { expected, found });
             }
@@ -294,7 +246,7 @@ impl Model {
         self.counters.batches += 1;
         self.counters.rows += trained.rows;
         self.counters.skipped += trained.skipped;
-        let finite = self.state.as_ref().is_none_or(State::finite);
+        let finite = self.state.as_ref().is_none_or(|state| state.finite(&self.spec));
         self.counters.diverged_since = match self.counters.diverged_since {
             _ if finite => None,
             Some(batch) => Some(batch),
@@ -306,72 +258,23 @@ impl Model {
     fn state_for(&self, x: &ArrayView2<'_, f64>) -> Result<Cow<'_, State>, ModelError> {
         let found = x.ncols();
         match &self.state {
-            Some(state) if x.nrows() > 0 && state.dimension() != found => {
-                Err(ModelError::Dimension { expected: state.dimension(), found })
-            }
-            Some(state) => Ok(Cow::Borrowed(state)),
+            Some(state) => match state.dimension(&self.spec) {
+                expected if x.nrows() > 0 && expected != found => Err(ModelError::Dimension { expected, found }),
+                _ => Ok(Cow::Borrowed(state)),
+            },
             None => Ok(Cow::Owned(State::new(&self.spec, found))),
         }
     }
 
     /// What it has learnt, by name, in a fixed order; see [`Model::learned_shape`].
     pub fn learned(&self) -> Vec<(&'static str, Learned)> {
-        let start;
-        let state = match &self.state {
-            Some(state) => state,
-            None => {
-                start = State::new(&self.spec, 0);
-                &start
-            }
-        };
-        match state {
-            State::Linear(state) => vec![
-                ("weights", Learned::List(state.weights.clone())),
-                ("intercept", Learned::Number(state.intercept)),
-                ("updates", Learned::Count(state.updates)),
-            ],
-            State::KMeans(state) => vec![
-                ("centers", Learned::Lists(state.centers.clone())),
-                ("weights", Learned::List(state.weights.clone())),
-            ],
-        }
+        let state = self.state.clone().unwrap_or_else(|| State::new(&self.spec, 0));
+        let names = State::shape(&self.spec).iter().map(|(name, _)| *name);
+        names.zip(state.learned(&self.spec)).collect()
     }
 
     /// Names and kinds of what [`Model::learned`] gives for models of a definition, without data.
     pub fn learned_shape(spec: &ModelSpec) -> Vec<(&'static str, LearnedKind)> {
-        match spec {
-            ModelSpec::LinearRegression(_) | ModelSpec::LogisticRegression(_) => vec![
-                ("weights", LearnedKind::List),
-                ("intercept", LearnedKind::Number),
-                ("updates", LearnedKind::Count),
-            ],
-            ModelSpec::KMeans(_) => vec![("centers", LearnedKind::Lists), ("weights", LearnedKind::List)],
-        }
+        State::shape(spec).to_vec()
     }
-}
-
-fn linear<'a>(spec: &'a ModelSpec, state: &'a mut LinearState) -> Option<Learner<'a>> {
-    let (spec, loss): (&LinearSpec, Loss) = match spec {
-        ModelSpec::LinearRegression(spec) => (spec, Loss::Squared),
-        ModelSpec::LogisticRegression(spec) => (spec, Loss::Logistic),
-        ModelSpec::KMeans(_) => return None,
-    };
-    Some(Learner { spec, loss, state })
-}
-
-/// Row after row; `learn` gives the loss of a row before it was learnt, or None if it was not.
-fn records<'a>(rows: impl Iterator<Item = Row<'a>>, mut learn: impl FnMut(&Row<'a>) -> Option<f64>) -> Trained {
-    let mut trained = Trained::default();
-    let mut sum = 0.0;
-    for row in rows {
-        let loss = learn(&row);
-        trained.count(loss.is_some());
-        sum += loss.unwrap_or(0.0);
-    }
-    trained.updates = u32::try_from(trained.rows).unwrap_or(u32::MAX);
-    if trained.rows > 0 {
-        trained.loss = Some(sum / trained.rows as f64);
-        trained.losses = trained.loss.into_iter().collect();
-    }
-    trained
 }

@@ -68,6 +68,16 @@ impl<'a> Table<'a> {
         Table::new(&Rows { x, y: None, weight: None })
     }
 
+    /// One row.
+    pub(crate) fn of_row(row: &Row<'a>) -> Table<'a> {
+        Table {
+            columns: row.x.len(),
+            x: Cow::Borrowed(row.x),
+            y: Some(Cow::Owned(vec![row.y])),
+            weight: Some(Cow::Owned(vec![row.weight])),
+        }
+    }
+
     pub(crate) fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         // `chunks_exact(0)` would panic; without columns there are no values and so no rows.
         self.x.chunks_exact(self.columns.max(1)).enumerate().map(|(i, x)| Row {

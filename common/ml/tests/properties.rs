@@ -4,7 +4,9 @@ use ndarray::{Array1, Array2, s};
 use proptest::prelude::*;
 use serde_json::Value;
 use tidemill_ml::{
-    Health, KMeansSpec, Learned, LearnedKind, LinearSpec, Mode, Model, ModelError, ModelSpec, Regularization, Rows,
+    GaussianNaiveBayesSpec, Health, HoeffdingTreeSpec, KMeansSpec, Learned, LearnedKind, LinearSpec, Mode, Model,
+    ModelError, ModelSpec, MultinomialNaiveBayesSpec, Optimizer, PassiveAggressiveSpec, Regularization, RlsSpec, Rows,
+    SoftmaxSpec, Variant,
 };
 
 fn specs() -> Vec<ModelSpec> {
@@ -13,9 +15,41 @@ fn specs() -> Vec<ModelSpec> {
         ModelSpec::LinearRegression(linear.clone()),
         ModelSpec::LinearRegression(LinearSpec { mode: Mode::PerRecord, step_size: 0.01, ..linear.clone() }),
         ModelSpec::LinearRegression(LinearSpec { mini_batch_fraction: 0.5, ..linear.clone() }),
-        ModelSpec::LogisticRegression(LinearSpec { reg_param: 0.1, regularization: Regularization::L2, ..linear }),
+        ModelSpec::LogisticRegression(LinearSpec {
+            reg_param: 0.1,
+            regularization: Regularization::L2,
+            ..linear.clone()
+        }),
+        ModelSpec::LogisticRegression(LinearSpec { optimizer: optimizer("adam"), ..linear.clone() }),
+        ModelSpec::LinearRegression(LinearSpec { optimizer: optimizer("momentum"), step_size: 0.01, ..linear.clone() }),
+        ModelSpec::LinearRegression(LinearSpec { optimizer: optimizer("adagrad"), ..linear.clone() }),
+        ModelSpec::LogisticRegression(LinearSpec {
+            optimizer: optimizer("ftrl"),
+            mode: Mode::PerRecord,
+            ..linear.clone()
+        }),
+        ModelSpec::LogisticRegression(LinearSpec { optimizer: optimizer("rmsprop"), mode: Mode::PerRecord, ..linear }),
+        ModelSpec::PassiveAggressiveRegressor(PassiveAggressiveSpec::default()),
+        ModelSpec::PassiveAggressiveClassifier(PassiveAggressiveSpec {
+            variant: Variant::Pa2,
+            ..PassiveAggressiveSpec::default()
+        }),
+        ModelSpec::RecursiveLeastSquares(RlsSpec { forgetting: 0.9, ..RlsSpec::default() }),
+        ModelSpec::Softmax(SoftmaxSpec { classes: 3, iterations: 5, ..SoftmaxSpec::default() }),
+        ModelSpec::GaussianNaiveBayes(GaussianNaiveBayesSpec { classes: 3, ..GaussianNaiveBayesSpec::default() }),
+        ModelSpec::MultinomialNaiveBayes(MultinomialNaiveBayesSpec::default()),
+        ModelSpec::HoeffdingTree(HoeffdingTreeSpec {
+            grace_period: 10.0,
+            tau: 2.0,
+            adaptive: true,
+            ..HoeffdingTreeSpec::default()
+        }),
         ModelSpec::KMeans(KMeansSpec { k: 3, decay_factor: 0.5, ..KMeansSpec::default() }),
     ]
+}
+
+fn optimizer(name: &str) -> Optimizer {
+    serde_json::from_value(serde_json::json!({ "name": name })).unwrap()
 }
 
 #[derive(Debug)]
@@ -69,6 +103,8 @@ fn wild() -> impl Strategy<Value = f64> + Clone {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn the_same_splits_give_the_same_bytes_and_others_next_to_the_same(
         batches in proptest::collection::vec(data(-2.0..2.0f64), 1..4),
@@ -94,6 +130,7 @@ proptest! {
             let mut model = Model::new(spec.clone()).unwrap();
             for batch in &batches {
                 model.predict(batch.x.view()).unwrap();
+                prop_assert_eq!(model.predict_proba(batch.x.view()).is_ok(), spec.classes().is_some());
                 model.train(&batch.splits(&[7])).unwrap();
             }
             let finite = flat(&model).iter().all(|value| value.is_finite());
@@ -182,5 +219,30 @@ fn kind_of(learned: &Learned) -> LearnedKind {
         Learned::List(_) => LearnedKind::List,
         Learned::Lists(_) => LearnedKind::Lists,
         Learned::Text(_) => LearnedKind::Text,
+    }
+}
+
+#[test]
+fn a_kind_alone_is_a_definition() {
+    for kind in [
+        "linear_regression",
+        "logistic_regression",
+        "kmeans",
+        "passive_aggressive_regressor",
+        "passive_aggressive_classifier",
+        "recursive_least_squares",
+        "softmax",
+        "gaussian_naive_bayes",
+        "multinomial_naive_bayes",
+        "hoeffding_tree",
+    ] {
+        let spec: ModelSpec = serde_json::from_value(serde_json::json!({ "kind": kind })).unwrap();
+        assert_eq!(spec.kind(), kind);
+        assert_eq!(serde_json::to_value(&spec).unwrap()["kind"], kind);
+        let model = Model::new(spec.clone()).unwrap();
+        let alone = serde_json::json!({ "format": "tidemill-model", "version": 1, "spec": { "kind": kind } });
+        assert_eq!(Model::from_json(&alone).unwrap(), model);
+        let wrong = serde_json::json!({ "kind": kind, "no_such_parameter": 1 });
+        assert!(serde_json::from_value::<ModelSpec>(wrong).is_err());
     }
 }

@@ -49,7 +49,7 @@ struct Bucket {
 
 /// The window.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Adwin {
+pub(crate) struct Adwin {
     /// Buckets of `2^i` numbers, oldest first.
     sizes: Vec<VecDeque<Bucket>>,
     width: u64,
@@ -58,11 +58,11 @@ pub(super) struct Adwin {
 }
 
 impl Adwin {
-    pub(super) fn estimate(&self) -> Option<f64> {
+    pub(crate) fn estimate(&self) -> Option<f64> {
         (self.width > 0).then(|| self.all.sum / self.width as f64)
     }
 
-    pub(super) fn update(&mut self, spec: &AdwinSpec, value: f64) -> Drift {
+    pub(crate) fn update(&mut self, spec: &AdwinSpec, value: f64) -> Drift {
         self.insert(spec, value);
         self.ticks += 1;
         let mut drift = Drift::None;
@@ -141,6 +141,11 @@ impl Adwin {
         let apart = bucket.sum / n - self.all.sum / rest;
         // Rounding must not leave a variance below 0.
         self.all.m2 = (self.all.m2 - (bucket.m2 + n * rest * apart * apart / (n + rest))).max(0.0);
+    }
+
+    /// Numbers in the window.
+    pub(crate) fn width(&self) -> u64 {
+        self.width
     }
 
     #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::{
     codec::{self, Envelope},
     error::{DecodeError, SpecError},
 };
-use adwin::Adwin;
+pub(crate) use adwin::Adwin;
 pub use adwin::AdwinSpec;
 use errors::{Ddm, Eddm};
 pub use errors::{DdmSpec, EddmSpec};

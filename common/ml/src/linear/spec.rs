@@ -1,5 +1,6 @@
 //! Parameters of linear models.
 
+use super::Optimizer;
 use crate::error::{SpecError, at_least_one, number};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,8 @@ pub struct LinearSpec {
     pub step_size: f64,
     /// How the step shrinks. Default `per_batch`, as Spark.
     pub schedule: Schedule,
+    /// How a gradient moves a weight. Default plain descent.
+    pub optimizer: Optimizer,
     /// Updates per batch at most, in mode `batch`. Default 50.
     pub iterations: u32,
     /// Share of a batch's rows that an update looks at, in mode `batch`. Default 1.
@@ -32,6 +35,9 @@ pub struct LinearSpec {
     pub initial_weights: Option<Vec<f64>>,
     /// Intercept before the first batch. Default 0.
     pub initial_intercept: f64,
+    /// Step of the intercept, moved by plain descent with the same schedule, as River does it (0.01 there). Default: the intercept is
+    /// moved as the weights are.
+    pub intercept_step_size: Option<f64>,
     /// Logistic only: the class is 1 if its probability is above this. Default 0.5.
     pub threshold: Option<f64>,
     /// Whether it learns a batch or a record at a time. Default `batch`.
@@ -43,6 +49,7 @@ impl Default for LinearSpec {
         LinearSpec {
             step_size: 0.1,
             schedule: Schedule::PerBatch,
+            optimizer: Optimizer::Sgd,
             iterations: 50,
             mini_batch_fraction: 1.0,
             sample_seed: 42,
@@ -52,6 +59,7 @@ impl Default for LinearSpec {
             fit_intercept: false,
             initial_weights: None,
             initial_intercept: 0.0,
+            intercept_step_size: None,
             threshold: None,
             mode: Mode::Batch,
         }
@@ -130,6 +138,16 @@ impl LinearSpec {
             let problem = format!("is {} without a regularization", self.reg_param);
             return Err(SpecError::new("reg_param", problem, "set `regularization` to l1 or l2, or leave it out"));
         }
+        self.optimizer.validate()?;
+        if self.regularization == Regularization::L1 && self.optimizer != Optimizer::Sgd {
+            let mend = "use l2, plain descent, or the optimizer ftrl with its own `l1`";
+            return Err(SpecError::new("regularization", "is l1 beside an optimizer", mend));
+        }
+        self.validate_start()
+    }
+
+    fn validate_start(&self) -> Result<(), SpecError> {
+        number("intercept_step_size", self.intercept_step_size.unwrap_or(1.0), |s| s > 0.0, "use a positive number")?;
         number("initial_intercept", self.initial_intercept, |_| true, "use a finite number")?;
         if self.initial_intercept != 0.0 && !self.fit_intercept {
             let problem = "is given but no intercept is learnt";

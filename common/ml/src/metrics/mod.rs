@@ -1,6 +1,6 @@
 //! How good predictions are: over all rows so far, over the last batches, or with fading.
 //!
-//! A batch becomes sums ([`sums`]) that merge; a report is computed from sums and nothing else. A window keeps the sums of its batches
+//! A batch becomes sums that merge; a report is computed from sums and nothing else. A window keeps the sums of its batches
 //! and merges them anew for every report, oldest first, so nothing drifts and a report equals one made from scratch.
 
 mod report;
