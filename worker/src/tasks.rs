@@ -265,6 +265,9 @@ impl Unit {
             bad_samples,
             ..pb::TaskDone::default()
         };
+        // A source that several stages read is counted once.
+        let first = self.job.plan.stages.iter().find(|stage| stage.input == StageInput::Source(source));
+        let counts = if first.is_some_and(|stage| stage.id == self.stage().id) { counts } else { pb::TaskDone::default() };
         let records = self.run_branches(split.order, &decoded.batches).await?;
         Ok((counts, records))
     }
