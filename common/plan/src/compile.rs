@@ -4,8 +4,10 @@ mod aggregate;
 mod cut;
 mod expr;
 mod initial;
+mod map_state;
 mod narrow;
 mod query;
+mod scope;
 mod stages;
 mod state;
 
@@ -115,6 +117,8 @@ impl<'a> Compiler<'a> {
             Operator::Distinct => self.distinct(input, name),
             Operator::Sql(sql) => self.sql(input, &stream.from, sql, name),
             Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
+            Operator::MapWithState(map) => self.map_with_state(input, map, name),
+            Operator::StateSnapshots => self.state_snapshots(&input, &stream.from),
         };
         if let Some(rows) = rows {
             let rows = self.stages.seal(rows);
@@ -178,7 +182,7 @@ fn fingerprint(plan: &JobPlan) -> u64 {
             let _ = writeln!(text, "{state:?}");
         }
         for branch in &stage.branches {
-            let _ = writeln!(text, "{:?} {:?}", branch.target, shown(&branch.fragment));
+            let _ = writeln!(text, "{:?} {:?} {:?}", branch.reads, branch.target, shown(&branch.fragment));
         }
     }
     for exchange in &plan.exchanges {

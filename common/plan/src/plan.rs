@@ -33,6 +33,18 @@ pub struct JobPlan {
     pub fingerprint: u64,
 }
 
+impl JobPlan {
+    /// The columns of what a stage's head gives; without a head, of what comes in.
+    pub fn head_schema(&self, stage: &Stage) -> SchemaRef {
+        match (&stage.head, &stage.input) {
+            (Some(head), _) => head.schema(),
+            (None, StageInput::Source(source)) => self.sources[source.0 as usize].schema.clone(),
+            // All exchanges that a stage reads without a head have the same columns.
+            (None, StageInput::Exchanges(exchanges)) => self.exchanges[exchanges[0].0 as usize].schema.clone(),
+        }
+    }
+}
+
 /// A step between exchanges. Its *rows* are: the input, through `head`, through `state`; all branches read them.
 #[derive(Debug)]
 pub struct Stage {
@@ -49,13 +61,21 @@ pub struct Stage {
     pub head: Option<Fragment>,
     /// Applied to what the head gives; the rows are then what it gives.
     pub state: Option<StageState>,
-    /// Placement `KeyGroups`: where in the rows the key columns stand. The executor sorts the rows of each key group by
-    /// [`encode_keys`](crate::encode_keys) of them and appends that as [`KEY_COLUMN`]; empty for other placements.
+    /// Placement `KeyGroups`: where in what the head gives the key columns stand. The executor sorts the rows of each
+    /// key group by [`encode_keys`](crate::encode_keys) of them and appends that as [`KEY_COLUMN`]; empty for other
+    /// placements.
     pub row_keys: Vec<usize>,
     /// The rows as branches see them, [`KEY_COLUMN`] included.
     pub schema: SchemaRef,
     /// What happens with the rows; at least one. In a `KeyGroups` stage they run per key group.
     pub branches: Vec<Branch>,
+}
+
+impl Stage {
+    /// Whether some branch reads [`Reads::Snapshots`].
+    pub fn has_snapshots(&self) -> bool {
+        self.branches.iter().any(|branch| branch.reads == Reads::Snapshots)
+    }
 }
 
 /// Where a stage's input comes from.
@@ -81,10 +101,21 @@ pub enum Placement {
 /// One use of a stage's rows.
 #[derive(Debug)]
 pub struct Branch {
+    /// Which rows.
+    pub reads: Reads,
     /// What is done with them (one leaf); nothing, if absent.
     pub fragment: Option<Fragment>,
     /// Where that goes. To an output of a `KeyGroups` stage it goes with [`KEY_COLUMN`] as its last column.
     pub target: BranchTarget,
+}
+
+/// Which rows of a stage a branch reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Those that the stage makes of its input.
+    Rows,
+    /// All keys of the stage's state after the batch: the columns of [`StageState::snapshot_fields`], [`KEY_COLUMN`].
+    Snapshots,
 }
 
 /// Where a branch ends.

@@ -93,7 +93,7 @@ impl Cutter<'_> {
                 let child = self.per_unit(child)?;
                 let visible = child.visible()?;
                 let part = Part::Branch { keyed: false };
-                on_top(plan, Rows { stage: child.stage, plan: visible, part })
+                on_top(plan, Rows { plan: visible, part, ..child })
             }
             (AggregateMode::FinalPartitioned, Part::Head(Head::Keys { columns, grouped: false })) => {
                 let groups: Vec<_> = aggregate.group_expr().expr().iter().map(|(expr, _)| index(expr)).collect();

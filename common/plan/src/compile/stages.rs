@@ -4,9 +4,9 @@ use super::Failure;
 use crate::exec::{LeafExec, StableSortExec};
 use crate::fragment::Fragment;
 use crate::keys::is_encodable;
-use crate::plan::{Branch, BranchTarget, Exchange, ExchangeKind, KEY_COLUMN, Placement, Stage, StageInput};
+use crate::plan::{Branch, BranchTarget, Exchange, ExchangeKind, KEY_COLUMN, Placement, Reads, Stage, StageInput};
 use crate::session::Shape;
-use crate::state::{StageState, StateOp};
+use crate::state::StageState;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
@@ -26,6 +26,8 @@ pub(super) struct Rows {
     /// What makes them from the stage's input (a head) or from the stage's rows (a branch). Has one leaf.
     pub(super) plan: Arc<dyn ExecutionPlan>,
     pub(super) part: Part,
+    /// Which rows of the stage a branch reads.
+    pub(super) reads: Reads,
 }
 
 /// Which part of a stage a plan belongs to.
@@ -100,7 +102,7 @@ impl Stages {
     /// A stage that decodes a source.
     pub(super) fn source(&mut self, source: SourceIdx, name: &str, schema: SchemaRef) -> Rows {
         let stage = self.stage(name, StageInput::Source(source), Placement::Splits, schema.clone());
-        Rows { stage, plan: leaf(schema, Shape::Distributed), part: Part::Branch { keyed: false } }
+        Rows { stage, plan: leaf(schema, Shape::Distributed), part: Part::Branch { keyed: false }, reads: Reads::Rows }
     }
 
     fn stage(&mut self, name: &str, input: StageInput, placement: Placement, schema: SchemaRef) -> StageId {
@@ -134,20 +136,27 @@ impl Stages {
             keyed = true;
         }
         let plan = leaf(stage.schema.clone(), Shape::Distributed);
-        Rows { stage: rows.stage, plan, part: Part::Branch { keyed } }
+        Rows { stage: rows.stage, plan, part: Part::Branch { keyed }, reads: Reads::Rows }
     }
 
-    /// Ends the head of a stage with a state operator behind it. The head gives key columns, then aggregates.
-    pub(super) fn seal_with_state(&mut self, rows: Rows, state: StateOp) -> Rows {
-        let stage = rows.stage;
-        self.seal(rows);
-        let stage_mut = &mut self.stages[stage.0 as usize];
-        let fields: Vec<_> = state.key_fields.iter().chain(&state.state_fields).cloned().collect();
-        stage_mut.schema = with_key(&Schema::new(fields));
-        stage_mut.row_keys = (0..state.key_fields.len()).collect();
-        stage_mut.state = Some(StageState::ByKey(state));
-        let plan = leaf(stage_mut.schema.clone(), Shape::Distributed);
-        Rows { stage, plan, part: Part::Branch { keyed: true } }
+    /// Ends the head of a stage with a state operator behind it, which gives these columns. The head gives key columns,
+    /// then what the operator works on.
+    pub(super) fn seal_with_state(&mut self, rows: Rows, state: StageState, gives: &Schema) -> Rows {
+        let sealed = self.seal(rows);
+        let stage = &mut self.stages[sealed.stage.0 as usize];
+        stage.schema = with_key(gives);
+        stage.row_keys = (0..state.snapshot_fields().0.len()).collect();
+        stage.state = Some(state);
+        let plan = leaf(stage.schema.clone(), Shape::Distributed);
+        sealed.with(plan)
+    }
+
+    /// All keys of a stage's state, if it has any.
+    pub(super) fn snapshots(&self, stage: StageId) -> Option<Rows> {
+        let (keys, state) = self.stages[stage.0 as usize].state.as_ref()?.snapshot_fields();
+        let fields: Vec<_> = keys.iter().chain(state).cloned().collect();
+        let plan = leaf(with_key(&Schema::new(fields)), Shape::Distributed);
+        Some(Rows { stage, plan, part: Part::Branch { keyed: true }, reads: Reads::Snapshots })
     }
 
     /// Sends rows to the key groups of their keys: a new stage.
@@ -159,9 +168,9 @@ impl Stages {
             return Err(Failure::Uncuttable);
         }
         let kind = ExchangeKind::Hash { keys: keys.clone() };
-        let stage = self.exchange(rows.stage, &plan, kind, Placement::KeyGroups, name);
+        let stage = self.exchange(&rows, &plan, kind, Placement::KeyGroups, name);
         let head = Head::Keys { columns: keys, grouped: false };
-        Ok(Rows { stage, plan: leaf(schema, Shape::Distributed), part: Part::Head(head) })
+        Ok(Rows { stage, plan: leaf(schema, Shape::Distributed), part: Part::Head(head), reads: Reads::Rows })
     }
 
     /// Brings all rows together, in order: a new stage. Rows of key groups come by key (before that, by `order`), all
@@ -176,7 +185,7 @@ impl Stages {
         let rows = self.seal(rows);
         let keyed = rows.part == Part::Branch { keyed: true };
         let schema = rows.plan.schema();
-        let stage = self.exchange(rows.stage, &rows.plan, ExchangeKind::Gather, Placement::Single, name);
+        let stage = self.exchange(&rows, &rows.plan, ExchangeKind::Gather, Placement::Single, name);
         let mut plan = leaf(schema.clone(), Shape::Single);
         let mut sorts: Vec<_> = order.into_iter().flatten().collect();
         if keyed {
@@ -190,13 +199,13 @@ impl Stages {
             plan = Arc::new(GlobalLimitExec::new(plan, 0, fetch));
         }
         let part = Part::Branch { keyed };
-        let plan = Rows { stage, plan, part }.visible()?;
-        Ok(Rows { stage, plan, part: Part::Head(Head::Single) })
+        let plan = Rows { stage, plan, part, reads: Reads::Rows }.visible()?;
+        Ok(Rows { stage, plan, part: Part::Head(Head::Single), reads: Reads::Rows })
     }
 
     fn exchange(
         &mut self,
-        from: StageId,
+        from: &Rows,
         plan: &Arc<dyn ExecutionPlan>,
         kind: ExchangeKind,
         placement: Placement,
@@ -204,14 +213,14 @@ impl Stages {
     ) -> StageId {
         let id = ExchangeId(self.exchanges.len() as u32);
         let to = self.stage(name, StageInput::Exchanges(vec![id]), placement, plan.schema());
-        self.exchanges.push(Exchange { id, from, to, kind, schema: plan.schema() });
+        self.exchanges.push(Exchange { id, from: from.stage, to, kind, schema: plan.schema() });
         self.branch(from, plan, BranchTarget::Exchange(id));
         to
     }
 
     /// Ends rows in an output.
     pub(super) fn output(&mut self, rows: &Rows, output: OutputIdx) {
-        self.branch(rows.stage, &rows.plan, BranchTarget::Output(output));
+        self.branch(rows, &rows.plan, BranchTarget::Output(output));
     }
 
     /// The stage that an output comes from.
@@ -220,9 +229,9 @@ impl Stages {
         self.stages.iter().find(ends).map_or(StageId(0), |stage| stage.id)
     }
 
-    fn branch(&mut self, stage: StageId, plan: &Arc<dyn ExecutionPlan>, target: BranchTarget) {
-        let branch = Branch { fragment: fragment(plan), target };
-        self.stages[stage.0 as usize].branches.push(branch);
+    fn branch(&mut self, from: &Rows, plan: &Arc<dyn ExecutionPlan>, target: BranchTarget) {
+        let branch = Branch { reads: from.reads, fragment: fragment(plan), target };
+        self.stages[from.stage.0 as usize].branches.push(branch);
     }
 
     /// Drops the stages that lead to no output, and numbers the others anew.

@@ -1,6 +1,7 @@
 //! Whole jobs, compiled and evaluated.
 
 mod exact;
+mod map_state;
 mod mistakes;
 mod operators;
 mod queries;
