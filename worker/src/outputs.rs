@@ -17,11 +17,12 @@ use tidemill_proto::control as pb;
 /// Rows of one unit for one output.
 pub(crate) struct OutputRecords {
     pub(crate) output: OutputIdx,
+    pub(crate) lane: u32,
     pub(crate) order: u64,
     pub(crate) rows: Vec<RecordBatch>,
 }
 
-/// Puts the rows of a task into its report, or into part files. `records` are in order of unit.
+/// Puts the rows of a task into its report, or into part files. `records` are in order of lane and unit.
 pub(crate) async fn deliver(
     node: &Arc<Node>,
     job: &Arc<Job>,
@@ -69,8 +70,13 @@ fn visible(batch: &RecordBatch) -> Result<(RecordBatch, Option<datafusion::arrow
 
 fn rows_of(unit: &OutputRecords, limit: usize) -> Result<pb::OutputRows, TaskError> {
     let total: usize = unit.rows.iter().map(RecordBatch::num_rows).sum();
-    let mut rows =
-        pb::OutputRows { output: unit.output.0, order: unit.order, total: total as u64, ..pb::OutputRows::default() };
+    let mut rows = pb::OutputRows {
+        output: unit.output.0,
+        lane: unit.lane,
+        order: unit.order,
+        total: total as u64,
+        ..pb::OutputRows::default()
+    };
     // Rows of several key groups are in order of group: only the whole can be cut by key.
     let mut keyed: Vec<(bytes::Bytes, String)> = Vec::new();
     for batch in &unit.rows {

@@ -39,6 +39,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::Sql => json!({ "type": "string", "minLength": 1 }),
         Shape::JobName => name("^[A-Za-z0-9_][A-Za-z0-9_.-]*$"),
         Shape::Name => name(NAME),
+        Shape::Names => json!({ "oneOf": [name(NAME), { "type": "array", "minItems": 1, "items": name(NAME) }] }),
         Shape::Column => json!({ "type": "string", "pattern": COLUMN }),
         Shape::Columns => {
             let column = json!({ "type": "string", "pattern": COLUMN });

@@ -21,7 +21,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Dr
             read_generate(r, table, name)
         }
     });
-    Draft { name: Some(name.clone()), from: None, def }
+    Draft { name: Some(name.clone()), from: Vec::new(), def }
 }
 
 /// Notes the keys that only the `other` connector has.

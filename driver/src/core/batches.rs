@@ -140,7 +140,7 @@ impl Job {
                     *total += part.rows;
                 }
             }
-            rows.extend(done.rows.into_iter().map(|rows| ((rows.output, rows.order), rows)));
+            rows.extend(done.rows.into_iter().map(|rows| ((rows.output, rows.lane, rows.order), rows)));
             let room = BAD_SAMPLES_KEPT.saturating_sub(self.bad_samples.len());
             self.bad_samples.extend(done.bad_samples.into_iter().take(room));
         }
