@@ -17,7 +17,11 @@ pub(crate) fn merge_outputs(topology: &Topology, rows: BTreeMap<(u32, u64), Outp
     }
     let mut merged = Vec::new();
     for (number, output) in topology.outputs.iter().enumerate() {
-        let OutputKind::Rows { limit } = output.kind else { continue };
+        let limit = match output.kind {
+            OutputKind::Rows { limit } => limit,
+            OutputKind::Http(_) => None,
+            OutputKind::Files(_) => continue,
+        };
         let units = by_output.remove(&(number as u32)).unwrap_or_default();
         let total = units.iter().map(|unit| unit.total).sum();
         let keyed = units.iter().any(|unit| !unit.keys.is_empty());
@@ -62,7 +66,8 @@ impl Job {
             let rows = self.durable.totals.output_rows.get(number).copied().unwrap_or(0);
             let delivery = match output.kind {
                 OutputKind::Rows { .. } => "to whoever watches",
-                OutputKind::Files { .. } => "exactly once",
+                OutputKind::Files(_) => "exactly once",
+                OutputKind::Http(_) => "at least once",
             };
             status.outputs.push(pb::OutputStatus { name: output.name.clone(), delivery: delivery.into(), rows });
         }
