@@ -190,7 +190,7 @@ fn read_update_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Ope
 }
 
 /// Tells a key that is not there, which is fine, from one that is wrong, which is not.
-fn optional<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn optional<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
         Some(None) => None,
         Some(value) => Some(value),
