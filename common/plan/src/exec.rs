@@ -2,8 +2,10 @@
 
 mod concat;
 mod leaf;
+mod one_batch;
 mod stable_sort;
 
 pub(crate) use concat::ConcatExec;
 pub(crate) use leaf::{LeafExec, LeafTable, TaskInputs};
+pub(crate) use one_batch::OneBatchExec;
 pub(crate) use stable_sort::StableSortExec;

@@ -33,18 +33,6 @@ pub struct JobPlan {
     pub fingerprint: u64,
 }
 
-impl JobPlan {
-    /// The columns of what a stage's head gives; without a head, of what comes in.
-    pub fn head_schema(&self, stage: &Stage) -> SchemaRef {
-        match (&stage.head, &stage.input) {
-            (Some(head), _) => head.schema(),
-            (None, StageInput::Source(source)) => self.sources[source.0 as usize].schema.clone(),
-            // All exchanges that a stage reads without a head have the same columns.
-            (None, StageInput::Exchanges(exchanges)) => self.exchanges[exchanges[0].0 as usize].schema.clone(),
-        }
-    }
-}
-
 /// A step between exchanges. Its *rows* are: the input, through `head`, through `state`; all branches read them.
 #[derive(Debug)]
 pub struct Stage {
@@ -59,6 +47,8 @@ pub struct Stage {
     /// Makes the rows from the input; without it the input is the rows. Leaf *i* reads the *i*-th exchange, or
     /// the decoded records.
     pub head: Option<Fragment>,
+    /// What the head gives, or without one what comes in.
+    pub(crate) given: SchemaRef,
     /// Applied to what the head gives; the rows are then what it gives.
     pub state: Option<StageState>,
     /// Placement `KeyGroups`: where in what the head gives the key columns stand. The executor sorts the rows of each
@@ -72,6 +62,11 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// The columns of what the head gives, or of the input where there is none.
+    pub fn head_schema(&self) -> SchemaRef {
+        self.given.clone()
+    }
+
     /// Whether some branch reads [`Reads::Snapshots`].
     pub fn has_snapshots(&self) -> bool {
         self.branches.iter().any(|branch| branch.reads == Reads::Snapshots)
@@ -83,7 +78,7 @@ impl Stage {
 pub enum StageInput {
     /// Blocks of a source.
     Source(SourceIdx),
-    /// What other stages gave to these exchanges.
+    /// What other stages gave to these exchanges; without a head, one after the other.
     Exchanges(Vec<ExchangeId>),
 }
 
@@ -123,8 +118,13 @@ pub enum Reads {
 pub enum BranchTarget {
     /// In an exchange.
     Exchange(ExchangeId),
-    /// In an output.
-    Output(OutputIdx),
+    /// In an output, as one of its lanes.
+    Output {
+        /// The output.
+        output: OutputIdx,
+        /// Rows of an output come lane by lane, from 0; within a lane by key if it has one, else in order of unit.
+        lane: u32,
+    },
 }
 
 /// Rows on their way from one stage to another.
@@ -163,8 +163,6 @@ pub struct OutputPlan {
     pub sink: Sink,
     /// What users see, without [`KEY_COLUMN`].
     pub schema: SchemaRef,
-    /// The stage with the branch that ends in it.
-    pub from_stage: StageId,
 }
 
 /// What a run may know about its batch.

@@ -1,10 +1,10 @@
 //! `map_with_state` and `state_snapshots`: the state operator behind the records, or behind aggregates per key.
 
-use super::Compiler;
 use super::expr::check_names;
 use super::scope::{Analysed, Scope, Seer};
-use super::stages::{Part, Rows, project};
+use super::stages::{Lane, Part, Rows, project};
 use super::state::{defaults, key_fields, state_fields};
+use super::{Compiler, Failure};
 use crate::map_state::{MapOp, MapSteps, Timeout, UPDATED_COLUMN};
 use crate::state::StageState;
 use datafusion::arrow::array::{RecordBatch, new_null_array};
@@ -66,10 +66,13 @@ impl Compiler<'_> {
     }
 
     /// `state_snapshots`
-    pub(super) fn state_snapshots(&mut self, input: &Rows, from: &Name) -> Option<Rows> {
+    pub(super) fn state_snapshots(&mut self, inputs: &[Rows], from: &[Name]) -> Option<Rows> {
+        let ([input], [from]) = (inputs, from) else {
+            return None;
+        };
         let stateful =
             |stream: &StreamDef| matches!(stream.operator, Operator::UpdateStateByKey(_) | Operator::MapWithState(_));
-        match self.stages.snapshots(input.stage).filter(|_| self.def.stream(&from.text).is_some_and(stateful)) {
+        match self.stages.snapshots(input).filter(|_| self.def.stream(&from.text).is_some_and(stateful)) {
             Some(rows) => Some(rows),
             None => {
                 let wrong = Diagnostic::new(format!("`{}` keeps no state", from.text)).at(from.span.clone());
@@ -81,11 +84,13 @@ impl Compiler<'_> {
     }
 
     /// Key columns, then what expressions see of a record, at the key groups of the keys.
-    fn by_key(&mut self, input: Rows, keys: &[usize], records: &[usize], name: &Name) -> Option<Rows> {
-        let visible = self.checked(input.visible())?;
+    fn by_key(&mut self, input: Rows, keys: &[usize], records: &[usize], name: &Name) -> Option<Lane> {
         let columns: Vec<_> = keys.iter().chain(records).copied().collect();
-        let plan = self.checked(project(&visible, &columns))?;
-        let rows = Rows { plan, part: Part::Branch { keyed: false }, ..input };
+        let rows = input.each(|lane| {
+            let plan = project(&lane.visible()?, &columns)?;
+            Ok::<_, Failure>(Lane { plan, part: Part::Branch { keyed: false }, ..lane })
+        });
+        let rows = self.checked(rows)?;
         let hashed = self.stages.hash(rows, (0..keys.len()).collect(), &name.text);
         self.checked(hashed)
     }
