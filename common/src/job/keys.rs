@@ -217,6 +217,7 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("distinct", Shape::True, "Distinct rows of the batch."),
     Key::new("sql", Shape::Sql, "A query over the input, by its name, within the batch."),
     Key::new("update_state_by_key", Shape::Table(UPDATE_STATE), "Running state per key."),
+    Key::new("batch_map", Shape::Table(BATCH_MAP), "A function in Rust over all rows of a block or key group."),
 ];
 
 const KEY: Key = Key::new("key", Shape::Columns, "Key columns of the input.").required();
@@ -245,6 +246,9 @@ pub(super) const STATE_COLUMN: &[Key] = &[
     Key::new("type", Shape::Type, "The column's type. Default: that of the expression."),
     Key::new("update", Shape::Sql, "The new value.").required(),
 ];
+
+pub(super) const BATCH_MAP: &[Key] =
+    &[Key::new("function", Shape::Text, "The name under which the function is registered.").required()];
 
 /// Keys of an output beside its sink.
 pub(super) const OUTPUT: &[Key] =

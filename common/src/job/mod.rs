@@ -266,6 +266,8 @@ pub enum Operator {
     Sql(Sql),
     /// Running state per key.
     UpdateStateByKey(Box<UpdateStateByKey>),
+    /// `mapPartitions`: a registered function over all rows of a unit. `batch_map = { function = "name" }`
+    BatchMap(Name),
 }
 
 /// What a flat map goes over.

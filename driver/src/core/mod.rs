@@ -17,7 +17,7 @@ mod report;
 mod run;
 mod stopping;
 pub mod topology;
-mod wire;
+pub(crate) mod wire;
 
 use crate::record::{Durable, DurableJob, Record};
 use job::Job;
@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, JobId, OutputIdx, Term, WorkerId};
 use tidemill_common::job::Settings;
+use tidemill_plan::FunctionRef;
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control as pb;
 use topology::Topology;
@@ -151,6 +152,8 @@ pub struct Compiled {
     pub topology: Arc<Topology>,
     /// Hash of its plan.
     pub fingerprint: u64,
+    /// The functions in Rust that it uses.
+    pub functions: Vec<FunctionRef>,
 }
 
 /// What to do.
@@ -220,6 +223,9 @@ pub enum RequestError {
     /// The job is over.
     #[error("job `{0}` has ended already")]
     Ended(String),
+    /// Not every process has the functions that the job uses.
+    #[error("the job uses functions in Rust that not every worker knows:\n  {}\nstart the driver and all workers from the same program", .0.join("\n  "))]
+    Functions(Vec<String>),
 }
 
 /// What every part of the core may use while it handles an event.
@@ -412,6 +418,11 @@ impl Core {
         if self.jobs.values().any(|job| job.durable.name == new.durable.name) {
             let result = Err(RequestError::NameTaken(new.durable.name));
             out.push(Action::Reply { request, result });
+            return;
+        }
+        let lacking = self.members.lacking(&new.compiled.functions);
+        if !lacking.is_empty() {
+            out.push(Action::Reply { request, result: Err(RequestError::Functions(lacking)) });
             return;
         }
         let id = JobId(self.durable.last_job.0 + 1);

@@ -5,6 +5,7 @@ use super::Failure;
 use super::expr::{check_names, diagnose, unrepeatable};
 use super::stages::Rows;
 use crate::exec::LeafTable;
+use crate::registry::Uses;
 use crate::session::{self, Shape};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result, TableReference};
@@ -20,8 +21,9 @@ impl Compiler<'_> {
     /// `sql`
     pub(super) fn sql(&mut self, input: Rows, from: &Name, sql: &Sql, name: &Name) -> Option<Rows> {
         let schema = input.schema();
+        let (functions, uses) = (self.functions, self.uses.clone());
         let logical = |shape| {
-            let context = SessionContext::new_with_state(session::state(shape));
+            let context = SessionContext::new_with_state(session::state(shape, functions, &uses));
             let table = LeafTable { schema: schema.clone(), shape };
             context.register_table(TableReference::bare(from.text.as_str()), Arc::new(table))?;
             let plan = block_on(context.state().create_logical_plan(&sql.text))?;
@@ -29,7 +31,7 @@ impl Compiler<'_> {
             Ok(plan)
         };
         let checked = logical(Shape::Distributed).map_err(|error| wrong_query(&error, sql, from));
-        let checked = checked.and_then(|plan| repeatable(&plan, sql));
+        let checked = checked.and_then(|plan| repeatable(&plan, sql, &uses));
         self.reported(checked)?;
         let rows = self.planned(input, name, logical).map_err(|failure| match failure {
             Failure::DataFusion(error) => diagnose(&error, sql),
@@ -63,13 +65,14 @@ fn wrong_query(error: &DataFusionError, sql: &Sql, from: &Name) -> Diagnostic {
     wrong
 }
 
-/// Nothing in it may come out otherwise when a batch is computed again.
-fn repeatable(plan: &LogicalPlan, sql: &Sql) -> Result<(), Diagnostic> {
+/// Nothing in it may come out otherwise when a batch is computed again. Notes the registered functions on the way.
+fn repeatable(plan: &LogicalPlan, sql: &Sql, uses: &Uses) -> Result<(), Diagnostic> {
     let mut found = None;
     // The walk itself cannot fail.
     let _ = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
+                uses.note(expr);
                 found = found.take().or_else(|| unrepeatable(expr));
                 Ok(TreeNodeRecursion::Continue)
             })

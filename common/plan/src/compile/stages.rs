@@ -209,6 +209,16 @@ impl Stages {
         to
     }
 
+    /// Rows that an output can put in order: what was made per key group and has no key any more is gathered first.
+    pub(super) fn in_order(&mut self, rows: Rows, name: &str) -> Result<Rows, Failure> {
+        let keyed = self.stages[rows.stage.0 as usize].placement == Placement::KeyGroups;
+        if keyed && rows.part == (Part::Branch { keyed: false }) {
+            let gathered = self.gather(rows, None, None, name)?;
+            return Ok(self.seal(gathered));
+        }
+        Ok(rows)
+    }
+
     /// Ends rows in an output.
     pub(super) fn output(&mut self, rows: &Rows, output: OutputIdx) {
         self.branch(rows.stage, &rows.plan, BranchTarget::Output(output));

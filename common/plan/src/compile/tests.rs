@@ -1,12 +1,14 @@
 //! Whole jobs, compiled and evaluated.
 
 mod exact;
+mod functions;
 mod mistakes;
 mod operators;
 mod queries;
 mod state;
 
 use crate::plan::{BatchContext, JobPlan};
+use crate::registry::Functions;
 use crate::testkit::Evaluator;
 use futures::executor::block_on;
 use std::collections::HashMap;
@@ -40,7 +42,7 @@ print = true
 }
 
 fn compile_in(definition: &str, folder: &Path) -> Result<JobPlan, Diagnostics> {
-    super::compile(Arc::new(parse(definition).unwrap()), folder)
+    super::compile(Arc::new(parse(definition).unwrap()), folder, &Functions::new())
 }
 
 fn plan(streams: &str) -> Arc<JobPlan> {

@@ -173,7 +173,7 @@ fn streams() {
         (
             "",
             vec![
-                "[stream.s] has no operator (one of `select`, `filter`, `flat_map`, `reduce_by_key`, `count`, `reduce`, `distinct`, `sql`, `update_state_by_key`) @ s",
+                "[stream.s] has no operator (one of `select`, `filter`, `flat_map`, `reduce_by_key`, `count`, `reduce`, `distinct`, `sql`, `update_state_by_key`, `batch_map`) @ s",
             ],
         ),
         ("filter = \"a\"\nsql = \"b\"", vec!["[stream.s] has a second operator, `sql` @ sql"]),
