@@ -224,6 +224,7 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("sql", Shape::Sql, "A query over the inputs, by their names, within the batch."),
     Key::new("update_state_by_key", Shape::Table(UPDATE_STATE), "Running state per key."),
     Key::new("union", Shape::True, "The rows of all inputs, one input after the other."),
+    Key::new("batch_map", Shape::Table(BATCH_MAP), "A function in Rust over all rows of a block or key group."),
 ];
 
 const KEY: Key = Key::new("key", Shape::Columns, "Key columns of the input.").required();
@@ -252,6 +253,9 @@ pub(super) const STATE_COLUMN: &[Key] = &[
     Key::new("type", Shape::Type, "The column's type. Default: that of the expression."),
     Key::new("update", Shape::Sql, "The new value.").required(),
 ];
+
+pub(super) const BATCH_MAP: &[Key] =
+    &[Key::new("function", Shape::Text, "The name under which the function is registered.").required()];
 
 /// Keys of an output beside its sink.
 pub(super) const OUTPUT: &[Key] = &[

@@ -75,6 +75,7 @@ fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Opt
         "distinct" => r.only_true(value).map(|()| Operator::Distinct),
         "sql" => r.sql(value).map(Operator::Sql),
         "union" => r.only_true(value).map(|()| Operator::Union),
+        "batch_map" => read_batch_map(r, value),
         _ => read_update_state(r, value),
     }
 }
@@ -160,6 +161,11 @@ fn read_reduce_by_key<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Op
     let (key, aggregates) = (key?, aggregates?);
     let names = key.iter().chain(aggregates.iter().map(|aggregate| &aggregate.name));
     r.distinct_columns(names).then_some(Operator::ReduceByKey { key, aggregates })
+}
+
+fn read_batch_map<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = r.table(value, "`batch_map`", value.span(), &[keys::BATCH_MAP])?;
+    r.text(table.get("function")?).map(Operator::BatchMap)
 }
 
 fn read_update_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
