@@ -16,6 +16,7 @@ mod keys;
 mod map_state;
 mod partition;
 mod plan;
+pub mod registry;
 mod rows;
 mod session;
 mod state;
@@ -37,6 +38,7 @@ pub use plan::{
     BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Reads,
     Stage, StageInput,
 };
+pub use registry::{FunctionKind, FunctionRef, Functions, lack};
 pub use rows::rows_to_json;
 pub use state::{StageState, StateOp, Updated};
 pub use text::{CompiledJob, attachment_names, compile_text};

@@ -227,6 +227,7 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("union", Shape::True, "The rows of all inputs, one input after the other."),
     Key::new("map_with_state", Shape::Table(MAP_WITH_STATE), "State per key, visited with every record."),
     Key::new("state_snapshots", Shape::True, "Every key of a stateful stream with its state, after each batch."),
+    Key::new("batch_map", Shape::Table(BATCH_MAP), "A function in Rust over all rows of a block or key group."),
 ];
 
 const KEY: Key = Key::new("key", Shape::Columns, "Key columns of the input.").required();
@@ -266,6 +267,9 @@ pub(super) const STATE_COLUMN: &[Key] = &[
     Key::new("type", Shape::Type, "The column's type. Default: that of the expression."),
     Key::new("update", Shape::Sql, "The new value.").required(),
 ];
+
+pub(super) const BATCH_MAP: &[Key] =
+    &[Key::new("function", Shape::Text, "The name under which the function is registered.").required()];
 
 /// Keys of an output beside its sink.
 pub(super) const OUTPUT: &[Key] = &[

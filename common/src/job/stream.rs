@@ -78,6 +78,7 @@ fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Opt
         "union" => r.only_true(value).map(|()| Operator::Union),
         "map_with_state" => read_map_with_state(r, value),
         "state_snapshots" => r.only_true(value).map(|()| Operator::StateSnapshots),
+        "batch_map" => read_batch_map(r, value),
         _ => read_update_state(r, value),
     }
 }
@@ -163,6 +164,11 @@ fn read_reduce_by_key<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Op
     let (key, aggregates) = (key?, aggregates?);
     let names = key.iter().chain(aggregates.iter().map(|aggregate| &aggregate.name));
     r.distinct_columns(names).then_some(Operator::ReduceByKey { key, aggregates })
+}
+
+fn read_batch_map<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = r.table(value, "`batch_map`", value.span(), &[keys::BATCH_MAP])?;
+    r.text(table.get("function")?).map(Operator::BatchMap)
 }
 
 fn read_update_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {

@@ -35,6 +35,7 @@ fn the_parser_reads_every_key_it_lists() {
     keys::UPDATE_STATE.iter().for_each(|key| object(update, key, " }"));
     let map = "[stream.s]\nmap_with_state = { ";
     keys::MAP_WITH_STATE.iter().for_each(|key| object(map, key, " }"));
+    keys::BATCH_MAP.iter().for_each(|key| object("[stream.s]\nbatch_map = { ", key, " }"));
     let column = format!("{update}state = {{ a = {{ ");
     keys::STATE_COLUMN.iter().for_each(|key| object(&column, key, " } } }"));
     keys::OUTPUT.iter().for_each(|key| object("[[output]]\n", key, ""));
@@ -80,6 +81,7 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::UPDATE_STATE,
         keys::MAP_WITH_STATE,
         keys::STATE_COLUMN,
+        keys::BATCH_MAP,
         keys::OUTPUT,
         keys::SINKS,
         keys::PRINT,
