@@ -123,6 +123,9 @@ pub(crate) enum Operator {
         x: Aggregate,
     },
     Update(Update),
+    Map(Map),
+    /// All state of the stream that is read.
+    Snapshots,
 }
 
 /// `update_state_by_key`: `n` counts records, or calls; `x` adds up.
@@ -132,6 +135,17 @@ pub(crate) struct Update {
     pub(crate) emit_all: bool,
     pub(crate) count_calls: bool,
     pub(crate) drop_over: Option<i64>,
+}
+
+/// `map_with_state`: `n` counts records, `x` adds up.
+#[derive(Debug, Clone)]
+pub(crate) struct Map {
+    pub(crate) per_record: bool,
+    pub(crate) remove_over: Option<i64>,
+    /// In batches, which are a second long.
+    pub(crate) timeout: Option<u64>,
+    /// Rows of records come out if `n` is above: that of the record, or of the state if there is one row per key.
+    pub(crate) emit_over: Option<i64>,
 }
 
 /// A stream: what it reads (a stream, or the source) and its operator.
@@ -145,7 +159,10 @@ pub(crate) struct Stream {
 pub(crate) struct Oracle<'a> {
     key_groups: u64,
     streams: &'a [Stream],
+    batch: u64,
     states: Vec<BTreeMap<Vec<u8>, Row>>,
+    /// The batch of each key's last record.
+    updated: Vec<BTreeMap<Vec<u8>, u64>>,
 }
 
 /// The rows of a stream in one batch, unit by unit.
@@ -157,11 +174,13 @@ struct Rows {
 
 impl<'a> Oracle<'a> {
     pub(crate) fn new(key_groups: u64, streams: &'a [Stream]) -> Self {
-        Self { key_groups, streams, states: vec![BTreeMap::new(); streams.len()] }
+        let (states, updated) = (vec![BTreeMap::new(); streams.len()], vec![BTreeMap::new(); streams.len()]);
+        Self { key_groups, streams, batch: 0, states, updated }
     }
 
     /// Runs a batch; gives back the JSON rows of every stream.
     pub(crate) fn batch(&mut self, records: &[Record]) -> Vec<Vec<String>> {
+        self.batch += 1;
         let units = records.chunks(BLOCK).map(|block| block.iter().flatten().cloned().collect()).collect();
         let source = Rows { columns: vec![Column::K, Column::N, Column::X, Column::T], units };
         let mut all: Vec<Rows> = Vec::new();
@@ -202,11 +221,62 @@ impl<'a> Oracle<'a> {
                 let rows = update_state(update, state, touched);
                 self.keyed(vec![Column::K, Column::N, Column::X], rows)
             }
+            Operator::Map(map) => {
+                let rows = self.map_state(number, map, &input);
+                self.keyed(vec![Column::K, Column::N, Column::X], rows)
+            }
+            Operator::Snapshots => {
+                let from = self.streams[number].from.expect("it reads a stream with state");
+                self.keyed(vec![Column::K, Column::N, Column::X], self.states[from].clone())
+            }
         }
     }
 
-    /// Puts rows into their key groups, each by key.
-    fn keyed(&self, columns: Vec<Column>, rows: BTreeMap<Vec<u8>, Row>) -> Rows {
+    /// Visits the keys in order, each with its records.
+    fn map_state(&mut self, number: usize, map: &Map, input: &Rows) -> Vec<(Vec<u8>, Row)> {
+        let (state, updated, now) = (&mut self.states[number], &mut self.updated[number], self.batch);
+        let mut visits: BTreeMap<Vec<u8>, Vec<Row>> = BTreeMap::new();
+        if let Some(timeout) = map.timeout {
+            let quiet = updated.iter().filter(|(_, last)| now - **last > timeout);
+            visits.extend(quiet.map(|(key, _)| (key.clone(), Vec::new())));
+        }
+        if map.per_record {
+            for row in input.units.iter().flatten() {
+                visits.entry(by_k(row)).or_default().push(row.clone());
+            }
+        } else {
+            let touched = totals(input, by_k, Totals { n: None, x: Aggregate::Sum });
+            visits.extend(touched.into_iter().map(|(key, row)| (key, vec![row])));
+        }
+        let mut out = Vec::new();
+        for (key, records) in visits {
+            if records.is_empty() {
+                out.extend(state.remove(&key).map(|row| (key.clone(), row)));
+                updated.remove(&key);
+                continue;
+            }
+            for record in records {
+                let mut row = state.remove(&key).unwrap_or(Row { k: record.k.clone(), ..Row::default() });
+                let records = if map.per_record { Some(1) } else { record.n };
+                row.n = Some(row.n.unwrap_or(0) + records.unwrap_or(0));
+                row.x = Some(row.x.unwrap_or(0.0) + record.x.unwrap_or(0.0));
+                let n = if map.per_record { record.n } else { row.n };
+                if map.emit_over.is_none_or(|over| n.is_some_and(|n| n > over)) {
+                    out.push((key.clone(), row.clone()));
+                }
+                updated.insert(key.clone(), now);
+                if map.remove_over.is_some_and(|over| row.n > Some(over)) {
+                    updated.remove(&key);
+                } else {
+                    state.insert(key.clone(), row);
+                }
+            }
+        }
+        out
+    }
+
+    /// Puts rows, which come by key, into their key groups.
+    fn keyed(&self, columns: Vec<Column>, rows: impl IntoIterator<Item = (Vec<u8>, Row)>) -> Rows {
         let mut units = vec![Vec::new(); self.key_groups as usize];
         for (key, row) in rows {
             let group = XxHash3_64::oneshot_with_seed(SEED, &key) % self.key_groups;

@@ -2,7 +2,7 @@
 //! evaluator says.
 
 use crate::command::Case;
-use crate::oracle::{Aggregate, Column, Condition, Operator, Oracle, Record, Row, Stream, Update};
+use crate::oracle::{Aggregate, Column, Condition, Map, Operator, Oracle, Record, Row, Stream, Update};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::FileFailurePersistence;
@@ -34,6 +34,13 @@ fn operator() -> impl Strategy<Value = Operator> {
         count_calls,
         drop_over,
     });
+    let map = (any::<bool>(), prop::option::of(1..5i64), prop::option::of(1..3u64), prop::option::of(-1..3i64));
+    let map = map.prop_map(|(per_record, remove_over, timeout, emit_over)| Map {
+        per_record,
+        remove_over,
+        timeout,
+        emit_over,
+    });
     // The whole batch adds up within a block in no order that is easily told: `whole_sums_are_the_same_everywhere`.
     let extreme = select(vec![Aggregate::Min, Aggregate::Max]);
     prop_oneof![
@@ -46,6 +53,8 @@ fn operator() -> impl Strategy<Value = Operator> {
         1 => Just(Operator::Count),
         1 => (aggregate(), extreme).prop_map(|(n, x)| Operator::Reduce { n, x }),
         5 => update.prop_map(Operator::Update),
+        5 => map.prop_map(Operator::Map),
+        2 => Just(Operator::Snapshots),
     ]
 }
 
@@ -57,6 +66,7 @@ fn connect(operators: Vec<(Operator, bool, Index)>) -> Vec<Stream> {
         let (from, has_text) = if newest { readable[readable.len() - 1] } else { *any.get(&readable) };
         let operator = match operator {
             Operator::FlatMap if !has_text => Operator::Select { add: 1 },
+            Operator::Snapshots if !from.is_some_and(|from| has_state(&streams[from])) => Operator::Select { add: 2 },
             operator => operator,
         };
         match operator {
@@ -69,6 +79,10 @@ fn connect(operators: Vec<(Operator, bool, Index)>) -> Vec<Stream> {
         streams.push(Stream { from, operator });
     }
     streams
+}
+
+fn has_state(stream: &Stream) -> bool {
+    matches!(stream.operator, Operator::Update(_) | Operator::Map(_))
 }
 
 fn record() -> impl Strategy<Value = Record> {
@@ -101,7 +115,7 @@ fn plan() -> impl Strategy<Value = Plan> {
 /// Whether some stream that an output needs has owners, who may be killed.
 fn has_key_groups(streams: &[Stream], outputs: &[usize]) -> bool {
     let keyed = |stream: &Stream| {
-        matches!(stream.operator, Operator::ReduceByKey { .. } | Operator::Distinct | Operator::Update(_))
+        matches!(stream.operator, Operator::ReduceByKey { .. } | Operator::Distinct) || has_state(stream)
     };
     outputs.iter().any(|&output| {
         let mut path = std::iter::successors(Some(output), |&stream| streams[stream].from);
@@ -165,6 +179,8 @@ fn operator_text(operator: &Operator, input: &[Column]) -> String {
         Operator::Count => "count = true".into(),
         Operator::Reduce { n, x } => format!("reduce = {{ n = \"{}\", x = \"{}\" }}", call(n, "n"), call(x, "x")),
         Operator::Update(update) => update_text(update),
+        Operator::Map(map) => map_text(map),
+        Operator::Snapshots => "state_snapshots = true".into(),
     }
 }
 
@@ -177,6 +193,18 @@ fn update_text(update: &Update) -> String {
         "update_state_by_key = {{ key = \"k\", update = \"{keys}\", emit = \"{emit}\"{drop_when}, state = {{ \
          n = \"coalesce(state.n, 0) + {n}\", x = \"coalesce(state.x, 0.0) + coalesce(sum(x), 0.0)\" }} }}"
     )
+}
+
+fn map_text(map: &Map) -> String {
+    let (per, n, x) = if map.per_record { ("record", "1", "x") } else { ("key", "count(*)", "sum(x)") };
+    let mut text = format!(
+        "map_with_state = {{ key = \"k\", per = \"{per}\", state = {{ \
+         n = \"coalesce(state.n, 0) + {n}\", x = \"coalesce(state.x, 0.0) + coalesce({x}, 0.0)\" }}"
+    );
+    text += &map.remove_over.map_or(String::new(), |over| format!(", remove_when = \"state.n > {over}\""));
+    text += &map.timeout.map_or(String::new(), |batches| format!(", timeout = \"{batches}s\""));
+    text += &map.emit_over.map_or(String::new(), |over| format!(", emit_when = \"timing_out or n > {over}\""));
+    text + " }"
 }
 
 fn line(record: &Record) -> String {

@@ -6,8 +6,10 @@ mod cut;
 mod expr;
 mod initial;
 mod join;
+mod map_state;
 mod narrow;
 mod query;
+mod scope;
 mod stages;
 mod state;
 mod together;
@@ -122,6 +124,7 @@ impl<'a> Compiler<'a> {
         let rows = match &stream.operator {
             Operator::Union => self.union(inputs, &stream.from),
             Operator::Sql(sql) => self.sql(&inputs, &stream.from, sql, name),
+            Operator::StateSnapshots => self.state_snapshots(&inputs, &stream.from),
             one => inputs.pop().and_then(|input| self.over_one(input, one, name)),
         };
         if let Some(rows) = rows {
@@ -144,7 +147,8 @@ impl<'a> Compiler<'a> {
             Operator::Distinct => self.distinct(input, name),
             Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
             Operator::BatchMap(function) => self.each_lane(input, |it, lane| it.batch_map(lane, function)),
-            Operator::Union | Operator::Sql(_) => None,
+            Operator::MapWithState(map) => self.map_with_state(input, map, name),
+            Operator::Union | Operator::Sql(_) | Operator::StateSnapshots => None,
         }
     }
 
@@ -233,7 +237,7 @@ fn fingerprint(plan: &JobPlan) -> u64 {
             let _ = writeln!(text, "{state:?}");
         }
         for branch in &stage.branches {
-            let _ = writeln!(text, "{:?} {:?}", branch.target, shown(&branch.fragment));
+            let _ = writeln!(text, "{:?} {:?} {:?}", branch.reads, branch.target, shown(&branch.fragment));
         }
     }
     for exchange in &plan.exchanges {

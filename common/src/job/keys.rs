@@ -1,6 +1,6 @@
 //! Every key a definition may hold: the one list behind the parser, the JSON Schema and the check of the documentation.
 
-use super::{Durability, Emit, OnBadRecord, OnUnderReplicated, UpdateKeys};
+use super::{Durability, Emit, OnBadRecord, OnUnderReplicated, Per, UpdateKeys};
 use std::ops::RangeInclusive;
 
 /// A key of a table.
@@ -115,6 +115,7 @@ pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::S
 pub(super) const UPDATE_KEYS: Choices<UpdateKeys> =
     &[("every_key", UpdateKeys::EveryKey), ("touched", UpdateKeys::Touched)];
 pub(super) const EMIT: Choices<Emit> = &[("all", Emit::All), ("changed", Emit::Changed)];
+pub(super) const PER: Choices<Per> = &[("record", Per::Record), ("key", Per::Key)];
 
 pub(super) const BLOCK_BYTES: RangeInclusive<u64> = 1 << 10..=8 << 20;
 pub(super) const REPLICATION: RangeInclusive<u64> = 1..=8;
@@ -225,6 +226,8 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("update_state_by_key", Shape::Table(UPDATE_STATE), "Running state per key."),
     Key::new("union", Shape::True, "The rows of all inputs, one input after the other."),
     Key::new("batch_map", Shape::Table(BATCH_MAP), "A function in Rust over all rows of a block or key group."),
+    Key::new("map_with_state", Shape::Table(MAP_WITH_STATE), "State per key, visited with every record."),
+    Key::new("state_snapshots", Shape::True, "Every key of a stateful stream with its state, after each batch."),
 ];
 
 const KEY: Key = Key::new("key", Shape::Columns, "Key columns of the input.").required();
@@ -247,6 +250,17 @@ pub(super) const UPDATE_STATE: &[Key] = &[
     Key::new("initial", Shape::Text, "A csv or JSON-lines file with the state to begin with."),
     Key::new("drop_when", Shape::Sql, "A key whose new state makes this true is dropped."),
     Key::new("emit", Shape::Choice(|| words(EMIT)), "Which keys come out. Default all."),
+];
+
+pub(super) const MAP_WITH_STATE: &[Key] = &[
+    KEY,
+    Key::new("per", Shape::Choice(|| words(PER)), "How often the state of a key changes. Default record."),
+    Key::new("state", Shape::StateByColumn(STATE_COLUMN), "State columns and their updates.").required(),
+    Key::new("emit", Shape::SqlByColumn, "What comes out. Default: key and state columns."),
+    Key::new("emit_when", Shape::Sql, "A row comes out when this is true. Default: always."),
+    Key::new("remove_when", Shape::Sql, "The key is forgotten when this is true."),
+    Key::new("timeout", Shape::Duration, "A key without records for longer than this is forgotten. Default: none is."),
+    Key::new("initial", Shape::Text, "A csv or JSON-lines file with the state to begin with."),
 ];
 
 pub(super) const STATE_COLUMN: &[Key] = &[

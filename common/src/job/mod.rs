@@ -271,6 +271,10 @@ pub enum Operator {
     BatchMap(Name),
     /// The rows of the first stream, then those of the second, and so on. `union = true`
     Union,
+    /// State per key, visited with every record.
+    MapWithState(Box<MapWithState>),
+    /// Every key and its state, as the stream that is read left them. `state_snapshots = true`
+    StateSnapshots,
 }
 
 /// How many streams an operator reads.
@@ -353,6 +357,37 @@ pub enum Emit {
     All,
     /// Keys whose state was updated in this batch by records (and not dropped).
     Changed,
+}
+
+/// `mapWithState`. Expressions see `state.*` (in updates before the change, elsewhere after it), `old.*` (before it),
+/// key columns, `state_exists` and `timing_out`, and a record's columns or aggregates over the records of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MapWithState {
+    /// Key columns.
+    pub key: Vec<Name>,
+    /// How often the state of a key changes. Default `record`, as in Spark.
+    pub per: Per,
+    /// State columns, in order.
+    pub state: Vec<StateColumn>,
+    /// What comes out. Default: key and state columns.
+    pub emit: Option<Vec<NamedSql>>,
+    /// A row comes out when this is true. Default: always.
+    pub emit_when: Option<Sql>,
+    /// The key is forgotten when this is true (Spark: `state.remove()`).
+    pub remove_when: Option<Sql>,
+    /// A key without records for longer than this is forgotten.
+    pub timeout: Option<Duration>,
+    /// A CSV (with header) or JSON-lines file of key and state columns, relative to the job file.
+    pub initial: Option<Name>,
+}
+
+/// How often the state of a key changes in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Per {
+    /// With every record, in order.
+    Record,
+    /// Once, with aggregates over its records.
+    Key,
 }
 
 /// Where results go.

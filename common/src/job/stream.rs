@@ -6,7 +6,8 @@ use super::parse::exactly_one;
 use super::reader::{Reader, Table, Value};
 use super::source::read_type;
 use super::{
-    Emit, FlatMapEach, Inputs, Name, NamedSql, Operator, StateColumn, StreamDef, UpdateKeys, UpdateStateByKey,
+    Emit, FlatMapEach, Inputs, MapWithState, Name, NamedSql, Operator, Per, StateColumn, StreamDef, UpdateKeys,
+    UpdateStateByKey,
 };
 use crate::diag::Diagnostic;
 
@@ -76,6 +77,8 @@ fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Opt
         "sql" => r.sql(value).map(Operator::Sql),
         "union" => r.only_true(value).map(|()| Operator::Union),
         "batch_map" => read_batch_map(r, value),
+        "map_with_state" => read_map_with_state(r, value),
+        "state_snapshots" => r.only_true(value).map(|()| Operator::StateSnapshots),
         _ => read_update_state(r, value),
     }
 }
@@ -193,6 +196,34 @@ fn read_update_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Ope
         emit: emit?,
     };
     distinct.then_some(Operator::UpdateStateByKey(Box::new(operator)))
+}
+
+fn read_map_with_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = r.table(value, "`map_with_state`", value.span(), &[keys::MAP_WITH_STATE])?;
+    let key = table.get("key").and_then(|v| r.columns(v));
+    let per = match table.get("per") {
+        Some(value) => r.choice(value, keys::PER),
+        None => Some(Per::Record),
+    };
+    let state = table.get("state").and_then(|v| each_column(r, v, read_state_column));
+    let emit = table.get("emit").map(|v| read_columns(r, v));
+    let emit_when = table.get("emit_when").map(|v| r.sql(v));
+    let remove_when = table.get("remove_when").map(|v| r.sql(v));
+    let timeout = table.get("timeout").map(|v| r.duration(v));
+    let initial = table.get("initial").map(|v| r.text(v));
+    let (key, state) = (key?, state?);
+    let distinct = r.distinct_columns(key.iter().chain(state.iter().map(|column| &column.name)));
+    let operator = MapWithState {
+        key,
+        per: per?,
+        state,
+        emit: optional(emit)?,
+        emit_when: optional(emit_when)?,
+        remove_when: optional(remove_when)?,
+        timeout: optional(timeout)?,
+        initial: optional(initial)?,
+    };
+    distinct.then_some(Operator::MapWithState(Box::new(operator)))
 }
 
 /// Tells a key that is not there, which is fine, from one that is wrong, which is not.

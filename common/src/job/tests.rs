@@ -231,4 +231,8 @@ fn operators() {
     let Operator::UpdateStateByKey(state) = state else { panic!() };
     assert_eq!((state.update, state.emit), (UpdateKeys::EveryKey, Emit::All));
     assert_eq!((&state.initial, &state.drop_when), (&None, &None));
+    let map = operator("map_with_state = { key = \"user\", state = { n = \"1\" }, timeout = \"2s\" }");
+    let Operator::MapWithState(map) = map else { panic!() };
+    assert_eq!((map.per, map.timeout, map.emit), (Per::Record, Some(Duration::from_secs(2)), None));
+    assert_eq!(operator("state_snapshots = true"), Operator::StateSnapshots);
 }

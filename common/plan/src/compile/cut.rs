@@ -171,7 +171,7 @@ impl Cutter<'_> {
                 let child = self.per_unit(child);
                 let visible = child.visible()?;
                 let part = Part::Branch { keyed: false };
-                on_top(plan, Lane { stage: child.stage, plan: visible, part })
+                on_top(plan, Lane { plan: visible, part, ..child })
             }
             (AggregateMode::FinalPartitioned | AggregateMode::SinglePartitioned, Part::Head(Head::Keys(columns))) => {
                 let groups: Vec<_> = aggregate.group_expr().expr().iter().map(|(expr, _)| index(expr)).collect();

@@ -2,6 +2,7 @@
 
 mod exact;
 mod functions;
+mod map_state;
 mod mistakes;
 mod operators;
 mod queries;

@@ -218,6 +218,16 @@ fn streams() {
                 "`none` is not among the choices @ none",
             ],
         ),
+        (
+            "map_with_state = { key = \"a\", per = \"batch\", state = { a = \"1\" }, emit = {}, timeout = \"3\" }",
+            vec![
+                "`batch` is not among the choices @ batch",
+                "column `a` is there twice @ a",
+                "expected at least one column @ {}",
+                "`3` is not a duration; write for example \"250ms\", \"10s\" or \"5min\" @ 3",
+            ],
+        ),
+        ("state_snapshots = false", vec!["only `true` makes sense here @ false"]),
     ] {
         assert_eq!(stream_mistakes(stream), expected, "{stream}");
     }

@@ -138,3 +138,33 @@ fn what_is_wrong_in_a_union_is_said_once() {
     );
     assert_eq!(found.len(), 2, "{found:?}");
 }
+
+#[test]
+fn map_with_state() {
+    let map = |lines: &str| {
+        format!("[stream.out]\nfrom = \"purchases\"\n[stream.out.map_with_state]\nkey = \"user\"\n{lines}")
+    };
+    for (lines, expected) in [
+        ("state.a = \"state.a\"", ("state.a", "the type of `state.a` does not follow from its update")),
+        ("state.a = \"old.b\"", ("old.b", "there is no column `old.b`")),
+        ("state.a = \"sum(price)\"", ("sum(price)", "`sum` goes over many rows, this expression over one")),
+        ("state.a = \"price\"\nemit_when = \"a\"", ("a", "`emit_when` is true or false, not a double")),
+        ("state.a = \"price\"\nremove_when = \"state.a\"", ("state.a", "`remove_when` is true or false, not a double")),
+        ("state.a = \"price\"\nemit = { x = \"usr\" }", ("usr", "there is no column `usr`")),
+        ("state.a = \"price\"\nper = \"key\"", ("price", "`price` has many values here, not one")),
+        (
+            "state.a = \"sum(price)\"\nper = \"key\"\nemit = { x = \"max(state.a)\" }",
+            ("max(state.a)", "`max` goes over records, which do not have the state"),
+        ),
+    ] {
+        let (place, message) = mistake(&map(lines));
+        assert_eq!((place.as_str(), message.as_str()), expected);
+    }
+    let renamed = "[stream.a]\nfrom = \"purchases\"\nselect = { user = \"user\", timing_out = \"price\" }\n";
+    let map = map("state.a = \"1\"").replace("purchases", "a");
+    let found = mistakes(&format!("{renamed}{map}"));
+    assert_eq!(found[0].1, "a column of the input is called `timing_out`, which says something else here");
+    let snapshots = stream("state_snapshots = true");
+    let (place, message) = mistake(&snapshots);
+    assert_eq!((place.as_str(), message.as_str()), ("purchases", "`purchases` keeps no state"));
+}
