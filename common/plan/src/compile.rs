@@ -6,6 +6,7 @@ mod expr;
 mod initial;
 mod join;
 mod narrow;
+mod order;
 mod query;
 mod stages;
 mod state;
@@ -110,6 +111,8 @@ impl<'a> Compiler<'a> {
         let name = &stream.name;
         let rows = match &stream.operator {
             Operator::Union => self.union(inputs, &stream.from),
+            Operator::Join(kind, on) => self.join(inputs, &stream.from, *kind, on, name),
+            Operator::Cogroup(on) => self.cogroup(inputs, &stream.from, on, name),
             Operator::Sql(sql) => self.sql(&inputs, &stream.from, sql, name),
             one => inputs.pop().and_then(|input| self.over_one(input, one, name)),
         };
@@ -132,7 +135,12 @@ impl<'a> Compiler<'a> {
             Operator::Reduce(columns) => self.reduce(input, columns, name),
             Operator::Distinct => self.distinct(input, name),
             Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
-            Operator::Union | Operator::Sql(_) => None,
+            Operator::GroupByKey { key, values } => self.group_by_key(input, key, values.as_deref(), name),
+            Operator::CountByValue => self.count_by_value(input, name),
+            Operator::Sort { by, limit } => self.sort(input, by, *limit, name),
+            Operator::TopK { k, by, per } => self.top_k(input, *k, by, per, name),
+            Operator::Repartition { by } => self.repartition(input, by, name),
+            Operator::Union | Operator::Join(..) | Operator::Cogroup(_) | Operator::Sql(_) => None,
         }
     }
 

@@ -3,6 +3,8 @@
 mod exact;
 mod mistakes;
 mod operators;
+mod order;
+mod pairs;
 mod queries;
 mod state;
 mod together;
