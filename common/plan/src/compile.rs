@@ -13,6 +13,7 @@ mod state;
 mod together;
 
 use crate::decode::SourcePlan;
+use crate::files::RowEncoding;
 use crate::fragment::Fragment;
 use crate::keys::KEY_ENCODING_VERSION;
 use crate::plan::{JobPlan, OutputPlan};
@@ -27,7 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::{Diagnostic, Diagnostics};
 use tidemill_common::ids::{OutputIdx, SourceIdx};
-use tidemill_common::job::{Format, JobDef, Name, Operator, Span, StreamDef};
+use tidemill_common::job::{FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef};
 use twox_hash::XxHash3_64;
 
 /// Compiles a job; `base_dir` is the folder of the job file, for the files it names.
@@ -165,10 +166,29 @@ impl<'a> Compiler<'a> {
                 ends.push((output, rows.schema()));
             }
         }
+        ends.iter().for_each(|(output, schema)| self.sink(output, schema));
         self.stages.prune();
         ends.into_iter()
             .map(|(output, schema)| OutputPlan { name: output.name.text.clone(), sink: output.sink.clone(), schema })
             .collect()
+    }
+
+    /// Notes what an output's format cannot hold.
+    fn sink(&mut self, output: &OutputDef, schema: &SchemaRef) {
+        let Sink::Files(files) = &output.sink else { return };
+        if let Err(wrong) = RowEncoding::new(files.format.clone(), schema.clone()).check() {
+            let place = match &files.format {
+                FileFormat::Text { column: Some(column) } => column.span.clone(),
+                _ => output.from.span.clone(),
+            };
+            let names = schema.fields().iter().map(|field| field.name().as_str());
+            let wrong = Diagnostic::new(wrong).at(place);
+            self.report([match &files.format {
+                FileFormat::Text { column: Some(column) } => wrong.did_you_mean(&column.text, names),
+                FileFormat::Text { .. } => wrong.help("name one with `column`, or make one with `select`"),
+                _ => wrong,
+            }]);
+        }
     }
 
     fn report(&mut self, mistakes: impl IntoIterator<Item = Diagnostic>) {

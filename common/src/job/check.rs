@@ -4,6 +4,7 @@ use super::reader::Reader;
 use super::{Name, OutputDef, Sink, SourceDef, StreamDef};
 use crate::diag::Diagnostic;
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 /// A source, stream or output that may have mistakes of its own; what is known of it is still checked.
 pub(super) struct Draft<T> {
@@ -63,10 +64,10 @@ fn outputs_taken_twice(r: &mut Reader<'_>, outputs: &[Draft<OutputDef>]) {
 fn directories_taken_twice(r: &mut Reader<'_>, outputs: &[Draft<OutputDef>]) {
     let mut seen = HashSet::new();
     for output in outputs.iter().filter_map(|draft| draft.def.as_ref()) {
-        if let Sink::Json { path } = &output.sink
-            && !seen.insert(path.trim_end_matches('/'))
+        if let Sink::Files(files) = &output.sink
+            && !seen.insert(files.place.root(Path::new("")))
         {
-            let wrong = Diagnostic::new(format!("two outputs write to `{path}`"));
+            let wrong = Diagnostic::new(format!("two outputs write to `{}`", files.place.text()));
             let wrong = wrong.at(output.name.span.clone()).label("the second one");
             r.push(wrong.help("give each output a directory of its own"));
         }

@@ -61,6 +61,10 @@ pub(super) enum Shape {
     StateByColumn(&'static [Key]),
     /// The table of [`FLAT_MAP`], which has alternatives.
     FlatMap,
+    /// The table of [`TEXT`], which has alternatives.
+    TextSink,
+    /// Name to text.
+    TextByName,
     Table(&'static [Key]),
     TrueOrTable(&'static [Key]),
     /// Any number of tables, each with its name.
@@ -122,6 +126,7 @@ pub(super) const KEY_GROUPS: RangeInclusive<u64> = 1..=4096;
 pub(super) const TASK_FAILURES: RangeInclusive<u64> = 1..=100;
 pub(super) const RECEIVERS: RangeInclusive<u64> = 1..=64;
 pub(super) const PRINT_ROWS: RangeInclusive<u64> = 1..=10_000;
+pub(super) const RETRIES: RangeInclusive<u64> = 0..=100;
 /// Whole numbers in TOML have 63 bits.
 pub(super) const POSITIVE: RangeInclusive<u64> = 1..=i64::MAX as u64;
 pub(super) const NOT_NEGATIVE: RangeInclusive<u64> = 0..=i64::MAX as u64;
@@ -301,9 +306,50 @@ pub(super) const OUTPUT: &[Key] = &[
 pub(super) const SINKS: &[Key] = &[
     Key::new("print", Shape::TrueOrTable(PRINT), "Shows the first rows of every batch."),
     Key::new("json", Shape::Table(JSON), "Writes JSON lines, exactly once."),
+    Key::new("text", Shape::TextSink, "Writes a line of text for every row, exactly once."),
+    Key::new("csv", Shape::Table(CSV), "Writes delimited text, exactly once."),
+    Key::new("parquet", Shape::Table(PARQUET), "Writes Parquet files, exactly once."),
+    Key::new("object", Shape::Table(OBJECT), "Writes Arrow IPC files, exactly once."),
+    Key::new("http", Shape::Table(HTTP), "Posts the rows of every batch, at least once."),
 ];
 
 pub(super) const PRINT: &[Key] =
     &[Key::new("rows", Shape::Count(PRINT_ROWS), "Rows shown of every batch. Default 10.")];
 
-pub(super) const JSON: &[Key] = &[Key::new("path", Shape::Text, "A directory, relative to the job file.").required()];
+const PATH: Key = Key::new("path", Shape::Text, "A directory, relative to the job file.");
+const ROLLS: Key =
+    Key::new("roll", Shape::TrueOrTable(ROLL), "One set of files for all batches. Default: a directory for each.");
+
+pub(super) const JSON: &[Key] = &[PATH.required(), ROLLS];
+
+/// The table of [`Shape::TextSink`].
+pub(super) const TEXT: &[Key] = &[
+    PATH,
+    Key::new("prefix", Shape::Text, "Directories are called prefix-TIME_MS, in place of path/TIME_MS."),
+    Key::new("suffix", Shape::Text, "What ends their names, behind a dot; with `prefix`."),
+    Key::new("column", Shape::Column, "The column that is written. Default: the only one."),
+    ROLLS,
+];
+
+pub(super) const CSV: &[Key] = &[
+    PATH.required(),
+    Key::new("header", Shape::Flag, "Whether every file begins with the names of the columns. Default true."),
+    Key::new("delimiter", Shape::Text, "What separates the fields: one byte. Default a comma."),
+    ROLLS,
+];
+
+pub(super) const PARQUET: &[Key] = &[PATH.required()];
+
+pub(super) const OBJECT: &[Key] = &[PATH.required()];
+
+pub(super) const ROLL: &[Key] = &[
+    Key::new("bytes", Shape::Size, "A file is full when it has this many bytes. Default 64MiB."),
+    Key::new("age", Shape::Duration, "A file is full when its first batch is this old. Default 10min."),
+];
+
+pub(super) const HTTP: &[Key] = &[
+    Key::new("url", Shape::Text, "Where the rows are posted.").required(),
+    Key::new("timeout", Shape::Duration, "How long one attempt may take. Default 10s."),
+    Key::new("retries", Shape::Count(RETRIES), "Attempts after the first. Default 5."),
+    Key::new("headers", Shape::TextByName, "Further headers."),
+];

@@ -3,7 +3,7 @@
 use super::check::{self, Draft};
 use super::keys::{self, Key};
 use super::reader::{JOB_NAME_MARKS, NAME_MARKS, Reader, Table, Value};
-use super::{JobDef, OutputDef, Settings, Sink, source, stream};
+use super::{JobDef, OutputDef, Settings, sink, source, stream};
 use crate::diag::{Diagnostic, Diagnostics};
 use std::time::Duration;
 use toml::Spanned;
@@ -161,37 +161,12 @@ fn read_output<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Draft<OutputDef>
         Some(value) => r.name(value),
         None => from.clone(),
     };
-    let sink = exactly_one(r, &table, keys::SINKS, "sink").and_then(|(key, value)| match key {
-        "print" => read_print(r, value),
-        _ => read_json(r, value),
-    });
+    let sink = exactly_one(r, &table, keys::SINKS, "sink").and_then(|(key, value)| sink::read(r, key, value));
     let def = match (name.clone(), from.clone(), sink) {
         (Some(name), Some(from), Some(sink)) => Some(OutputDef { name, from, sink }),
         _ => None,
     };
     Draft { name, from: from.into_iter().collect(), def }
-}
-
-fn read_print<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Sink> {
-    if value.get_ref().is_bool() {
-        r.only_true(value)?;
-        return Some(Sink::Print { rows: 10 });
-    }
-    let table = r.table(value, "`print`", value.span(), &[keys::PRINT])?;
-    match table.get("rows") {
-        Some(rows) => Some(Sink::Print { rows: r.small_count(rows, keys::PRINT_ROWS)? }),
-        None => Some(Sink::Print { rows: 10 }),
-    }
-}
-
-fn read_json<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Sink> {
-    let table = r.table(value, "`json`", value.span(), &[keys::JSON])?;
-    let path = r.text(table.get("path")?)?;
-    if path.text.is_empty() {
-        r.push(Diagnostic::new("this path is empty").at(path.span).label("expected a directory"));
-        return None;
-    }
-    Some(Sink::Json { path: path.text })
 }
 
 /// The one of `alternatives` that the table has; more or fewer than one is a mistake.

@@ -285,6 +285,21 @@ impl<'t> Reader<'t> {
         Some(Name { text, span: self.inside(value) })
     }
 
+    /// The path of something on a file system, not empty.
+    pub(super) fn local_path(&mut self, value: &'t Value<'t>, expected: &str) -> Option<Name> {
+        let path = self.text(value)?;
+        let wrong = if path.text.is_empty() {
+            Diagnostic::new("this path is empty").help(format!("expected {expected}"))
+        } else if path.text.contains("://") {
+            Diagnostic::new("object stores and other URLs cannot be used here")
+                .help("copy files from or to a local path")
+        } else {
+            return Some(path);
+        };
+        self.push(wrong.at(path.span).label("expected a path"));
+        None
+    }
+
     /// An expression or query, not empty.
     pub(super) fn sql(&mut self, value: &'t Value<'t>) -> Option<Sql> {
         let Name { text, span } = self.text(value)?;

@@ -75,6 +75,8 @@ fn shape(shape: &Shape) -> Value {
             schema["dependentRequired"] = json!({ "split": ["by"], "by": ["split"] });
             schema
         }
+        Shape::TextSink => one_of(table(&[keys::TEXT]), &[&["path"], &["prefix"]]),
+        Shape::TextByName => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Shape::Table(keys) => table(&[keys]),
         Shape::TrueOrTable(keys) => json!({ "oneOf": [{ "const": true }, table(&[keys])] }),
         Shape::Named(kind) => json!({
@@ -204,6 +206,8 @@ mod tests {
         assert_eq!(properties(update_state), names(&[keys::UPDATE_STATE]));
         let output = &schema["properties"]["output"]["items"];
         assert_eq!(properties(output), names(&[keys::OUTPUT, keys::SINKS]));
+        assert_eq!(properties(&output["properties"]["text"]), names(&[keys::TEXT]));
+        assert_eq!(properties(&output["properties"]["http"]), names(&[keys::HTTP]));
     }
 
     #[test]

@@ -162,7 +162,10 @@ fn everything_that_can_be_said() {
     let names: Vec<_> = job.outputs.iter().map(|output| output.name.text.as_str()).collect();
     assert_eq!(names, ["revenue", "files", "rows"]);
     assert_eq!(job.outputs[0].sink, Sink::Print { rows: 20 });
-    assert_eq!(job.outputs[1].sink, Sink::Json { path: "out".to_owned() });
+    assert_eq!(
+        job.outputs[1].sink,
+        Sink::Files(FileSink { place: FilePlace::Directory("out".into()), format: FileFormat::Json, roll: None })
+    );
     assert_eq!(job.outputs[2].sink, Sink::Print { rows: 10 });
 }
 

@@ -20,7 +20,11 @@ pub(crate) fn merge_outputs(topology: &Topology, rows: UnitRows) -> Vec<pb::Outp
     }
     let mut merged = Vec::new();
     for (number, output) in topology.outputs.iter().enumerate() {
-        let OutputKind::Rows { limit } = output.kind else { continue };
+        let limit = match output.kind {
+            OutputKind::Rows { limit } => limit,
+            OutputKind::Http(_) => None,
+            OutputKind::Files(_) => continue,
+        };
         let lanes = by_output.remove(&(number as u32)).unwrap_or_default();
         let total = lanes.values().flatten().map(|unit| unit.total).sum();
         let mut rows: Vec<String> = lanes.into_values().flat_map(merge_lane).collect();
@@ -67,7 +71,8 @@ impl Job {
             let rows = self.durable.totals.output_rows.get(number).copied().unwrap_or(0);
             let delivery = match output.kind {
                 OutputKind::Rows { .. } => "to whoever watches",
-                OutputKind::Files { .. } => "exactly once",
+                OutputKind::Files(_) => "exactly once",
+                OutputKind::Http(_) => "at least once",
             };
             status.outputs.push(pb::OutputStatus { name: output.name.clone(), delivery: delivery.into(), rows });
         }

@@ -288,7 +288,7 @@ fn names_and_references() {
         (
             "[[output]]\nfrom = \"rows\"\nprnt = true",
             vec![
-                "[[output]] has no sink (one of `print`, `json`) @ [[output]]",
+                "[[output]] has no sink (one of `print`, `json`, `text`, `csv`, `parquet`, `object`, `http`) @ [[output]]",
                 "unknown key `prnt` in [[output]] @ prnt",
             ],
         ),
