@@ -243,7 +243,7 @@ fn posts(topology: &Topology, results: &[TaskResult]) -> Vec<Post> {
         matches!(kind, Some(OutputKind::Http(_)))
     };
     let rows = results.iter().flat_map(|result| &result.done.rows).filter(|rows| posted(rows.output));
-    let rows: BTreeMap<_, _> = rows.map(|rows| ((rows.output, rows.order), rows.clone())).collect();
+    let rows: BTreeMap<_, _> = rows.map(|rows| ((rows.output, rows.lane, rows.order), rows.clone())).collect();
     if rows.is_empty() {
         return Vec::new();
     }
