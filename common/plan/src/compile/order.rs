@@ -110,7 +110,7 @@ impl Compiler<'_> {
         let rows = self.checked(rows)?;
         let lane = self.stages.hash(rows, keys, &name.text);
         let lane = self.checked(lane)?;
-        let plan = single(first, &[lane.plan.clone()]);
+        let plan = single(first, std::slice::from_ref(&lane.plan));
         let plan = self.checked(plan)?;
         Some(lane.with(plan).into())
     }
