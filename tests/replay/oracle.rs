@@ -249,7 +249,7 @@ impl<'a> Oracle<'a> {
                 }
                 let mut rows = Vec::new();
                 for (key, mut of_key) in of_key {
-                    of_key.sort_by(|a, b| b.n.cmp(&a.n));
+                    of_key.sort_by_key(|row| std::cmp::Reverse(row.n));
                     rows.extend(of_key.into_iter().take(*k).map(|row| Row { key: key.clone(), ..row }));
                 }
                 self.in_groups(input.columns, rows)
