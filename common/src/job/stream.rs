@@ -6,7 +6,7 @@ use super::parse::exactly_one;
 use super::reader::{Reader, Table, Value};
 use super::source::read_type;
 use super::{
-    Emit, FlatMapEach, Inputs, JoinKind, MapWithState, Name, NamedSql, Operator, Per, StateColumn, StreamDef, UpdateKeys,
+    Emit, FlatMapEach, JoinKind, MapWithState, Name, NamedSql, Operator, Per, StateColumn, StreamDef, UpdateKeys,
     UpdateStateByKey,
 };
 use super::{order, together};
