@@ -1,6 +1,7 @@
 //! From a definition to a plan: types are checked, stages are made, and two processes can tell that they made the same.
 
 mod aggregate;
+mod batch_map;
 mod cut;
 mod expr;
 mod initial;
@@ -17,6 +18,7 @@ use crate::files::RowEncoding;
 use crate::fragment::Fragment;
 use crate::keys::KEY_ENCODING_VERSION;
 use crate::plan::{JobPlan, OutputPlan};
+use crate::registry::{Functions, Uses};
 use crate::session::{self, Shape};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DFSchema, DataFusionError};
@@ -31,16 +33,20 @@ use tidemill_common::ids::{OutputIdx, SourceIdx};
 use tidemill_common::job::{FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef};
 use twox_hash::XxHash3_64;
 
-/// Compiles a job; `base_dir` is the folder of the job file, for the files it names.
+/// Compiles a job; `base_dir` is the folder of the job file, for the files it names; `functions` are those that its
+/// expressions may use beside SQL's.
 ///
 /// # Errors
 /// All mistakes of all expressions at once, except in streams over a stream that is itself wrong.
-pub fn compile(def: Arc<JobDef>, base_dir: &Path) -> Result<JobPlan, Diagnostics> {
+pub fn compile(def: Arc<JobDef>, base_dir: &Path, functions: &Functions) -> Result<JobPlan, Diagnostics> {
+    let uses = Uses::default();
     let mut compiler = Compiler {
         def: &def,
         base_dir,
-        session: session::state(Shape::Distributed),
-        single_session: session::state(Shape::Single),
+        session: session::state(Shape::Distributed, functions, &uses),
+        single_session: session::state(Shape::Single, functions, &uses),
+        functions,
+        uses: uses.clone(),
         stages: Stages::default(),
         streams: HashMap::new(),
         diagnostics: Diagnostics::new(),
@@ -56,7 +62,8 @@ pub fn compile(def: Arc<JobDef>, base_dir: &Path) -> Result<JobPlan, Diagnostics
         return Err(compiler.diagnostics);
     }
     let Stages { stages, exchanges } = compiler.stages;
-    let mut plan = JobPlan { def: def.clone(), sources, stages, exchanges, outputs, fingerprint: 0 };
+    let mut plan =
+        JobPlan { def: def.clone(), sources, stages, exchanges, outputs, functions: uses.all(), fingerprint: 0 };
     plan.fingerprint = fingerprint(&plan);
     Ok(plan)
 }
@@ -79,6 +86,9 @@ struct Compiler<'a> {
     session: SessionState,
     /// Plans to run in one piece.
     single_session: SessionState,
+    functions: &'a Functions,
+    /// Of `functions`, those that are used.
+    uses: Uses,
     stages: Stages,
     /// What is known of each source and stream; finished rows. Absent if something is wrong with it.
     streams: HashMap<&'a str, Rows>,
@@ -141,6 +151,7 @@ impl<'a> Compiler<'a> {
             Operator::Sort { by, limit } => self.sort(input, by, *limit, name),
             Operator::TopK { k, by, per } => self.top_k(input, *k, by, per, name),
             Operator::Repartition { by } => self.repartition(input, by, name),
+            Operator::BatchMap(function) => self.each_lane(input, |it, lane| it.batch_map(lane, function)),
             Operator::Union | Operator::Join(..) | Operator::Cogroup(_) | Operator::Sql(_) => None,
         }
     }
@@ -161,8 +172,10 @@ impl<'a> Compiler<'a> {
     fn outputs(&mut self) -> Vec<OutputPlan> {
         let mut ends = Vec::with_capacity(self.def.outputs.len());
         for (i, output) in self.def.outputs.iter().enumerate() {
-            if let Some(rows) = self.streams.get(output.from.text.as_str()) {
-                self.stages.output(rows, OutputIdx(i as u32));
+            if let Some(rows) = self.streams.get(output.from.text.as_str()).cloned() {
+                let rows = self.stages.in_order(rows, &output.name.text);
+                let Some(rows) = self.checked(rows) else { continue };
+                self.stages.output(&rows, OutputIdx(i as u32));
                 ends.push((output, rows.schema()));
             }
         }
@@ -215,9 +228,10 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// What every process has to find the same: the definition, the plans as displayed, all schemas, the key encoding.
+/// What every process has to find the same: the definition, the functions with their versions, the plans as displayed,
+/// all schemas, the key encoding.
 fn fingerprint(plan: &JobPlan) -> u64 {
-    let mut text = format!("keys {KEY_ENCODING_VERSION}\n{:?}\n", plan.def);
+    let mut text = format!("keys {KEY_ENCODING_VERSION}\n{:?}\n{:?}\n", plan.def, plan.functions);
     let shown = |fragment: &Option<Fragment>| fragment.as_ref().map(Fragment::display);
     // Writing to a String cannot fail.
     for stage in &plan.stages {

@@ -6,6 +6,7 @@
 
 use crate::decode::SourcePlan;
 use crate::fragment::Fragment;
+use crate::registry::FunctionRef;
 use crate::state::StageState;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct JobPlan {
     pub exchanges: Vec<Exchange>,
     /// By [`OutputIdx`].
     pub outputs: Vec<OutputPlan>,
+    /// The functions in Rust that it uses, in order.
+    pub functions: Vec<FunctionRef>,
     /// Two processes may share a job only when theirs are equal.
     pub fingerprint: u64,
 }

@@ -241,6 +241,7 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("sort", Shape::Table(SORT), "The rows in order, at most `limit` of them."),
     Key::new("top_k", Shape::Table(TOP_K), "The greatest rows of the batch, or of each key."),
     Key::new("repartition", Shape::TrueOrTable(REPARTITION), "Spreads rows over all key groups."),
+    Key::new("batch_map", Shape::Table(BATCH_MAP), "A function in Rust over all rows of a block or key group."),
 ];
 
 const KEY: Key = Key::new("key", Shape::Columns, "Key columns of the input.").required();
@@ -295,6 +296,9 @@ pub(super) const STATE_COLUMN: &[Key] = &[
     Key::new("type", Shape::Type, "The column's type. Default: that of the expression."),
     Key::new("update", Shape::Sql, "The new value.").required(),
 ];
+
+pub(super) const BATCH_MAP: &[Key] =
+    &[Key::new("function", Shape::Text, "The name under which the function is registered.").required()];
 
 /// Keys of an output beside its sink.
 pub(super) const OUTPUT: &[Key] = &[

@@ -269,6 +269,8 @@ pub enum Operator {
     Sql(Sql),
     /// Running state per key.
     UpdateStateByKey(Box<UpdateStateByKey>),
+    /// `mapPartitions`: a registered function over all rows of a unit. `batch_map = { function = "name" }`
+    BatchMap(Name),
     /// The rows of the first stream, then those of the second, and so on. `union = true`
     Union,
     /// Rows of two streams that have the same key. `join = { on = "user" }`

@@ -204,6 +204,7 @@ mod tests {
         }
         let update_state = &operators["update_state_by_key"];
         assert_eq!(properties(update_state), names(&[keys::UPDATE_STATE]));
+        assert_eq!(properties(&operators["batch_map"]), names(&[keys::BATCH_MAP]));
         let output = &schema["properties"]["output"]["items"];
         assert_eq!(properties(output), names(&[keys::OUTPUT, keys::SINKS]));
         assert_eq!(properties(&output["properties"]["text"]), names(&[keys::TEXT]));

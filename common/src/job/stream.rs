@@ -54,6 +54,7 @@ fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Opt
         "sort" => order::read_sort(r, value),
         "top_k" => order::read_top_k(r, value),
         "repartition" => order::read_repartition(r, value),
+        "batch_map" => read_batch_map(r, value),
         _ => read_update_state(r, value),
     }
 }
@@ -139,6 +140,11 @@ fn read_reduce_by_key<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -
     let (key, aggregates) = (key?, aggregates?);
     let names = key.iter().chain(aggregates.iter().map(|aggregate| &aggregate.name));
     r.distinct_columns(names).then_some(Operator::ReduceByKey { key, aggregates })
+}
+
+fn read_batch_map<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = r.table(value, "`batch_map`", value.span(), &[keys::BATCH_MAP])?;
+    r.text(table.get("function")?).map(Operator::BatchMap)
 }
 
 fn read_update_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {

@@ -5,6 +5,7 @@ use super::Failure;
 use super::expr::{check_names, diagnose, unrepeatable};
 use super::stages::Rows;
 use crate::exec::LeafTable;
+use crate::registry::Uses;
 use crate::session::{self, Shape};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result, TableReference};
@@ -19,8 +20,9 @@ use tidemill_common::job::{Name, Sql};
 impl Compiler<'_> {
     /// `sql`
     pub(super) fn sql(&mut self, inputs: &[Rows], from: &[Name], sql: &Sql, name: &Name) -> Option<Rows> {
+        let (functions, uses) = (self.functions, self.uses.clone());
         let logical = |shape| {
-            let context = SessionContext::new_with_state(session::state(shape));
+            let context = SessionContext::new_with_state(session::state(shape, functions, &uses));
             for (number, (input, from)) in inputs.iter().zip(from).enumerate() {
                 let table = LeafTable { number, schema: input.schema(), shape };
                 context.register_table(TableReference::bare(from.text.as_str()), Arc::new(table))?;
@@ -30,7 +32,7 @@ impl Compiler<'_> {
             Ok(plan)
         };
         let checked = logical(Shape::Distributed).map_err(|error| wrong_query(&error, sql, from));
-        let checked = checked.and_then(|plan| repeatable(&plan, sql));
+        let checked = checked.and_then(|plan| repeatable(&plan, sql, &uses));
         self.reported(checked)?;
         let rows = self.planned(inputs, name, logical).map_err(|failure| match failure {
             Failure::DataFusion(error) => diagnose(&error, sql),
@@ -65,13 +67,14 @@ fn wrong_query(error: &DataFusionError, sql: &Sql, from: &[Name]) -> Diagnostic 
     wrong
 }
 
-/// Nothing in it may come out otherwise when a batch is computed again.
-fn repeatable(plan: &LogicalPlan, sql: &Sql) -> Result<(), Diagnostic> {
+/// Nothing in it may come out otherwise when a batch is computed again. Notes the registered functions on the way.
+fn repeatable(plan: &LogicalPlan, sql: &Sql, uses: &Uses) -> Result<(), Diagnostic> {
     let mut found = None;
     // The walk itself cannot fail.
     let _ = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
+                uses.note(expr);
                 found = found.take().or_else(|| unrepeatable(expr));
                 Ok(TreeNodeRecursion::Continue)
             })

@@ -306,6 +306,19 @@ impl Stages {
         self.branch(lane.stage, plan, BranchTarget::Exchange(id));
     }
 
+    /// Rows that an output can put in order: what was made per key group and has no key any more is gathered first.
+    pub(super) fn in_order(&mut self, rows: Rows, name: &str) -> Result<Rows, Failure> {
+        let without_order = |lane: &Lane| {
+            let grouped = self.stages[lane.stage.0 as usize].placement == Placement::KeyGroups;
+            grouped && lane.part == (Part::Branch { keyed: false })
+        };
+        if rows.0.iter().any(without_order) {
+            let gathered = self.gather(rows, None, None, name)?;
+            return Ok(self.seal(gathered.into()));
+        }
+        Ok(rows)
+    }
+
     /// Ends rows in an output.
     pub(super) fn output(&mut self, rows: &Rows, output: OutputIdx) {
         for (number, lane) in rows.0.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! Whole jobs, compiled and evaluated.
 
 mod exact;
+mod functions;
 mod mistakes;
 mod operators;
 mod order;
@@ -10,6 +11,7 @@ mod state;
 mod together;
 
 use crate::plan::{BatchContext, JobPlan};
+use crate::registry::Functions;
 use crate::testkit::Evaluator;
 use futures::executor::block_on;
 use std::collections::HashMap;
@@ -43,7 +45,7 @@ print = true
 }
 
 fn compile_in(definition: &str, folder: &Path) -> Result<JobPlan, Diagnostics> {
-    super::compile(Arc::new(parse(definition).unwrap()), folder)
+    super::compile(Arc::new(parse(definition).unwrap()), folder, &Functions::new())
 }
 
 fn plan(streams: &str) -> Arc<JobPlan> {

@@ -43,6 +43,7 @@ fn the_parser_reads_every_key_it_lists() {
     keys::ON.iter().for_each(|key| object("[stream.s]\njoin = { on = { ", key, " } }"));
     let update = "[stream.s]\nupdate_state_by_key = { ";
     keys::UPDATE_STATE.iter().for_each(|key| object(update, key, " }"));
+    keys::BATCH_MAP.iter().for_each(|key| object("[stream.s]\nbatch_map = { ", key, " }"));
     let column = format!("{update}state = {{ a = {{ ");
     keys::STATE_COLUMN.iter().for_each(|key| object(&column, key, " } } }"));
     keys::OUTPUT.iter().for_each(|key| object("[[output]]\n", key, ""));
@@ -93,6 +94,7 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::TOP_K,
         keys::REPARTITION,
         keys::STATE_COLUMN,
+        keys::BATCH_MAP,
         keys::OUTPUT,
         keys::SINKS,
         keys::PRINT,
