@@ -2,9 +2,7 @@
 //! evaluator says.
 
 use crate::command::Case;
-use crate::oracle::{
-    Aggregate, Column, Condition, JoinKind, Map, Operator, Oracle, Record, Row, Stream, Update,
-};
+use crate::oracle::{Aggregate, Column, Condition, JoinKind, Map, Operator, Oracle, Record, Row, Stream, Update};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::FileFailurePersistence;
@@ -162,10 +160,7 @@ fn has_key_groups(streams: &[Stream], outputs: &[usize]) -> bool {
     let keyed = |stream: &Stream| {
         matches!(
             stream.operator,
-            Operator::ReduceByKey { .. }
-                | Operator::Distinct
-                | Operator::Join(_)
-                | Operator::TopK(_)
+            Operator::ReduceByKey { .. } | Operator::Distinct | Operator::Join(_) | Operator::TopK(_)
         ) || has_state(stream)
     };
     outputs.iter().any(|&output| {
