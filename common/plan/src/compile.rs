@@ -8,6 +8,7 @@ mod initial;
 mod join;
 mod map_state;
 mod narrow;
+mod order;
 mod query;
 mod scope;
 mod stages;
@@ -123,6 +124,8 @@ impl<'a> Compiler<'a> {
         let name = &stream.name;
         let rows = match &stream.operator {
             Operator::Union => self.union(inputs, &stream.from),
+            Operator::Join(kind, on) => self.join(inputs, &stream.from, *kind, on, name),
+            Operator::Cogroup(on) => self.cogroup(inputs, &stream.from, on, name),
             Operator::Sql(sql) => self.sql(&inputs, &stream.from, sql, name),
             Operator::StateSnapshots => self.state_snapshots(&inputs, &stream.from),
             one => inputs.pop().and_then(|input| self.over_one(input, one, name)),
@@ -146,9 +149,18 @@ impl<'a> Compiler<'a> {
             Operator::Reduce(columns) => self.reduce(input, columns, name),
             Operator::Distinct => self.distinct(input, name),
             Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
-            Operator::MapWithState(map) => self.map_with_state(input, map, name),
             Operator::BatchMap(function) => self.each_lane(input, |it, lane| it.batch_map(lane, function)),
-            Operator::Union | Operator::Sql(_) | Operator::StateSnapshots => None,
+            Operator::MapWithState(map) => self.map_with_state(input, map, name),
+            Operator::GroupByKey { key, values } => self.group_by_key(input, key, values.as_deref(), name),
+            Operator::CountByValue => self.count_by_value(input, name),
+            Operator::Sort { by, limit } => self.sort(input, by, *limit, name),
+            Operator::TopK { k, by, per } => self.top_k(input, *k, by, per, name),
+            Operator::Repartition { by } => self.repartition(input, by, name),
+            Operator::Union
+            | Operator::Join(..)
+            | Operator::Cogroup(_)
+            | Operator::Sql(_)
+            | Operator::StateSnapshots => None,
         }
     }
 

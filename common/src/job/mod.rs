@@ -6,6 +6,7 @@
 mod check;
 mod graph;
 mod keys;
+mod order;
 mod parse;
 mod reader;
 mod schema;
@@ -14,6 +15,7 @@ mod source;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod together;
 mod types;
 
 pub use parse::parse;
@@ -275,6 +277,75 @@ pub enum Operator {
     MapWithState(Box<MapWithState>),
     /// Every key and its state, as the stream that is read left them. `state_snapshots = true`
     StateSnapshots,
+    /// Rows of two streams that have the same key. `join = { on = "user" }`
+    Join(JoinKind, On),
+    /// Per key, the lists of the rows of both streams. `cogroup = { on = "user" }`
+    Cogroup(On),
+    /// Per key, the list of its rows. `group_by_key = { key = "user", values = "price" }`
+    GroupByKey {
+        /// Key columns.
+        key: Vec<Name>,
+        /// Columns that become lists; by default all that are not keys.
+        values: Option<Vec<Name>>,
+    },
+    /// How often each row occurs; the rows are the keys. `count_by_value = true`
+    CountByValue,
+    /// `transform(_.sortBy(..))`: the rows of the batch in order. `sort = { by = "-price", limit = 3 }`
+    Sort {
+        /// What to sort by.
+        by: Vec<SortKey>,
+        /// At most so many rows.
+        limit: Option<u64>,
+    },
+    /// The greatest rows, of the batch or per key. `top_k = { k = 3, by = "price", per = "user" }`
+    TopK {
+        /// How many.
+        k: u64,
+        /// What the greatest rows have the most of: in the order in which they come.
+        by: Vec<SortKey>,
+        /// Key columns; none for the whole batch.
+        per: Vec<Name>,
+    },
+    /// Spreads rows over all key groups, by some columns or by all of them. `repartition = { by = "user" }`
+    Repartition {
+        /// Key columns; none for all that can be keys.
+        by: Vec<Name>,
+    },
+}
+
+/// The joins, by Spark's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinKind {
+    /// Pairs of rows with the same key. `join`
+    Inner,
+    /// Those, and left rows without a partner. `left_outer_join`
+    LeftOuter,
+    /// Pairs, and right rows without a partner. `right_outer_join`
+    RightOuter,
+    /// Pairs, and all rows without a partner. `full_outer_join`
+    FullOuter,
+    /// Left rows that have a partner. `semi`
+    Semi,
+    /// Left rows that have none. `anti`
+    Anti,
+}
+
+/// The key columns of two streams: as many on both sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct On {
+    /// Columns of the first stream.
+    pub left: Vec<Name>,
+    /// Columns of the second.
+    pub right: Vec<Name>,
+}
+
+/// A column to sort by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SortKey {
+    /// The column.
+    pub column: Name,
+    /// Greatest first, nulls last; otherwise smallest first, nulls first.
+    pub descending: bool,
 }
 
 /// How many streams an operator reads.
@@ -282,6 +353,8 @@ pub enum Operator {
 pub enum Inputs {
     /// One.
     One,
+    /// Two, not the same.
+    Two,
     /// Two or more; one may be read several times.
     Several,
     /// One or more.
@@ -293,6 +366,7 @@ impl Operator {
     pub fn inputs(&self) -> Inputs {
         match self {
             Self::Union => Inputs::Several,
+            Self::Join(..) | Self::Cogroup(_) => Inputs::Two,
             Self::Sql(_) => Inputs::Any,
             _ => Inputs::One,
         }

@@ -290,7 +290,8 @@ fn only_keys(expr: &Expr, key_fields: &[Field], sql: &Sql) -> Result<(), Diagnos
     }
 }
 
-fn column_expr(schema: &Schema, index: usize) -> Expr {
+/// A column as it is.
+pub(super) fn column_expr(schema: &Schema, index: usize) -> Expr {
     Expr::Column(Column::new_unqualified(schema.field(index).name()))
 }
 

@@ -16,7 +16,8 @@ impl Compiler<'_> {
         self.uses.add(found.function_ref());
         let rows = self.checked(input.visible())?;
         let plan = Arc::new(BatchMapExec::new(rows, found));
-        Some(Lane { plan, part: Part::Branch { keyed: false }, ..input })
+        let part = Part::Branch { keyed: false };
+        Some(Lane { plan, part, ..input })
     }
 
     /// A function that nobody registered.

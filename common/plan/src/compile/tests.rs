@@ -5,6 +5,8 @@ mod functions;
 mod map_state;
 mod mistakes;
 mod operators;
+mod order;
+mod pairs;
 mod queries;
 mod state;
 mod together;
