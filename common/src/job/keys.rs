@@ -55,6 +55,8 @@ pub(super) enum Shape {
     StateByColumn(&'static [Key]),
     /// The table of [`FLAT_MAP`], which has alternatives.
     FlatMap,
+    /// Name to text.
+    TextByName,
     Table(&'static [Key]),
     TrueOrTable(&'static [Key]),
     /// Any number of tables, each with its name.
@@ -84,6 +86,7 @@ pub(super) fn words<T>(choices: Choices<T>) -> Vec<&'static str> {
 pub(super) enum ConnectorKind {
     Socket,
     Generate,
+    Receiver,
 }
 
 /// The formats, as [`Shape::Choice`] of `format`.
@@ -102,7 +105,7 @@ pub(super) const ON_UNDER_REPLICATED: Choices<OnUnderReplicated> = &[
     ("fail", OnUnderReplicated::Fail),
 ];
 pub(super) const CONNECTORS: Choices<ConnectorKind> =
-    &[("socket", ConnectorKind::Socket), ("generate", ConnectorKind::Generate)];
+    &[("socket", ConnectorKind::Socket), ("generate", ConnectorKind::Generate), ("receiver", ConnectorKind::Receiver)];
 pub(super) const FORMATS: Choices<FormatKind> =
     &[("text", FormatKind::Text), ("csv", FormatKind::Csv), ("json", FormatKind::Json)];
 pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::Skip), ("fail", OnBadRecord::Fail)];
@@ -175,21 +178,28 @@ pub(super) const JOB: &[Key] = &[
 pub(super) const SOURCE: &[Key] =
     &[Key::new("connector", Shape::Choice(|| words(CONNECTORS)), "How records get in.").required()];
 
+const FORMAT: Key = Key::new("format", Shape::Choice(|| words(FORMATS)), "How a line is read. Default text.");
+const COLUMNS: Key = Key::new("columns", Shape::TypeByColumn, "Column names and types; not for text.");
+const DELIMITER: Key = Key::new("delimiter", Shape::Text, "What separates csv fields: one byte. Default a comma.");
+const NULL: Key =
+    Key::new("null", Shape::Text, "The csv text that means null. Default: an empty field, except for strings.");
+const BAD_RECORD: Key = Key::new(
+    "on_bad_record",
+    Shape::Choice(|| words(ON_BAD_RECORD)),
+    "What happens to a record that does not parse. Default skip.",
+);
+
 /// Keys of a source with `connector = "socket"`, beside [`SOURCE`].
 pub(super) const SOCKET: &[Key] = &[
     Key::new("address", Shape::Address, "host:port of the server that sends the lines."),
     Key::new("addresses", Shape::Addresses, "Several servers; one receiver for each."),
     Key::new("acknowledge", Shape::Flag, "Whether the sender speaks the acknowledging line protocol. Default false."),
     Key::new("receivers", Shape::Count(RECEIVERS), "Connections to a single plain address. Default 1."),
-    Key::new("format", Shape::Choice(|| words(FORMATS)), "How a line is read. Default text."),
-    Key::new("columns", Shape::TypeByColumn, "Column names and types, for csv and json."),
-    Key::new("delimiter", Shape::Text, "What separates csv fields: one byte. Default a comma."),
-    Key::new("null", Shape::Text, "The csv text that means null. Default: an empty field, except for strings."),
-    Key::new(
-        "on_bad_record",
-        Shape::Choice(|| words(ON_BAD_RECORD)),
-        "What happens to a record that does not parse. Default skip.",
-    ),
+    FORMAT,
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
 ];
 
 /// Keys of a source with `connector = "generate"`, beside [`SOURCE`].
@@ -200,6 +210,22 @@ pub(super) const GENERATE: &[Key] = &[
     Key::new("limit", Shape::Count(POSITIVE), "Stop after this many rows. Default: never."),
     Key::new("receivers", Shape::Count(RECEIVERS), "Receivers that share the rate. Default 1."),
 ];
+
+/// Keys of a source with `connector = "receiver"`, beside [`SOURCE`].
+pub(super) const RECEIVER: &[Key] = &[
+    Key::new("function", Shape::Text, "The name under which the receiver is registered.").required(),
+    Key::new("options", Shape::TextByName, "What it is told. Default nothing."),
+    Key::new("receivers", Shape::Count(RECEIVERS), "How many of it. Default 1."),
+    FORMAT,
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
+];
+
+/// The keys of each connector, beside [`SOURCE`].
+pub(super) const CONNECTOR_KEYS: &[(&str, &[Key])] =
+    &[("socket", SOCKET), ("generate", GENERATE), ("receiver", RECEIVER)];
 
 const FROM: Key = Key::new("from", Shape::Name, "The source or stream that is read.").required();
 
@@ -258,6 +284,7 @@ pub(super) const OUTPUT: &[Key] =
 pub(super) const SINKS: &[Key] = &[
     Key::new("print", Shape::TrueOrTable(PRINT), "Shows the first rows of every batch."),
     Key::new("json", Shape::Table(JSON), "Writes JSON lines, exactly once."),
+    Key::new("for_each_batch", Shape::Text, "A function in Rust that sees all rows of the batch, at least once."),
 ];
 
 pub(super) const PRINT: &[Key] =

@@ -145,6 +145,15 @@ pub enum Connector {
         /// Receivers. Default 1.
         receivers: u32,
     },
+    /// Records of a registered receiver.
+    Receiver {
+        /// Its name.
+        function: Name,
+        /// What it is told.
+        options: Vec<(String, String)>,
+        /// How many of it. Default 1.
+        receivers: u32,
+    },
 }
 
 /// How a record is read.
@@ -354,4 +363,6 @@ pub enum Sink {
         /// Directory.
         path: String,
     },
+    /// A registered function sees all rows of the batch; at least once. `for_each_batch = "name"`
+    ForEachBatch(Name),
 }

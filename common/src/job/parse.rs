@@ -163,6 +163,7 @@ fn read_output<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Draft<OutputDef>
     };
     let sink = exactly_one(r, &table, keys::SINKS, "sink").and_then(|(key, value)| match key {
         "print" => read_print(r, value),
+        "for_each_batch" => r.text(value).map(Sink::ForEachBatch),
         _ => read_json(r, value),
     });
     let def = match (name.clone(), from.clone(), sink) {

@@ -63,6 +63,7 @@ impl Job {
             let delivery = match output.kind {
                 OutputKind::Rows { .. } => "to whoever watches",
                 OutputKind::Files { .. } => "exactly once",
+                OutputKind::Seen => "at least once",
             };
             status.outputs.push(pb::OutputStatus { name: output.name.clone(), delivery: delivery.into(), rows });
         }

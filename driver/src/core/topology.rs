@@ -68,6 +68,8 @@ pub enum OutputKind {
         /// The directory that holds the batches.
         path: String,
     },
+    /// A function on the worker has seen them.
+    Seen,
 }
 
 impl Topology {
@@ -92,6 +94,7 @@ impl Topology {
             kind: match &output.sink {
                 _ if capture => OutputKind::Rows { limit: None },
                 Sink::Print { rows } => OutputKind::Rows { limit: Some(*rows) },
+                Sink::ForEachBatch(_) => OutputKind::Seen,
                 Sink::Json { path } => OutputKind::Files { path: base_dir.join(path).to_string_lossy().into_owned() },
             },
         });
@@ -139,6 +142,6 @@ fn receivers(connector: &Connector) -> u32 {
     match connector {
         Connector::Socket { addresses, receivers, .. } if addresses.len() == 1 => *receivers,
         Connector::Socket { addresses, .. } => addresses.len() as u32,
-        Connector::Generate { receivers, .. } => *receivers,
+        Connector::Generate { receivers, .. } | Connector::Receiver { receivers, .. } => *receivers,
     }
 }

@@ -219,6 +219,15 @@ impl Stages {
         Ok(rows)
     }
 
+    /// Rows that are all in one place, in order.
+    pub(super) fn in_one_place(&mut self, rows: Rows, name: &str) -> Result<Rows, Failure> {
+        if self.stages[rows.stage.0 as usize].placement == Placement::Single {
+            return Ok(rows);
+        }
+        let gathered = self.gather(rows, None, None, name)?;
+        Ok(self.seal(gathered))
+    }
+
     /// Ends rows in an output.
     pub(super) fn output(&mut self, rows: &Rows, output: OutputIdx) {
         self.branch(rows.stage, &rows.plan, BranchTarget::Output(output));

@@ -241,7 +241,7 @@ fn names_and_references() {
         (
             "[[output]]\nfrom = \"rows\"\nprnt = true",
             vec![
-                "[[output]] has no sink (one of `print`, `json`) @ [[output]]",
+                "[[output]] has no sink (one of `print`, `json`, `for_each_batch`) @ [[output]]",
                 "unknown key `prnt` in [[output]] @ prnt",
             ],
         ),
