@@ -108,6 +108,7 @@ impl Driver {
             clock,
             input: input.clone(),
             tracker: tracker.clone(),
+            stop: stop.clone(),
             before_send: config.before_send,
             sessions: HashMap::new(),
             requests: HashMap::new(),

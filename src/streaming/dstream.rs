@@ -31,8 +31,19 @@ impl DStream {
     }
 
     fn operator(&self, operator: &'static str, value: impl Into<Toml>) -> Self {
+        self.together(operator, &[], value)
+    }
+
+    /// An operator over this stream and others.
+    fn together(&self, operator: &'static str, others: &[&Self], value: impl Into<Toml>) -> Self {
         let keys = vec![(operator, value.into())];
-        let at = self.graph.borrow_mut().add("stream", operator, Some(self.at), keys);
+        let from = std::iter::once(self).chain(others.iter().copied()).map(|stream| stream.at).collect();
+        let graph = &mut *self.graph.borrow_mut();
+        if others.iter().any(|other| !Rc::ptr_eq(&self.graph, &other.graph)) {
+            graph.wrong(operator, self.at, "the streams belong to different contexts");
+            return self.clone();
+        }
+        let at = graph.add("stream", operator, from, keys);
         Self { graph: self.graph.clone(), at }
     }
 
@@ -97,6 +108,16 @@ impl DStream {
         self.operator("sql", query)
     }
 
+    /// A query over this stream and others, each by its name: joins, windows, anything; Spark's `transformWith`.
+    pub fn sql_with(&self, others: &[&Self], query: &str) -> Self {
+        self.together("sql", others, query)
+    }
+
+    /// The rows of this stream, then those of the others, which have the same columns.
+    pub fn union(&self, others: &[&Self]) -> Self {
+        self.together("union", others, true)
+    }
+
     /// Running state per key: the key columns, and the state's columns with their updates, for example
     /// `[("total", "coalesce(state.total, 0.0) + sum(price)")]`, or a [`StateUpdate`].
     pub fn update_state_by_key(&self, key: &[&str], state: impl Into<StateUpdate>) -> Self {
@@ -115,7 +136,9 @@ impl DStream {
         self.operator("batch_map", Toml::Table(vec![("function".to_string(), function.into())]))
     }
 
-    fn output(&self, sink: &'static str, value: impl Into<Toml>) {
+    /// Ends it in any sink of the job definition, for example
+    /// `stream.output("csv", Toml::Table(vec![("path".into(), "out".into()), ("header".into(), false.into())]))`.
+    pub fn output(&self, sink: &'static str, value: impl Into<Toml>) {
         let sink = (sink, value.into());
         self.graph.borrow_mut().outputs.push(Output { from: self.at, sink });
     }
@@ -127,7 +150,33 @@ impl DStream {
 
     /// Writes the rows of every batch as JSON lines, exactly once, to a directory per batch below `path`.
     pub fn json(&self, path: &str) {
-        self.output("json", Toml::Table(vec![("path".to_string(), path.into())]));
+        self.output("json", Toml::named(&[("path", path)]));
+    }
+
+    /// The same as delimited text.
+    pub fn csv(&self, path: &str) {
+        self.output("csv", Toml::named(&[("path", path)]));
+    }
+
+    /// The same as Parquet files.
+    pub fn parquet(&self, path: &str) {
+        self.output("parquet", Toml::named(&[("path", path)]));
+    }
+
+    /// Writes the one column of every batch as text, exactly once, to a directory `prefix-TIME_MS[.suffix]`.
+    pub fn save_as_text_files(&self, prefix: &str, suffix: Option<&str>) {
+        let keys: Vec<_> = [("prefix", prefix)].into_iter().chain(suffix.map(|suffix| ("suffix", suffix))).collect();
+        self.output("text", Toml::named(&keys));
+    }
+
+    /// Writes the rows of every batch as Arrow IPC files, exactly once, to a directory per batch below `path`.
+    pub fn save_as_object_files(&self, path: &str) {
+        self.output("object", Toml::named(&[("path", path)]));
+    }
+
+    /// Posts the rows of every batch, at least once, with a key by which the server can tell a repetition.
+    pub fn http(&self, url: &str) {
+        self.output("http", Toml::named(&[("url", url)]));
     }
 
     /// Spark's `foreachRDD`: calls the function with all rows of every batch, in order, at least once. For

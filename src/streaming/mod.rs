@@ -25,11 +25,12 @@ mod text;
 
 pub use dstream::{DStream, FlatMap, StateUpdate};
 pub use source::{GenerateSource, LineSource};
+pub use text::Toml;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
-use text::{Toml, line};
+use text::line;
 use tidemill_plan::registry::{Functions, RegisterError};
 
 /// Why a job was not run, or failed.
@@ -101,8 +102,8 @@ struct Node {
     /// `source` or `stream`.
     kind: &'static str,
     name: String,
-    /// Position of what it reads.
-    from: Option<usize>,
+    /// Positions of what it reads.
+    from: Vec<usize>,
     keys: Vec<(&'static str, Toml)>,
 }
 
@@ -181,7 +182,7 @@ impl StreamingContext {
 
 impl Graph {
     /// Adds a source or stream; its name is the operator's, with a number.
-    fn add(&mut self, kind: &'static str, word: &str, from: Option<usize>, keys: Vec<(&'static str, Toml)>) -> usize {
+    fn add(&mut self, kind: &'static str, word: &str, from: Vec<usize>, keys: Vec<(&'static str, Toml)>) -> usize {
         let number = 1 + self.nodes.len();
         self.nodes.push(Node { kind, name: format!("{word}_{number}"), from, keys });
         self.nodes.len() - 1
@@ -200,8 +201,11 @@ impl Graph {
         }
         for node in &self.nodes {
             text.push_str(&format!("\n[{}.{}]\n", node.kind, node.name));
-            if let Some(from) = node.from {
-                text.push_str(&line("from", &Toml::from(self.nodes[from].name.as_str())));
+            let from: Vec<_> = node.from.iter().map(|from| self.nodes[*from].name.as_str()).collect();
+            match from[..] {
+                [] => {}
+                [one] => text.push_str(&line("from", &Toml::from(one))),
+                _ => text.push_str(&line("from", &Toml::texts(&from))),
             }
             for (key, value) in &node.keys {
                 text.push_str(&line(key, value));

@@ -76,7 +76,7 @@ impl LineSource {
 
     fn format(self, format: &str) -> DStream {
         let Self { graph, word, keys } = self.with("format", format);
-        let at = graph.borrow_mut().add("source", word, None, keys);
+        let at = graph.borrow_mut().add("source", word, Vec::new(), keys);
         DStream::new(graph, at)
     }
 }
@@ -121,7 +121,7 @@ impl GenerateSource {
 
     /// The rows.
     pub fn rows(self) -> DStream {
-        let at = self.graph.borrow_mut().add("source", "generate", None, self.keys);
+        let at = self.graph.borrow_mut().add("source", "generate", Vec::new(), self.keys);
         DStream::new(self.graph, at)
     }
 }

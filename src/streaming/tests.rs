@@ -25,6 +25,12 @@ fn a_definition_with_every_operator_is_good() {
     let state = state.touched().emit_changed().drop_when("n > 3");
     purchases.update_state_by_key(&["user"], state).print(3);
     purchases.update_state_by_key(&["user"], [("n", "coalesce(state.n, 0) + count(*)")]).print(3);
+    let bob = purchases.filter("\"user\" = 'bob'").named("bob");
+    purchases.union(&[&bob, &purchases]).csv("out/csv");
+    purchases.sql_with(&[&bob], "select p.price from purchases p join bob b on p.product = b.product").parquet("out/p");
+    bob.select(&[("user", "\"user\"")]).save_as_text_files("out/text", Some("txt"));
+    bob.save_as_object_files("out/object");
+    bob.http("http://127.0.0.1:1/");
     let lines = ctx.sockets(&["a:1", "b:2"]).text();
     lines.flat_map(FlatMap::split("value", " ", "word").keep(&["value"])).print(1);
     lines.flat_map(FlatMap::unnest("make_array(value)", "word")).print(1);
@@ -66,6 +72,15 @@ fn misuse_is_told_with_its_operator() {
     lines.reduce_by_key(&[], &[("n", "count(*)")]).named("late").print(1);
     let expected = "`reduce_by_key` of `reduce_by_key_2`: expected at least one key column";
     assert_eq!(ctx.definition().unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn streams_of_two_contexts_do_not_meet() {
+    let (one, other) = (context(), context());
+    let lines = one.socket("a:1").text().named("lines");
+    lines.union(&[&other.socket("a:1").text()]).print(1);
+    let expected = "`union` of `lines`: the streams belong to different contexts";
+    assert_eq!(one.definition().unwrap_err().to_string(), expected);
 }
 
 #[test]

@@ -5,12 +5,15 @@ mod batch_map;
 mod cut;
 mod expr;
 mod initial;
+mod join;
 mod narrow;
 mod query;
 mod stages;
 mod state;
+mod together;
 
 use crate::decode::SourcePlan;
+use crate::files::RowEncoding;
 use crate::fragment::Fragment;
 use crate::keys::KEY_ENCODING_VERSION;
 use crate::plan::{JobPlan, OutputPlan};
@@ -19,14 +22,14 @@ use crate::session::{self, Shape};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::context::SessionState;
-use stages::{Rows, Stages};
+use stages::{Lane, Rows, Stages};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::{Diagnostic, Diagnostics};
 use tidemill_common::ids::{OutputIdx, SourceIdx};
-use tidemill_common::job::{Connector, Format, JobDef, Operator, OutputDef, Sink, Span, StreamDef};
+use tidemill_common::job::{Connector, FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef};
 use twox_hash::XxHash3_64;
 
 /// Compiles a job; `base_dir` is the folder of the job file, for the files it names; `functions` are those that its
@@ -114,26 +117,51 @@ impl<'a> Compiler<'a> {
 
     fn stream(&mut self, stream: &'a StreamDef) {
         self.place = stream.operator_span.clone();
-        let Some(input) = self.streams.get(stream.from.text.as_str()).cloned() else {
+        let inputs = stream.from.iter().map(|from| self.streams.get(from.text.as_str()).cloned());
+        let Some(mut inputs) = inputs.collect::<Option<Vec<_>>>() else {
             return;
         };
         let name = &stream.name;
         let rows = match &stream.operator {
-            Operator::Select(columns) => self.select(input, columns),
-            Operator::Filter(condition) => self.filter(input, condition),
-            Operator::FlatMap { each, name, keep } => self.flat_map(input, each, name, keep),
-            Operator::ReduceByKey { key, aggregates } => self.reduce_by_key(input, key, aggregates, name),
-            Operator::Count => self.count(input, name),
-            Operator::Reduce(columns) => self.reduce(input, columns, name),
-            Operator::Distinct => self.distinct(input, name),
-            Operator::Sql(sql) => self.sql(input, &stream.from, sql, name),
-            Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
-            Operator::BatchMap(function) => self.batch_map(input, function),
+            Operator::Union => self.union(inputs, &stream.from),
+            Operator::Sql(sql) => self.sql(&inputs, &stream.from, sql, name),
+            one => inputs.pop().and_then(|input| self.over_one(input, one, name)),
         };
         if let Some(rows) = rows {
             let rows = self.stages.seal(rows);
             self.streams.insert(&name.text, rows);
         }
+    }
+
+    /// An operator over one stream.
+    fn over_one(&mut self, input: Rows, operator: &Operator, name: &Name) -> Option<Rows> {
+        match operator {
+            Operator::Select(columns) => self.each_lane(input, |it, lane| it.select(lane, columns)),
+            Operator::Filter(condition) => self.each_lane(input, |it, lane| it.filter(lane, condition)),
+            Operator::FlatMap { each, name, keep } => {
+                self.each_lane(input, |it, lane| it.flat_map(lane, each, name, keep))
+            }
+            Operator::ReduceByKey { key, aggregates } => self.reduce_by_key(input, key, aggregates, name),
+            Operator::Count => self.count(input, name),
+            Operator::Reduce(columns) => self.reduce(input, columns, name),
+            Operator::Distinct => self.distinct(input, name),
+            Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
+            Operator::BatchMap(function) => self.each_lane(input, |it, lane| it.batch_map(lane, function)),
+            Operator::Union | Operator::Sql(_) => None,
+        }
+    }
+
+    /// What looks at one row at a time does so in every lane. What is wrong in the first lane would be in all.
+    fn each_lane(&mut self, input: Rows, step: impl Fn(&mut Self, Lane) -> Option<Lane>) -> Option<Rows> {
+        let before = self.diagnostics.len();
+        let mut lanes = Vec::with_capacity(input.0.len());
+        for lane in input.0 {
+            lanes.push(step(self, lane)?);
+            if self.diagnostics.len() > before {
+                return None;
+            }
+        }
+        Some(Rows(lanes))
     }
 
     fn outputs(&mut self) -> Vec<OutputPlan> {
@@ -146,15 +174,10 @@ impl<'a> Compiler<'a> {
                 ends.push((output, rows.schema()));
             }
         }
+        ends.iter().for_each(|(output, schema)| self.sink(output, schema));
         self.stages.prune();
         ends.into_iter()
-            .enumerate()
-            .map(|(i, (output, schema))| OutputPlan {
-                name: output.name.text.clone(),
-                sink: output.sink.clone(),
-                schema,
-                from_stage: self.stages.end_of(OutputIdx(i as u32)),
-            })
+            .map(|(output, schema)| OutputPlan { name: output.name.text.clone(), sink: output.sink.clone(), schema })
             .collect()
     }
 
@@ -165,9 +188,27 @@ impl<'a> Compiler<'a> {
                 self.registered(FunctionKind::ForEachBatch, function)?;
                 self.stages.in_one_place(rows, &output.name.text)
             }
-            Sink::Print { .. } | Sink::Json { .. } => self.stages.in_order(rows, &output.name.text),
+            Sink::Print { .. } | Sink::Files(_) | Sink::Http(_) => self.stages.in_order(rows, &output.name.text),
         };
         self.checked(rows)
+    }
+
+    /// Notes what an output's format cannot hold.
+    fn sink(&mut self, output: &OutputDef, schema: &SchemaRef) {
+        let Sink::Files(files) = &output.sink else { return };
+        if let Err(wrong) = RowEncoding::new(files.format.clone(), schema.clone()).check() {
+            let place = match &files.format {
+                FileFormat::Text { column: Some(column) } => column.span.clone(),
+                _ => output.from.span.clone(),
+            };
+            let names = schema.fields().iter().map(|field| field.name().as_str());
+            let wrong = Diagnostic::new(wrong).at(place);
+            self.report([match &files.format {
+                FileFormat::Text { column: Some(column) } => wrong.did_you_mean(&column.text, names),
+                FileFormat::Text { .. } => wrong.help("name one with `column`, or make one with `select`"),
+                _ => wrong,
+            }]);
+        }
     }
 
     fn report(&mut self, mistakes: impl IntoIterator<Item = Diagnostic>) {

@@ -3,9 +3,11 @@
 mod batch_map;
 mod concat;
 mod leaf;
+mod one_batch;
 mod stable_sort;
 
 pub(crate) use batch_map::BatchMapExec;
 pub(crate) use concat::ConcatExec;
 pub(crate) use leaf::{LeafExec, LeafTable, TaskInputs};
+pub(crate) use one_batch::OneBatchExec;
 pub(crate) use stable_sort::StableSortExec;

@@ -31,6 +31,8 @@ pub(super) enum Shape {
     JobName,
     /// The name of a stream, a source or an output.
     Name,
+    /// One such name, or a list of them.
+    Names,
     /// The name of a column.
     Column,
     /// One column name, or a list of them.
@@ -55,6 +57,8 @@ pub(super) enum Shape {
     StateByColumn(&'static [Key]),
     /// The table of [`FLAT_MAP`], which has alternatives.
     FlatMap,
+    /// The table of [`TEXT`], which has alternatives.
+    TextSink,
     /// Name to text.
     TextByName,
     Table(&'static [Key]),
@@ -119,6 +123,7 @@ pub(super) const KEY_GROUPS: RangeInclusive<u64> = 1..=4096;
 pub(super) const TASK_FAILURES: RangeInclusive<u64> = 1..=100;
 pub(super) const RECEIVERS: RangeInclusive<u64> = 1..=64;
 pub(super) const PRINT_ROWS: RangeInclusive<u64> = 1..=10_000;
+pub(super) const RETRIES: RangeInclusive<u64> = 0..=100;
 /// Whole numbers in TOML have 63 bits.
 pub(super) const POSITIVE: RangeInclusive<u64> = 1..=i64::MAX as u64;
 pub(super) const NOT_NEGATIVE: RangeInclusive<u64> = 0..=i64::MAX as u64;
@@ -227,10 +232,9 @@ pub(super) const RECEIVER: &[Key] = &[
 pub(super) const CONNECTOR_KEYS: &[(&str, &[Key])] =
     &[("socket", SOCKET), ("generate", GENERATE), ("receiver", RECEIVER)];
 
-const FROM: Key = Key::new("from", Shape::Name, "The source or stream that is read.").required();
-
 /// Keys of every stream.
-pub(super) const STREAM: &[Key] = &[FROM];
+pub(super) const STREAM: &[Key] =
+    &[Key::new("from", Shape::Names, "The source or stream that is read, or a list of them.").required()];
 
 /// The operators of a stream; exactly one of them stands beside [`STREAM`].
 pub(super) const OPERATORS: &[Key] = &[
@@ -241,9 +245,10 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("count", Shape::True, "The number of rows of the batch, one row, also when 0."),
     Key::new("reduce", Shape::SqlByColumn, "Aggregates over the batch; no row if it is empty."),
     Key::new("distinct", Shape::True, "Distinct rows of the batch."),
-    Key::new("sql", Shape::Sql, "A query over the input, by its name, within the batch."),
+    Key::new("sql", Shape::Sql, "A query over the inputs, by their names, within the batch."),
     Key::new("update_state_by_key", Shape::Table(UPDATE_STATE), "Running state per key."),
     Key::new("batch_map", Shape::Table(BATCH_MAP), "A function in Rust over all rows of a block or key group."),
+    Key::new("union", Shape::True, "The rows of all inputs, one input after the other."),
 ];
 
 const KEY: Key = Key::new("key", Shape::Columns, "Key columns of the input.").required();
@@ -277,17 +282,60 @@ pub(super) const BATCH_MAP: &[Key] =
     &[Key::new("function", Shape::Text, "The name under which the function is registered.").required()];
 
 /// Keys of an output beside its sink.
-pub(super) const OUTPUT: &[Key] =
-    &[FROM, Key::new("name", Shape::Name, "The output's name. Default: that of what it reads.")];
+pub(super) const OUTPUT: &[Key] = &[
+    Key::new("from", Shape::Name, "The source or stream that is read.").required(),
+    Key::new("name", Shape::Name, "The output's name. Default: that of what it reads."),
+];
 
 /// The sinks of an output; exactly one of them.
 pub(super) const SINKS: &[Key] = &[
     Key::new("print", Shape::TrueOrTable(PRINT), "Shows the first rows of every batch."),
     Key::new("json", Shape::Table(JSON), "Writes JSON lines, exactly once."),
+    Key::new("text", Shape::TextSink, "Writes a line of text for every row, exactly once."),
+    Key::new("csv", Shape::Table(CSV), "Writes delimited text, exactly once."),
+    Key::new("parquet", Shape::Table(PARQUET), "Writes Parquet files, exactly once."),
+    Key::new("object", Shape::Table(OBJECT), "Writes Arrow IPC files, exactly once."),
+    Key::new("http", Shape::Table(HTTP), "Posts the rows of every batch, at least once."),
     Key::new("for_each_batch", Shape::Text, "A function in Rust that sees all rows of the batch, at least once."),
 ];
 
 pub(super) const PRINT: &[Key] =
     &[Key::new("rows", Shape::Count(PRINT_ROWS), "Rows shown of every batch. Default 10.")];
 
-pub(super) const JSON: &[Key] = &[Key::new("path", Shape::Text, "A directory, relative to the job file.").required()];
+const PATH: Key = Key::new("path", Shape::Text, "A directory, relative to the job file.");
+const ROLLS: Key =
+    Key::new("roll", Shape::TrueOrTable(ROLL), "One set of files for all batches. Default: a directory for each.");
+
+pub(super) const JSON: &[Key] = &[PATH.required(), ROLLS];
+
+/// The table of [`Shape::TextSink`].
+pub(super) const TEXT: &[Key] = &[
+    PATH,
+    Key::new("prefix", Shape::Text, "Directories are called prefix-TIME_MS, in place of path/TIME_MS."),
+    Key::new("suffix", Shape::Text, "What ends their names, behind a dot; with `prefix`."),
+    Key::new("column", Shape::Column, "The column that is written. Default: the only one."),
+    ROLLS,
+];
+
+pub(super) const CSV: &[Key] = &[
+    PATH.required(),
+    Key::new("header", Shape::Flag, "Whether every file begins with the names of the columns. Default true."),
+    Key::new("delimiter", Shape::Text, "What separates the fields: one byte. Default a comma."),
+    ROLLS,
+];
+
+pub(super) const PARQUET: &[Key] = &[PATH.required()];
+
+pub(super) const OBJECT: &[Key] = &[PATH.required()];
+
+pub(super) const ROLL: &[Key] = &[
+    Key::new("bytes", Shape::Size, "A file is full when it has this many bytes. Default 64MiB."),
+    Key::new("age", Shape::Duration, "A file is full when its first batch is this old. Default 10min."),
+];
+
+pub(super) const HTTP: &[Key] = &[
+    Key::new("url", Shape::Text, "Where the rows are posted.").required(),
+    Key::new("timeout", Shape::Duration, "How long one attempt may take. Default 10s."),
+    Key::new("retries", Shape::Count(RETRIES), "Attempts after the first. Default 5."),
+    Key::new("headers", Shape::TextByName, "Further headers."),
+];

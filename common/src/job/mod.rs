@@ -9,6 +9,7 @@ mod keys;
 mod parse;
 mod reader;
 mod schema;
+mod sink;
 mod source;
 mod stream;
 #[cfg(test)]
@@ -225,8 +226,8 @@ pub enum OnBadRecord {
 pub struct StreamDef {
     /// The stream's name.
     pub name: Name,
-    /// A source or another stream.
-    pub from: Name,
+    /// Sources or other streams: as many as [`Operator::inputs`] says.
+    pub from: Vec<Name>,
     /// What is done.
     pub operator: Operator,
     /// Place of the operator's key, for errors about the operator as a whole.
@@ -271,12 +272,36 @@ pub enum Operator {
     Reduce(Vec<NamedSql>),
     /// Distinct rows. `distinct = true`
     Distinct,
-    /// Any SQL query over the one input, by its name, within the batch.
+    /// Any SQL query over the inputs, by their names, within the batch.
     Sql(Sql),
     /// Running state per key.
     UpdateStateByKey(Box<UpdateStateByKey>),
     /// `mapPartitions`: a registered function over all rows of a unit. `batch_map = { function = "name" }`
     BatchMap(Name),
+    /// The rows of the first stream, then those of the second, and so on. `union = true`
+    Union,
+}
+
+/// How many streams an operator reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inputs {
+    /// One.
+    One,
+    /// Two or more; one may be read several times.
+    Several,
+    /// One or more.
+    Any,
+}
+
+impl Operator {
+    /// How many streams it reads.
+    pub fn inputs(&self) -> Inputs {
+        match self {
+            Self::Union => Inputs::Several,
+            Self::Sql(_) => Inputs::Any,
+            _ => Inputs::One,
+        }
+    }
 }
 
 /// What a flat map goes over.
@@ -358,11 +383,83 @@ pub enum Sink {
         /// Rows shown. Default 10.
         rows: u32,
     },
-    /// JSON lines: a directory `<path>/<TIME_MS>` per batch with part files; `exactly once`. Nothing is written for an empty result.
-    Json {
-        /// Directory.
-        path: String,
-    },
+    /// Rows in files, exactly once. Nothing is written for an empty result.
+    Files(FileSink),
+    /// One request per batch, at least once. None is sent for an empty result.
+    Http(HttpSink),
     /// A registered function sees all rows of the batch; at least once. `for_each_batch = "name"`
     ForEachBatch(Name),
+}
+
+/// Rows in files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSink {
+    /// Where.
+    pub place: FilePlace,
+    /// How.
+    pub format: FileFormat,
+    /// One set of files for all batches, in place of a directory for each.
+    pub roll: Option<Roll>,
+}
+
+/// Where the files of batches are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FilePlace {
+    /// In `<path>/<TIME_MS>`, or in `<path>` when they roll.
+    Directory(String),
+    /// `saveAsTextFiles`: in `<prefix>-<TIME_MS>[.<suffix>]`.
+    Prefix {
+        /// What comes before the time.
+        prefix: String,
+        /// What comes behind it.
+        suffix: Option<String>,
+    },
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileFormat {
+    /// A line of text for every row.
+    Text {
+        /// The column that is written; by default the only one.
+        column: Option<Name>,
+    },
+    /// JSON lines.
+    Json,
+    /// Delimited text.
+    Csv {
+        /// Whether every file begins with the names of the columns. Default true.
+        header: bool,
+        /// One byte. Default `,`.
+        delimiter: u8,
+    },
+    /// Parquet.
+    Parquet,
+    /// `saveAsObjectFiles`: Arrow IPC files.
+    Object,
+}
+
+/// When a file of a rolling set is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roll {
+    /// It has this many bytes. Default 64 MiB.
+    pub bytes: u64,
+    /// Its first batch is this much older than the newest, in batch time. Default 10 min.
+    pub age: Duration,
+}
+
+/// Most bytes of one request: they are in the driver's memory.
+pub const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// One request per batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSink {
+    /// Where to.
+    pub url: String,
+    /// How long one attempt may take. Default 10 s.
+    pub timeout: Duration,
+    /// Attempts after the first. Default 5.
+    pub retries: u32,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
 }

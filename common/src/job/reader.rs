@@ -285,6 +285,21 @@ impl<'t> Reader<'t> {
         Some(Name { text, span: self.inside(value) })
     }
 
+    /// The path of something on a file system, not empty.
+    pub(super) fn local_path(&mut self, value: &'t Value<'t>, expected: &str) -> Option<Name> {
+        let path = self.text(value)?;
+        let wrong = if path.text.is_empty() {
+            Diagnostic::new("this path is empty").help(format!("expected {expected}"))
+        } else if path.text.contains("://") {
+            Diagnostic::new("object stores and other URLs cannot be used here")
+                .help("copy files from or to a local path")
+        } else {
+            return Some(path);
+        };
+        self.push(wrong.at(path.span).label("expected a path"));
+        None
+    }
+
     /// An expression or query, not empty.
     pub(super) fn sql(&mut self, value: &'t Value<'t>) -> Option<Sql> {
         let Name { text, span } = self.text(value)?;
@@ -299,6 +314,23 @@ impl<'t> Reader<'t> {
     pub(super) fn name(&mut self, value: &'t Value<'t>) -> Option<Name> {
         let name = self.text(value)?;
         self.check_name(&name, NAME_MARKS).then_some(name)
+    }
+
+    /// One name of a source or stream, or an array of them; not empty.
+    pub(super) fn names(&mut self, value: &'t Value<'t>) -> Option<Vec<Name>> {
+        let names: Vec<_> = match value.get_ref() {
+            DeValue::String(_) => vec![self.name(value)],
+            DeValue::Array(items) => items.iter().map(|item| self.name(item)).collect(),
+            _ => {
+                self.wrong_type(value, "a name or an array of names");
+                return None;
+            }
+        };
+        if names.is_empty() {
+            self.push(Diagnostic::new("expected at least one name").at(value.span()));
+            return None;
+        }
+        names.into_iter().collect()
     }
 
     /// Whether this is a name of letters, digits and the given marks.

@@ -39,6 +39,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::Sql => json!({ "type": "string", "minLength": 1 }),
         Shape::JobName => name("^[A-Za-z0-9_][A-Za-z0-9_.-]*$"),
         Shape::Name => name(NAME),
+        Shape::Names => json!({ "oneOf": [name(NAME), { "type": "array", "minItems": 1, "items": name(NAME) }] }),
         Shape::Column => json!({ "type": "string", "pattern": COLUMN }),
         Shape::Columns => {
             let column = json!({ "type": "string", "pattern": COLUMN });
@@ -66,6 +67,7 @@ fn shape(shape: &Shape) -> Value {
             schema["dependentRequired"] = json!({ "split": ["by"], "by": ["split"] });
             schema
         }
+        Shape::TextSink => one_of(table(&[keys::TEXT]), &[&["path"], &["prefix"]]),
         Shape::TextByName => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Shape::Table(keys) => table(&[keys]),
         Shape::TrueOrTable(keys) => json!({ "oneOf": [{ "const": true }, table(&[keys])] }),
@@ -191,6 +193,8 @@ mod tests {
         assert_eq!(properties(&operators["batch_map"]), names(&[keys::BATCH_MAP]));
         let output = &schema["properties"]["output"]["items"];
         assert_eq!(properties(output), names(&[keys::OUTPUT, keys::SINKS]));
+        assert_eq!(properties(&output["properties"]["text"]), names(&[keys::TEXT]));
+        assert_eq!(properties(&output["properties"]["http"]), names(&[keys::HTTP]));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Dr
         r.check_required(table, &[ours]);
         read(r, table, name)
     });
-    Draft { name: Some(name.clone()), from: None, def }
+    Draft { name: Some(name.clone()), from: Vec::new(), def }
 }
 
 /// Notes the keys that only other connectors have.
@@ -209,7 +209,8 @@ fn only_for<'t>(r: &mut Reader<'t>, table: &Table<'t>, key: &str, format: &str) 
     }
 }
 
-fn read_delimiter<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<u8> {
+/// One ASCII character that can stand between fields.
+pub(super) fn read_delimiter<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<u8> {
     let text = r.string(value)?;
     match text.as_bytes() {
         [byte] if byte.is_ascii() && !b"\r\n\"".contains(byte) => Some(*byte),

@@ -10,7 +10,7 @@ use crate::tasks::{self, reaches};
 use std::collections::{BTreeMap, VecDeque};
 use tidemill_common::ids::JobId;
 use tidemill_driver::core::{
-    Action, Compiled, Core, CoreConfig, Event, NewJob, Now, RequestError, RequestId, SessionId,
+    Action, Commit, Compiled, Core, CoreConfig, Event, NewJob, Now, RequestError, RequestId, SessionId,
 };
 use tidemill_driver::record::DurableJob;
 use tidemill_proto::client as client_pb;
@@ -428,7 +428,12 @@ impl World {
             }
             Action::Reply { request, result } => drop(self.replies.insert(request, result)),
             Action::Publish { job, event } => self.oracle.on_publish(&self.scenario.specs, job, &event),
-            Action::Commit { job, batch, files } => {
+            Action::Commit { job, batch, outputs } => {
+                let files = outputs.into_iter().filter_map(|output| match output {
+                    Commit::Files(files) => Some(files),
+                    Commit::Post(_) => None,
+                });
+                let files: Vec<_> = files.collect();
                 let wait = self.net.pick(200..15_000);
                 let term = self.driver.term;
                 self.net.after(wait, Ev::Committed { term, job, batch, files, ok: true });

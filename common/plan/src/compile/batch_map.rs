@@ -1,7 +1,7 @@
 //! `batch_map`: a registered function over all rows of a unit.
 
 use super::Compiler;
-use super::stages::{Part, Rows};
+use super::stages::{Lane, Part};
 use crate::exec::BatchMapExec;
 use crate::registry::FunctionKind;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use tidemill_common::job::Name;
 
 impl Compiler<'_> {
     /// `batch_map`. What comes out has no key any more; per key group, the order of its rows is that of the groups.
-    pub(super) fn batch_map(&mut self, input: Rows, function: &Name) -> Option<Rows> {
+    pub(super) fn batch_map(&mut self, input: Lane, function: &Name) -> Option<Lane> {
         self.registered(FunctionKind::BatchMap, function)?;
         let found = self.functions.find_batch_map(&function.text)?.clone();
         let rows = self.checked(input.visible())?;
         let plan = Arc::new(BatchMapExec::new(rows, found));
-        Some(Rows { stage: input.stage, plan, part: Part::Branch { keyed: false } })
+        Some(Lane { stage: input.stage, plan, part: Part::Branch { keyed: false } })
     }
 
     /// Notes that a function is used; none, with a mistake, if nobody registered it.

@@ -6,6 +6,7 @@ mod mistakes;
 mod operators;
 mod queries;
 mod state;
+mod together;
 
 use crate::plan::{BatchContext, JobPlan};
 use crate::registry::Functions;
@@ -15,7 +16,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostics;
-use tidemill_common::ids::{BatchId, SourceIdx};
+use tidemill_common::ids::{BatchId, OutputIdx, SourceIdx};
 use tidemill_common::job::parse;
 
 /// A job over purchases (user, product, price); the result is the stream `out`.

@@ -40,6 +40,15 @@ fn the_parser_reads_every_key_it_lists() {
     keys::SINKS.iter().for_each(|key| object("[[output]]\n", key, ""));
     keys::PRINT.iter().for_each(|key| object("[[output]]\nprint = { ", key, " }"));
     keys::JSON.iter().for_each(|key| object("[[output]]\njson = { ", key, " }"));
+    for key in keys::TEXT {
+        let prefix = if key.name == "suffix" { "prefix = \"a\", " } else { "" };
+        object(&format!("[[output]]\ntext = {{ {prefix}"), key, " }");
+    }
+    keys::CSV.iter().for_each(|key| object("[[output]]\ncsv = { ", key, " }"));
+    keys::PARQUET.iter().for_each(|key| object("[[output]]\nparquet = { ", key, " }"));
+    keys::OBJECT.iter().for_each(|key| object("[[output]]\nobject = { ", key, " }"));
+    keys::ROLL.iter().for_each(|key| object("[[output]]\njson = { roll = { ", key, " } }"));
+    keys::HTTP.iter().for_each(|key| object("[[output]]\nhttp = { ", key, " }"));
 }
 
 const DOCUMENTATION: &str = include_str!("../../../../docs/job-definition.md");
@@ -75,6 +84,12 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::SINKS,
         keys::PRINT,
         keys::JSON,
+        keys::TEXT,
+        keys::CSV,
+        keys::PARQUET,
+        keys::OBJECT,
+        keys::ROLL,
+        keys::HTTP,
     ];
     for key in all.into_iter().flatten() {
         assert!(DOCUMENTATION.contains(&format!("| `{}` |", key.name)), "{} has no row", key.name);

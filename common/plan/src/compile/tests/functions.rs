@@ -4,7 +4,7 @@ use super::{definition, run};
 use crate::arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
 use crate::arrow::datatypes::Float64Type;
 use crate::registry::{Aggregate, FunctionError, Functions};
-use crate::{JobPlan, Placement, compile};
+use crate::{BranchTarget, JobPlan, Placement, Stage, compile};
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostics;
@@ -140,10 +140,26 @@ fn for_each_batch_has_all_rows_in_one_place() {
         let compiled =
             |text: &str| Arc::new(compile(Arc::new(parse(text).unwrap()), Path::new("."), &functions(1)).unwrap());
         let (printed, seen) = (compiled(&printed), compiled(&seen));
-        assert_eq!(seen.stages[seen.outputs[0].from_stage.0 as usize].placement, Placement::Single);
+        let ends = |stage: &&Stage| stage.branches.iter().any(|b| matches!(b.target, BranchTarget::Output { .. }));
+        assert_eq!(seen.stages.iter().find(ends).unwrap().placement, Placement::Single);
         assert_eq!(seen.functions[0].to_string(), "for_each_batch `see`");
         assert_eq!(run(&seen, 3, BATCHES), run(&printed, 1, BATCHES));
     }
+}
+
+#[test]
+fn functions_over_a_union() {
+    let union = "[stream.k]\nfrom = 'purchases'\nreduce_by_key = { key = 'user', aggregates = { s = 'sum(price)' } }\n\
+        [stream.p]\nfrom = 'purchases'\nselect = { user = \"\\\"user\\\"\", s = 'price' }\n\
+        [stream.u]\nfrom = ['p', 'k']\nunion = true\n";
+    let streams = format!("{union}[stream.out]\nfrom = 'u'\nbatch_map = {{ function = 'summary' }}");
+    let out = same(&streams, BATCHES);
+    assert_eq!(out[0][..2], [r#"{"rows":3.0,"sum":23.5}"#, r#"{"rows":3.0,"sum":10.0}"#]);
+    assert_eq!(out[1], Vec::<String>::new());
+    let stream = format!("{union}[stream.out]\nfrom = 'u'\nfilter = 's > 1'");
+    let seen = definition(&stream).replace("print = true", "for_each_batch = 'see'");
+    let seen = Arc::new(compile(Arc::new(parse(&seen).unwrap()), Path::new("."), &functions(1)).unwrap());
+    assert_eq!(run(&seen, 3, BATCHES), run(&plan(&stream), 1, BATCHES));
 }
 
 #[test]
