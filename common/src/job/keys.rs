@@ -247,8 +247,8 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("distinct", Shape::True, "Distinct rows of the batch."),
     Key::new("sql", Shape::Sql, "A query over the inputs, by their names, within the batch."),
     Key::new("update_state_by_key", Shape::Table(UPDATE_STATE), "Running state per key."),
-    Key::new("batch_map", Shape::Table(BATCH_MAP), "A function in Rust over all rows of a block or key group."),
     Key::new("union", Shape::True, "The rows of all inputs, one input after the other."),
+    Key::new("batch_map", Shape::Table(BATCH_MAP), "A function in Rust over all rows of a block or key group."),
 ];
 
 const KEY: Key = Key::new("key", Shape::Columns, "Key columns of the input.").required();

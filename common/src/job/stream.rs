@@ -74,8 +74,8 @@ fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Opt
         "reduce" => read_columns(r, value).map(Operator::Reduce),
         "distinct" => r.only_true(value).map(|()| Operator::Distinct),
         "sql" => r.sql(value).map(Operator::Sql),
-        "batch_map" => read_batch_map(r, value),
         "union" => r.only_true(value).map(|()| Operator::Union),
+        "batch_map" => read_batch_map(r, value),
         _ => read_update_state(r, value),
     }
 }

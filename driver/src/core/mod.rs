@@ -246,9 +246,6 @@ pub enum RequestError {
     /// The job is over.
     #[error("job `{0}` has ended already")]
     Ended(String),
-    /// Not every process has the functions that the job uses.
-    #[error("the job uses functions in Rust that not every worker knows:\n  {}\nstart the driver and all workers from the same program", .0.join("\n  "))]
-    Functions(Vec<String>),
     /// Another job writes to the same directory.
     #[error("job `{job}` writes to {} already; give each output a directory of its own", directory.display())]
     DirectoryTaken {
@@ -257,6 +254,9 @@ pub enum RequestError {
         /// The directory, or the prefix of directories.
         directory: PathBuf,
     },
+    /// Not every process has the functions that the job uses.
+    #[error("the job uses functions in Rust that not every worker knows:\n  {}\nstart the driver and all workers from the same program", .0.join("\n  "))]
+    Functions(Vec<String>),
 }
 
 /// What every part of the core may use while it handles an event.
@@ -451,13 +451,13 @@ impl Core {
             out.push(Action::Reply { request, result });
             return;
         }
+        if let Some(taken) = self.directory_taken(&new.compiled.topology) {
+            out.push(Action::Reply { request, result: Err(taken) });
+            return;
+        }
         let lacking = self.members.lacking(&new.compiled.functions);
         if !lacking.is_empty() {
             out.push(Action::Reply { request, result: Err(RequestError::Functions(lacking)) });
-            return;
-        }
-        if let Some(taken) = self.directory_taken(&new.compiled.topology) {
-            out.push(Action::Reply { request, result: Err(taken) });
             return;
         }
         let id = JobId(self.durable.last_job.0 + 1);
