@@ -7,13 +7,16 @@ use super::{ColumnDef, ColumnType, Connector, Format, Name, OnBadRecord, SourceD
 use crate::diag::Diagnostic;
 use std::collections::HashSet;
 
+/// Reads what is behind a connector.
+type Read<'t> = fn(&mut Reader<'t>, &Table<'t>, &Name) -> Option<SourceDef>;
+
 /// Reads a source; its keys depend on its connector.
 pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<SourceDef> {
     r.check_known(table, &[keys::SOURCE, keys::SOCKET, keys::GENERATE, keys::RECEIVER]);
     r.check_required(table, &[keys::SOURCE]);
     let connector = table.get("connector").and_then(|v| r.choice(v, keys::CONNECTORS));
     let def = connector.and_then(|connector| {
-        let (ours, read): (_, fn(&mut Reader<'t>, &Table<'t>, &Name) -> Option<SourceDef>) = match connector {
+        let (ours, read): (_, Read<'t>) = match connector {
             ConnectorKind::Socket => (keys::SOCKET, read_socket),
             ConnectorKind::Generate => (keys::GENERATE, read_generate),
             ConnectorKind::Receiver => (keys::RECEIVER, read_receiver),
