@@ -2,10 +2,9 @@
 //!
 //! ```text
 //! cargo run --example own_functions -- local examples/jobs/own_functions.toml --batches 3
-//! cargo run --example own_functions -- driver      # and `worker`, `submit`, `replay`, `check` ..
+//! cargo run --example own_functions -- driver   # and `worker`, `submit`, `replay`, `check` ..
 //! ```
 
-use std::process::ExitCode;
 use std::time::Duration;
 use tidemill::{Aggregate, FunctionError, Receiver, ReceiverOptions, Restart, Store};
 
@@ -51,7 +50,7 @@ fn thermometers(options: &ReceiverOptions) -> Result<Thermometers, FunctionError
     Ok(Thermometers(options.get("rooms")?.parse().map_err(FunctionError::new)?))
 }
 
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     tidemill::app()
         .scalar("fahrenheit", 1, |celsius: f64| celsius * 1.8 + 32.0)
         .aggregate("trimmed_mean", 1, TrimmedMean)
