@@ -6,8 +6,11 @@ mod cut;
 mod expr;
 mod initial;
 mod join;
+mod map_state;
 mod narrow;
+mod order;
 mod query;
+mod scope;
 mod stages;
 mod state;
 mod together;
@@ -124,7 +127,10 @@ impl<'a> Compiler<'a> {
         let name = &stream.name;
         let rows = match &stream.operator {
             Operator::Union => self.union(inputs, &stream.from),
+            Operator::Join(kind, on) => self.join(inputs, &stream.from, *kind, on, name),
+            Operator::Cogroup(on) => self.cogroup(inputs, &stream.from, on, name),
             Operator::Sql(sql) => self.sql(&inputs, &stream.from, sql, name),
+            Operator::StateSnapshots => self.state_snapshots(&inputs, &stream.from),
             one => inputs.pop().and_then(|input| self.over_one(input, one, name)),
         };
         if let Some(rows) = rows {
@@ -147,7 +153,17 @@ impl<'a> Compiler<'a> {
             Operator::Distinct => self.distinct(input, name),
             Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
             Operator::BatchMap(function) => self.each_lane(input, |it, lane| it.batch_map(lane, function)),
-            Operator::Union | Operator::Sql(_) => None,
+            Operator::MapWithState(map) => self.map_with_state(input, map, name),
+            Operator::GroupByKey { key, values } => self.group_by_key(input, key, values.as_deref(), name),
+            Operator::CountByValue => self.count_by_value(input, name),
+            Operator::Sort { by, limit } => self.sort(input, by, *limit, name),
+            Operator::TopK { k, by, per } => self.top_k(input, *k, by, per, name),
+            Operator::Repartition { by } => self.repartition(input, by, name),
+            Operator::Union
+            | Operator::Join(..)
+            | Operator::Cogroup(_)
+            | Operator::Sql(_)
+            | Operator::StateSnapshots => None,
         }
     }
 
@@ -248,7 +264,7 @@ fn fingerprint(plan: &JobPlan) -> u64 {
             let _ = writeln!(text, "{state:?}");
         }
         for branch in &stage.branches {
-            let _ = writeln!(text, "{:?} {:?}", branch.target, shown(&branch.fragment));
+            let _ = writeln!(text, "{:?} {:?} {:?}", branch.reads, branch.target, shown(&branch.fragment));
         }
     }
     for exchange in &plan.exchanges {

@@ -15,7 +15,8 @@ impl Compiler<'_> {
         let found = self.functions.find_batch_map(&function.text)?.clone();
         let rows = self.checked(input.visible())?;
         let plan = Arc::new(BatchMapExec::new(rows, found));
-        Some(Lane { stage: input.stage, plan, part: Part::Branch { keyed: false } })
+        let part = Part::Branch { keyed: false };
+        Some(Lane { plan, part, ..input })
     }
 
     /// Notes that a function is used; none, with a mistake, if nobody registered it.

@@ -31,9 +31,21 @@ fn the_parser_reads_every_key_it_lists() {
     }
     let reduce = "[stream.s]\nreduce_by_key = { ";
     keys::REDUCE_BY_KEY.iter().for_each(|key| object(reduce, key, " }"));
+    for (operator, keys) in [
+        ("join", keys::JOIN),
+        ("group_by_key", keys::GROUP_BY_KEY),
+        ("sort", keys::SORT),
+        ("top_k", keys::TOP_K),
+        ("repartition", keys::REPARTITION),
+    ] {
+        keys.iter().for_each(|key| object(&format!("[stream.s]\n{operator} = {{ "), key, " }"));
+    }
+    keys::ON.iter().for_each(|key| object("[stream.s]\njoin = { on = { ", key, " } }"));
     let update = "[stream.s]\nupdate_state_by_key = { ";
     keys::UPDATE_STATE.iter().for_each(|key| object(update, key, " }"));
     keys::BATCH_MAP.iter().for_each(|key| object("[stream.s]\nbatch_map = { ", key, " }"));
+    let map = "[stream.s]\nmap_with_state = { ";
+    keys::MAP_WITH_STATE.iter().for_each(|key| object(map, key, " }"));
     let column = format!("{update}state = {{ a = {{ ");
     keys::STATE_COLUMN.iter().for_each(|key| object(&column, key, " } } }"));
     keys::OUTPUT.iter().for_each(|key| object("[[output]]\n", key, ""));
@@ -78,6 +90,13 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::FLAT_MAP,
         keys::REDUCE_BY_KEY,
         keys::UPDATE_STATE,
+        keys::MAP_WITH_STATE,
+        keys::JOIN,
+        keys::ON,
+        keys::GROUP_BY_KEY,
+        keys::SORT,
+        keys::TOP_K,
+        keys::REPARTITION,
         keys::STATE_COLUMN,
         keys::BATCH_MAP,
         keys::OUTPUT,
