@@ -94,6 +94,7 @@ pub(super) fn words<T>(choices: Choices<T>) -> Vec<&'static str> {
 pub(super) enum ConnectorKind {
     Socket,
     Generate,
+    Receiver,
 }
 
 /// The formats, as [`Shape::Choice`] of `format`.
@@ -112,7 +113,7 @@ pub(super) const ON_UNDER_REPLICATED: Choices<OnUnderReplicated> = &[
     ("fail", OnUnderReplicated::Fail),
 ];
 pub(super) const CONNECTORS: Choices<ConnectorKind> =
-    &[("socket", ConnectorKind::Socket), ("generate", ConnectorKind::Generate)];
+    &[("socket", ConnectorKind::Socket), ("generate", ConnectorKind::Generate), ("receiver", ConnectorKind::Receiver)];
 pub(super) const FORMATS: Choices<FormatKind> =
     &[("text", FormatKind::Text), ("csv", FormatKind::Csv), ("json", FormatKind::Json)];
 pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::Skip), ("fail", OnBadRecord::Fail)];
@@ -187,21 +188,28 @@ pub(super) const JOB: &[Key] = &[
 pub(super) const SOURCE: &[Key] =
     &[Key::new("connector", Shape::Choice(|| words(CONNECTORS)), "How records get in.").required()];
 
+const FORMAT: Key = Key::new("format", Shape::Choice(|| words(FORMATS)), "How a line is read. Default text.");
+const COLUMNS: Key = Key::new("columns", Shape::TypeByColumn, "Column names and types; not for text.");
+const DELIMITER: Key = Key::new("delimiter", Shape::Text, "What separates csv fields: one byte. Default a comma.");
+const NULL: Key =
+    Key::new("null", Shape::Text, "The csv text that means null. Default: an empty field, except for strings.");
+const BAD_RECORD: Key = Key::new(
+    "on_bad_record",
+    Shape::Choice(|| words(ON_BAD_RECORD)),
+    "What happens to a record that does not parse. Default skip.",
+);
+
 /// Keys of a source with `connector = "socket"`, beside [`SOURCE`].
 pub(super) const SOCKET: &[Key] = &[
     Key::new("address", Shape::Address, "host:port of the server that sends the lines."),
     Key::new("addresses", Shape::Addresses, "Several servers; one receiver for each."),
     Key::new("acknowledge", Shape::Flag, "Whether the sender speaks the acknowledging line protocol. Default false."),
     Key::new("receivers", Shape::Count(RECEIVERS), "Connections to a single plain address. Default 1."),
-    Key::new("format", Shape::Choice(|| words(FORMATS)), "How a line is read. Default text."),
-    Key::new("columns", Shape::TypeByColumn, "Column names and types, for csv and json."),
-    Key::new("delimiter", Shape::Text, "What separates csv fields: one byte. Default a comma."),
-    Key::new("null", Shape::Text, "The csv text that means null. Default: an empty field, except for strings."),
-    Key::new(
-        "on_bad_record",
-        Shape::Choice(|| words(ON_BAD_RECORD)),
-        "What happens to a record that does not parse. Default skip.",
-    ),
+    FORMAT,
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
 ];
 
 /// Keys of a source with `connector = "generate"`, beside [`SOURCE`].
@@ -212,6 +220,22 @@ pub(super) const GENERATE: &[Key] = &[
     Key::new("limit", Shape::Count(POSITIVE), "Stop after this many rows. Default: never."),
     Key::new("receivers", Shape::Count(RECEIVERS), "Receivers that share the rate. Default 1."),
 ];
+
+/// Keys of a source with `connector = "receiver"`, beside [`SOURCE`].
+pub(super) const RECEIVER: &[Key] = &[
+    Key::new("function", Shape::Text, "The name under which the receiver is registered.").required(),
+    Key::new("options", Shape::TextByName, "What it is told. Default nothing."),
+    Key::new("receivers", Shape::Count(RECEIVERS), "How many of it. Default 1."),
+    FORMAT,
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
+];
+
+/// The keys of each connector, beside [`SOURCE`].
+pub(super) const CONNECTOR_KEYS: &[(&str, &[Key])] =
+    &[("socket", SOCKET), ("generate", GENERATE), ("receiver", RECEIVER)];
 
 /// Keys of every stream.
 pub(super) const STREAM: &[Key] =
@@ -329,6 +353,7 @@ pub(super) const SINKS: &[Key] = &[
     Key::new("parquet", Shape::Table(PARQUET), "Writes Parquet files, exactly once."),
     Key::new("object", Shape::Table(OBJECT), "Writes Arrow IPC files, exactly once."),
     Key::new("http", Shape::Table(HTTP), "Posts the rows of every batch, at least once."),
+    Key::new("for_each_batch", Shape::Text, "A function in Rust that sees all rows of the batch, at least once."),
 ];
 
 pub(super) const PRINT: &[Key] =

@@ -148,6 +148,15 @@ pub enum Connector {
         /// Receivers. Default 1.
         receivers: u32,
     },
+    /// Records of a registered receiver.
+    Receiver {
+        /// Its name.
+        function: Name,
+        /// What it is told.
+        options: Vec<(String, String)>,
+        /// How many of it. Default 1.
+        receivers: u32,
+    },
 }
 
 /// How a record is read.
@@ -487,6 +496,8 @@ pub enum Sink {
     Files(FileSink),
     /// One request per batch, at least once. None is sent for an empty result.
     Http(HttpSink),
+    /// A registered function sees all rows of the batch; at least once. `for_each_batch = "name"`
+    ForEachBatch(Name),
 }
 
 /// Rows in files.

@@ -121,7 +121,9 @@ fn of_kind(kind: TableKind) -> Value {
         TableKind::Source => {
             let mut socket = one_of(connector("socket", keys::SOCKET), &[&["address"], &["addresses"]]);
             socket["allOf"] = json!([formats()]);
-            json!({ "oneOf": [socket, connector("generate", keys::GENERATE)] })
+            let mut receiver = connector("receiver", keys::RECEIVER);
+            receiver["allOf"] = json!([formats()]);
+            json!({ "oneOf": [socket, connector("generate", keys::GENERATE), receiver] })
         }
         TableKind::Stream => one_key_of(table(&[keys::STREAM, keys::OPERATORS]), keys::OPERATORS),
         TableKind::Output => one_key_of(table(&[keys::OUTPUT, keys::SINKS]), keys::SINKS),
@@ -188,6 +190,7 @@ mod tests {
         let source = &schema["properties"]["source"]["additionalProperties"]["oneOf"];
         assert_eq!(properties(&source[0]), names(&[keys::SOURCE, keys::SOCKET]));
         assert_eq!(properties(&source[1]), names(&[keys::SOURCE, keys::GENERATE]));
+        assert_eq!(properties(&source[2]), names(&[keys::SOURCE, keys::RECEIVER]));
         let stream = &schema["properties"]["stream"]["additionalProperties"];
         assert_eq!(properties(stream), names(&[keys::STREAM, keys::OPERATORS]));
         assert_eq!(stream["oneOf"].as_array().map(Vec::len), Some(keys::OPERATORS.len()));

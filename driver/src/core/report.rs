@@ -23,7 +23,7 @@ pub(crate) fn merge_outputs(topology: &Topology, rows: UnitRows) -> Vec<pb::Outp
         let limit = match output.kind {
             OutputKind::Rows { limit } => limit,
             OutputKind::Http(_) => None,
-            OutputKind::Files(_) => continue,
+            OutputKind::Files(_) | OutputKind::Seen => continue,
         };
         let lanes = by_output.remove(&(number as u32)).unwrap_or_default();
         let total = lanes.values().flatten().map(|unit| unit.total).sum();
@@ -72,7 +72,7 @@ impl Job {
             let delivery = match output.kind {
                 OutputKind::Rows { .. } => "to whoever watches",
                 OutputKind::Files(_) => "exactly once",
-                OutputKind::Http(_) => "at least once",
+                OutputKind::Http(_) | OutputKind::Seen => "at least once",
             };
             status.outputs.push(pb::OutputStatus { name: output.name.clone(), delivery: delivery.into(), rows });
         }

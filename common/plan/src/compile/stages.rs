@@ -322,15 +322,25 @@ impl Stages {
 
     /// Rows that an output can put in order: what was made per key group and has no key any more is gathered first.
     pub(super) fn in_order(&mut self, rows: Rows, name: &str) -> Result<Rows, Failure> {
-        let without_order = |lane: &Lane| {
-            let grouped = self.stages[lane.stage.0 as usize].placement == Placement::KeyGroups;
-            grouped && lane.part == (Part::Branch { keyed: false })
-        };
-        if rows.0.iter().any(without_order) {
-            let gathered = self.gather(rows, None, None, name)?;
-            return Ok(self.seal(gathered.into()));
+        rows.each(|lane| {
+            let keyed = self.stages[lane.stage.0 as usize].placement == Placement::KeyGroups;
+            if keyed && lane.part == (Part::Branch { keyed: false }) {
+                let gathered = self.gather(lane.into(), None, None, name)?;
+                return Ok(self.seal_lane(gathered));
+            }
+            Ok(lane)
+        })
+    }
+
+    /// Rows that are all in one place, in order.
+    pub(super) fn in_one_place(&mut self, rows: Rows, name: &str) -> Result<Rows, Failure> {
+        if let [lane] = &rows.0[..]
+            && self.stages[lane.stage.0 as usize].placement == Placement::Single
+        {
+            return Ok(rows);
         }
-        Ok(rows)
+        let gathered = self.gather(rows, None, None, name)?;
+        Ok(self.seal_lane(gathered).into())
     }
 
     /// Ends rows in an output.

@@ -15,14 +15,14 @@ fn the_parser_reads_every_key_it_lists() {
     keys::JOB.iter().for_each(|key| object("", key, ""));
     keys::SOURCE.iter().for_each(|key| object("[source.s]\n", key, ""));
     let csv = "[source.s]\nconnector = \"socket\"\nformat = \"csv\"\n";
+    let unless_format = |key: &Key| if key.name == "format" { "" } else { "format = \"csv\"\n" };
     for key in keys::SOCKET {
-        object(
-            &csv.replace("format = \"csv\"\n", if key.name == "format" { "" } else { "format = \"csv\"\n" }),
-            key,
-            "",
-        );
+        object(&csv.replace("format = \"csv\"\n", unless_format(key)), key, "");
     }
     keys::GENERATE.iter().for_each(|key| object("[source.s]\nconnector = \"generate\"\n", key, ""));
+    for key in keys::RECEIVER {
+        object(&format!("[source.s]\nconnector = \"receiver\"\n{}", unless_format(key)), key, "");
+    }
     keys::STREAM.iter().for_each(|key| object("[stream.s]\n", key, ""));
     keys::OPERATORS.iter().for_each(|key| object("[stream.s]\n", key, ""));
     for key in keys::FLAT_MAP {
@@ -84,6 +84,7 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::SOURCE,
         keys::SOCKET,
         keys::GENERATE,
+        keys::RECEIVER,
         keys::STREAM,
         keys::OPERATORS,
         keys::FLAT_MAP,
@@ -127,6 +128,7 @@ fn the_example_jobs_are_good() {
         include_str!("../../../../examples/jobs/analytics.toml"),
         include_str!("../../../../examples/jobs/word_count.toml"),
         include_str!("../../../../examples/jobs/generate.toml"),
+        include_str!("../../../../examples/jobs/own_functions.toml"),
     ] {
         good(text);
     }

@@ -298,7 +298,7 @@ fn names_and_references() {
         (
             "[[output]]\nfrom = \"rows\"\nprnt = true",
             vec![
-                "[[output]] has no sink (one of `print`, `json`, `text`, `csv`, `parquet`, `object`, `http`) @ [[output]]",
+                "[[output]] has no sink (one of `print`, `json`, `text`, `csv`, `parquet`, `object`, `http`, `for_each_batch`) @ [[output]]",
                 "unknown key `prnt` in [[output]] @ prnt",
             ],
         ),
