@@ -115,7 +115,8 @@ fn compiled() -> Compiled {
         inputs: Vec::new(),
         stateful: false,
         consumers: vec![1],
-        outputs: Vec::new(), models: Vec::new(),
+        outputs: Vec::new(),
+        models: Vec::new(),
     };
     let reduce = StageShape {
         placement: Placement::KeyGroups,
@@ -123,16 +124,18 @@ fn compiled() -> Compiled {
         inputs: vec![ExchangeId(0)],
         stateful: false,
         consumers: Vec::new(),
-        outputs: vec![OutputIdx(0)], models: Vec::new(),
+        outputs: vec![OutputIdx(0)],
+        models: Vec::new(),
     };
     let topology = Topology {
+        models: Vec::new(),
         stages: vec![map, reduce],
         exchange_from: vec![0],
         key_groups: KEY_GROUPS,
         sources: vec![SourceShape { name: "in".into(), receivers: 1 }],
         outputs: vec![OutputShape { name: "out".into(), kind: OutputKind::Rows { limit: Some(10) } }],
     };
-    Compiled { settings, topology: Arc::new(topology), fingerprint: 0 }
+    Compiled { settings, topology: Arc::new(topology), fingerprint: 0, functions: Vec::new() }
 }
 
 fn sends(actions: Vec<Action>) -> Vec<(SessionId, driver_message::Kind)> {

@@ -42,7 +42,9 @@ impl Which {
                     let number = batch.parse().map_err(|_| Wrong::Request(format!("batch={batch} is no number")))?;
                     which.batch = Some(number);
                 }
-                _ => return Err(Wrong::Request(format!("`{part}` is unknown here; expected job=NAME or batch=NUMBER"))),
+                _ => {
+                    return Err(Wrong::Request(format!("`{part}` is unknown here; expected job=NAME or batch=NUMBER")));
+                }
             }
         }
         Ok(which)
@@ -117,10 +119,7 @@ async fn predict(
 }
 
 /// What a model says of rows: predictions, and probabilities or distances where it has them.
-fn answer(
-    model: &Model,
-    x: ArrayView2<'_, f64>,
-) -> Result<Vec<(&'static str, Vec<Value>)>, tidemill_ml::ModelError> {
+fn answer(model: &Model, x: ArrayView2<'_, f64>) -> Result<Vec<(&'static str, Vec<Value>)>, tidemill_ml::ModelError> {
     let number = |value: &f64| match value.is_finite() {
         true => json!(value),
         false => json!(value.to_string()),

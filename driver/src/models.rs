@@ -136,8 +136,8 @@ impl Published {
         let jobs = state.jobs.iter().filter(|(name, _)| job.is_none_or(|job| job == name.as_str()));
         let of_job = |(job, models): (&String, &JobModels)| {
             let newest = models.models.iter().filter_map(|(name, versions)| Some((name, versions.back()?)));
-            let found = newest
-                .map(|(name, version)| Found { job: job.clone(), name: name.clone(), version: version.clone() });
+            let found =
+                newest.map(|(name, version)| Found { job: job.clone(), name: name.clone(), version: version.clone() });
             found.collect::<Vec<_>>()
         };
         jobs.flat_map(of_job).collect()

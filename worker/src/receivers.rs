@@ -15,6 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tidemill_common::ids::WorkerId;
 use tidemill_common::job::{Connector, Durability, Settings};
+use tidemill_plan::registry::ReceiverOptions;
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, worker_message};
 use tidemill_proto::data as data_pb;
@@ -56,7 +57,7 @@ impl Receivers {
             let (sender, rx) = mpsc::channel(MANUAL_QUEUE);
             (ReceiverKind::Manual { rx }, Some(sender))
         } else {
-            (receiver_kind(&source.connector, id.receiver).ok_or_else(|| invalid("no such receiver"))?, None)
+            (receiver_kind(node, &source.connector, id.receiver)?, None)
         };
         let config = ReceiverConfig {
             kind,
@@ -138,7 +139,7 @@ impl Receivers {
             let snapshot = running.status.snapshot();
             let (state, last_error) = match snapshot.state {
                 ReceiverState::Connecting => ("connecting", String::new()),
-                ReceiverState::Connected => ("connected", String::new()),
+                ReceiverState::Connected => ("connected", snapshot.reported.clone()),
                 ReceiverState::BackingOff { error, .. } => ("backing off", error),
                 ReceiverState::Draining => ("draining", String::new()),
                 ReceiverState::Ended => ("ended", String::new()),
@@ -190,19 +191,27 @@ impl Running {
     }
 }
 
-fn receiver_kind(connector: &Connector, receiver: u32) -> Option<ReceiverKind> {
+fn receiver_kind(node: &Node, connector: &Connector, receiver: u32) -> Result<ReceiverKind, Status> {
+    let invalid = |what: &str| status(ErrorKind::ErrorInvalid, what);
     match connector {
         Connector::Socket { addresses, acknowledge, .. } => {
-            let address = addresses.get(receiver as usize).or_else(|| addresses.first())?;
-            Some(ReceiverKind::Socket { address: address.clone(), acknowledge: *acknowledge })
+            let address = addresses.get(receiver as usize).or_else(|| addresses.first());
+            let address = address.ok_or_else(|| invalid("no such receiver"))?;
+            Ok(ReceiverKind::Socket { address: address.clone(), acknowledge: *acknowledge })
         }
-        Connector::Generate { rows_per_second, keys, seed, limit, receivers } => Some(ReceiverKind::Generate {
+        Connector::Generate { rows_per_second, keys, seed, limit, receivers } => Ok(ReceiverKind::Generate {
             rows_per_second: *rows_per_second,
             keys: *keys,
             seed: *seed,
             limit: *limit,
             share: (receiver, *receivers),
         }),
+        Connector::Receiver { function, options, receivers } => {
+            let factory = node.config.functions.receiver_factory(&function.text);
+            let factory = factory.ok_or_else(|| invalid("the receiver is not known here"))?;
+            let options = ReceiverOptions { options: options.iter().cloned().collect(), receiver, of: *receivers };
+            Ok(ReceiverKind::User { factory: factory.clone(), options })
+        }
     }
 }
 

@@ -207,7 +207,7 @@ async fn run_splits(unit: Unit, source: SourceIdx) -> Result<pb::TaskDone, TaskE
     }
     done.bad_samples.sort_by_key(|bad| bad.offset);
     done.bad_samples.truncate(BAD_SAMPLES);
-    records.sort_by_key(|records: &OutputRecords| records.order);
+    records.sort_by_key(|records: &OutputRecords| (records.lane, records.order));
     outputs::deliver(&unit.node, &unit.job, &unit.task, records, &mut done).await?;
     Ok(done)
 }
@@ -267,7 +267,8 @@ impl Unit {
         };
         // A source that several stages read is counted once.
         let first = self.job.plan.stages.iter().find(|stage| stage.input == StageInput::Source(source));
-        let counts = if first.is_some_and(|stage| stage.id == self.stage().id) { counts } else { pb::TaskDone::default() };
+        let counts =
+            if first.is_some_and(|stage| stage.id == self.stage().id) { counts } else { pb::TaskDone::default() };
         let records = self.run_branches(split.order, &decoded.batches).await?;
         Ok((counts, records))
     }
@@ -282,7 +283,9 @@ impl Unit {
             };
             match branch.target {
                 BranchTarget::Exchange(exchange) => self.leave(exchange, order, &result)?,
-                BranchTarget::Output(output) => records.push(OutputRecords { output, order, rows: result }),
+                BranchTarget::Output { output, lane } => {
+                    records.push(OutputRecords { output, lane, order, rows: result });
+                }
             }
         }
         Ok(records)
@@ -316,9 +319,8 @@ impl Unit {
     async fn run_keyed(&self, rows: &[RecordBatch], done: &mut pb::TaskDone) -> Result<Vec<OutputRecords>, TaskError> {
         let stage = self.stage();
         let key_groups = self.job.plan.def.settings.key_groups;
-        let head_schema = stage.head.as_ref().map_or_else(|| stage.schema.clone(), |head| head.schema());
         let mut snapshots = None;
-        let mut keyed = KeyedRows::sort(&head_schema, rows, &stage.row_keys, &self.task.groups, key_groups)?;
+        let mut keyed = KeyedRows::sort(&stage.head_schema(), rows, &stage.row_keys, &self.task.groups, key_groups)?;
         if let Some(state) = &stage.state {
             let (context, cancelled) = (self.context(), &self.cancelled);
             let attempt = Attempt { node: &self.node, job: &self.job, stage: stage.id, context, cancelled };
@@ -339,10 +341,10 @@ impl Unit {
                 _ => &rows,
             };
             match branch.target {
-                BranchTarget::Output(output) => {
+                BranchTarget::Output { output, lane } => {
                     let rows = self.run_fragment(branch, all.clone()).await?;
                     let order = self.task.groups.first().copied().map_or(0, u64::from);
-                    records.push(OutputRecords { output, order, rows });
+                    records.push(OutputRecords { output, lane, order, rows });
                 }
                 // Partial aggregates must not depend on which groups lie together: each group for itself.
                 BranchTarget::Exchange(exchange) => {

@@ -9,8 +9,10 @@ use crate::error::PlanError;
 use crate::plan::BatchContext;
 use crate::state::{seen, shown, true_where};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{concat, filter, filter_record_batch, nullif, or, take};
-use datafusion::arrow::datatypes::{Fields, Int64Type, SchemaRef};
+use datafusion::arrow::compute::{
+    concat, concat_batches, filter, filter_record_batch, nullif, or, take, take_record_batch,
+};
+use datafusion::arrow::datatypes::{Fields, Int64Type, SchemaRef, UInt32Type};
 use datafusion::common::ScalarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use std::fmt;
@@ -296,13 +298,13 @@ impl Run<'_> {
         };
         let positions = self.emitted.iter().map(|(_, positions)| positions as &dyn Array).collect::<Vec<_>>();
         let positions = if rest.is_empty() { Arc::new(first.clone()) } else { concat(&positions)? };
-        let positions = positions.as_primitive::<datafusion::arrow::datatypes::UInt32Type>();
+        let positions = positions.as_primitive::<UInt32Type>();
         let mut order: Vec<u32> = (0..positions.len() as u32).collect();
         // Stable: rounds, and with them the records of a key, stay in order.
         order.sort_by_key(|&row| positions.value(row as usize));
         let order = UInt32Array::from(order);
-        let rows = datafusion::arrow::compute::concat_batches(schema, self.emitted.iter().map(|(rows, _)| rows))?;
-        let rows = datafusion::arrow::compute::take_record_batch(&rows, &order)?;
+        let rows = concat_batches(schema, self.emitted.iter().map(|(rows, _)| rows))?;
+        let rows = take_record_batch(&rows, &order)?;
         Ok((rows, take(positions, &order, None)?.as_primitive().clone()))
     }
 }
@@ -310,11 +312,7 @@ impl Run<'_> {
 impl Round {
     fn slice(&self, range: Range<usize>) -> Self {
         let of = |columns: &[ArrayRef]| columns.iter().map(|c| c.slice(range.start, range.len())).collect();
-        Self {
-            keys: of(&self.keys),
-            state: of(&self.state),
-            known: self.known.slice(range.start, range.len()),
-        }
+        Self { keys: of(&self.keys), state: of(&self.state), known: self.known.slice(range.start, range.len()) }
     }
 }
 

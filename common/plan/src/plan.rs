@@ -7,6 +7,7 @@
 use crate::decode::SourcePlan;
 use crate::fragment::Fragment;
 use crate::learn::{AskedModel, ModelPlan};
+use crate::registry::FunctionRef;
 use crate::state::StageState;
 use datafusion::arrow::datatypes::SchemaRef;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct JobPlan {
     pub models: Vec<ModelPlan>,
     /// By [`OutputIdx`].
     pub outputs: Vec<OutputPlan>,
+    /// The functions in Rust that it uses, in order.
+    pub functions: Vec<FunctionRef>,
     /// Two processes may share a job only when theirs are equal.
     pub fingerprint: u64,
 }
@@ -50,6 +53,8 @@ pub struct Stage {
     /// Makes the rows from the input; without it the input is the rows. Leaf *i* reads the *i*-th exchange, or
     /// the decoded records.
     pub head: Option<Fragment>,
+    /// What the head gives, or without one what comes in.
+    pub(crate) given: SchemaRef,
     /// Applied to what the head gives; the rows are then what it gives.
     pub state: Option<StageState>,
     /// Placement `KeyGroups`: where in what the head gives the key columns stand. The executor sorts the rows of each
@@ -70,6 +75,11 @@ impl Stage {
         matches!(&self.state, Some(StageState::Fold(op)) if op.model.is_some())
     }
 
+    /// The columns of what the head gives, or of the input where there is none.
+    pub fn head_schema(&self) -> SchemaRef {
+        self.given.clone()
+    }
+
     /// Whether some branch reads [`Reads::Snapshots`].
     pub fn has_snapshots(&self) -> bool {
         self.branches.iter().any(|branch| branch.reads == Reads::Snapshots)
@@ -81,7 +91,7 @@ impl Stage {
 pub enum StageInput {
     /// Blocks of a source.
     Source(SourceIdx),
-    /// What other stages gave to these exchanges.
+    /// What other stages gave to these exchanges; without a head, one after the other.
     Exchanges(Vec<ExchangeId>),
 }
 
@@ -121,8 +131,13 @@ pub enum Reads {
 pub enum BranchTarget {
     /// In an exchange.
     Exchange(ExchangeId),
-    /// In an output.
-    Output(OutputIdx),
+    /// In an output, as one of its lanes.
+    Output {
+        /// The output.
+        output: OutputIdx,
+        /// Rows of an output come lane by lane, from 0; within a lane by key if it has one, else in order of unit.
+        lane: u32,
+    },
 }
 
 /// Rows on their way from one stage to another.
@@ -161,8 +176,6 @@ pub struct OutputPlan {
     pub sink: Sink,
     /// What users see, without [`KEY_COLUMN`].
     pub schema: SchemaRef,
-    /// The stage with the branch that ends in it.
-    pub from_stage: StageId,
 }
 
 /// What a run may know about its batch.

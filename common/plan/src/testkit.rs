@@ -8,11 +8,11 @@ use crate::keys::{encode_keys, key_group};
 use crate::plan::{BatchContext, BranchTarget, JobPlan, KEY_COLUMN, Placement, Reads, Stage, StageInput};
 use crate::rows::rows_to_json;
 use crate::state::StageState;
-use state::{Known, known, snapshot};
-use datafusion::arrow::array::{Array, AsArray, BinaryArray, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{AsArray, BinaryArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use std::collections::HashMap;
+use state::{Known, known, snapshot};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tidemill_common::ids::{ExchangeId, SourceIdx};
 
@@ -32,6 +32,9 @@ pub struct Evaluator {
     /// Per stage: encoded key to key and state columns.
     state: HashMap<u32, Known>,
 }
+
+/// Rows of an output, per lane.
+type Lanes = BTreeMap<u32, Vec<RecordBatch>>;
 
 /// What the branches of a stage read of one unit.
 #[derive(Default, Clone)]
@@ -82,14 +85,14 @@ impl Evaluator {
     ) -> Result<Outputs, PlanError> {
         let plan = self.plan.clone();
         let mut pieces = Pieces::new();
-        let mut outputs = vec![Vec::new(); plan.outputs.len()];
+        let mut outputs = vec![Lanes::new(); plan.outputs.len()];
         for stage in &plan.stages {
             let units = self.units(stage, ctx, blocks, &pieces).await?;
             for unit in units {
                 self.branches(stage, ctx, &unit, &mut pieces, &mut outputs).await?;
             }
         }
-        let finished = plan.outputs.iter().zip(outputs).map(|(output, batches)| finish(&output.schema, &batches));
+        let finished = plan.outputs.iter().zip(outputs).map(|(output, lanes)| finish(&output.schema, lanes));
         finished.collect()
     }
 
@@ -113,24 +116,28 @@ impl Evaluator {
         blocks: &HashMap<SourceIdx, Vec<Vec<u8>>>,
         pieces: &Pieces,
     ) -> Result<Vec<Unit>, PlanError> {
-        let exchange = match &stage.input {
+        let exchanges = match &stage.input {
             StageInput::Source(source) => {
                 let blocks = blocks.get(source).map_or(&[][..], Vec::as_slice);
                 let source = &self.plan.sources[source.0 as usize];
                 return blocks.iter().map(|block| Ok(Unit::of(source.decode(block)?.batches))).collect();
             }
-            StageInput::Exchanges(exchanges) => exchanges[0],
+            StageInput::Exchanges(exchanges) => exchanges,
         };
-        let input = |group| pieces.get(&(exchange, group)).cloned().unwrap_or_default();
+        let inputs = |groups: &[u32]| -> Vec<Vec<RecordBatch>> {
+            let of = |exchange: ExchangeId| {
+                groups.iter().filter_map(move |group| pieces.get(&(exchange, *group))).flatten().cloned()
+            };
+            exchanges.iter().map(|exchange| of(*exchange).collect()).collect()
+        };
         if stage.placement == Placement::Single {
-            return Ok(vec![Unit::of(self.run(&stage.head, input(0), ctx).await?)]);
+            return Ok(vec![Unit::of(self.run(&stage.head, inputs(&[0]), ctx).await?)]);
         }
         let groups = self.plan.def.settings.key_groups;
         let mut units = vec![Unit::default(); groups as usize];
         for task in 0..self.tasks.min(groups) {
             let mine: Vec<_> = (task..groups).step_by(self.tasks as usize).collect();
-            let together = mine.iter().flat_map(|group| input(*group)).collect();
-            let rows = self.run(&stage.head, together, ctx).await?;
+            let rows = self.run(&stage.head, inputs(&mine), ctx).await?;
             let (rows, snapshots) = self.keyed(stage, ctx, &mine, &rows)?;
             for group in mine {
                 let unit = &mut units[group as usize];
@@ -150,12 +157,7 @@ impl Evaluator {
         rows: &[RecordBatch],
     ) -> Result<(Keyed, Option<Keyed>), PlanError> {
         let count = self.plan.def.settings.key_groups;
-        let exchanged = || match &stage.input {
-            StageInput::Exchanges(exchanges) => self.plan.exchanges[exchanges[0].0 as usize].schema.clone(),
-            StageInput::Source(source) => self.plan.sources[source.0 as usize].schema.clone(),
-        };
-        let schema = stage.head.as_ref().map_or_else(exchanged, Fragment::schema);
-        let rows = concat_batches(&schema, rows)?;
+        let rows = concat_batches(&stage.head_schema(), rows)?;
         let keys: Vec<_> = stage.row_keys.iter().map(|&i| rows.column(i).clone()).collect();
         let rows = Keyed { keys: encode_keys(&keys)?, rows };
         let Some(op) = &stage.state else {
@@ -178,16 +180,18 @@ impl Evaluator {
         ctx: &BatchContext,
         unit: &Unit,
         pieces: &mut Pieces,
-        outputs: &mut [Vec<RecordBatch>],
+        outputs: &mut [Lanes],
     ) -> Result<(), PlanError> {
         for branch in &stage.branches {
             let rows = match branch.reads {
                 Reads::Rows => &unit.rows,
                 Reads::Snapshots => &unit.snapshots,
             };
-            let rows = self.run(&branch.fragment, rows.clone(), ctx).await?;
+            let rows = self.run(&branch.fragment, vec![rows.clone()], ctx).await?;
             match branch.target {
-                BranchTarget::Output(output) => outputs[output.0 as usize].extend(rows),
+                BranchTarget::Output { output, lane } => {
+                    outputs[output.0 as usize].entry(lane).or_default().extend(rows);
+                }
                 BranchTarget::Exchange(exchange) => {
                     let parts = self.plan.partition(exchange, &rows)?;
                     for (group, range) in parts.offsets.windows(2).enumerate() {
@@ -206,12 +210,12 @@ impl Evaluator {
     async fn run(
         &self,
         fragment: &Option<Fragment>,
-        rows: Vec<RecordBatch>,
+        inputs: Vec<Vec<RecordBatch>>,
         ctx: &BatchContext,
     ) -> Result<Vec<RecordBatch>, PlanError> {
         match fragment {
-            None => Ok(rows),
-            Some(fragment) => self.runner.run(fragment, vec![rows], ctx).await,
+            None => Ok(inputs.into_iter().flatten().collect()),
+            Some(fragment) => self.runner.run(fragment, inputs, ctx).await,
         }
     }
 }
@@ -219,9 +223,8 @@ impl Evaluator {
 /// The rows of one key group, sorted by key, with the key.
 fn divided(all: &Keyed, group: u32, groups: u32) -> Result<RecordBatch, PlanError> {
     let keys = &all.keys;
-    let mut places: Vec<_> = (0..all.rows.num_rows() as u32)
-        .filter(|&row| key_group(keys.value(row as usize), groups) == group)
-        .collect();
+    let mut places: Vec<_> =
+        (0..all.rows.num_rows() as u32).filter(|&row| key_group(keys.value(row as usize), groups) == group).collect();
     places.sort_by(|&a, &b| keys.value(a as usize).cmp(keys.value(b as usize)));
     let mine = take_record_batch(&all.rows, &UInt32Array::from(places.clone()))?;
     let mut fields = mine.schema().fields().to_vec();
@@ -231,18 +234,24 @@ fn divided(all: &Keyed, group: u32, groups: u32) -> Result<RecordBatch, PlanErro
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-/// What users see of an output: rows of key groups are put in the order of their keys.
-fn finish(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, PlanError> {
+/// What users see of an output.
+fn finish(schema: &SchemaRef, lanes: Lanes) -> Result<RecordBatch, PlanError> {
+    let lanes = lanes.into_values().map(|batches| finish_lane(schema.fields().len(), &batches));
+    Ok(concat_batches(schema, &lanes.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect::<Vec<_>>())?)
+}
+
+/// Rows of key groups are put in the order of their keys.
+fn finish_lane(columns: usize, batches: &[RecordBatch]) -> Result<Option<RecordBatch>, PlanError> {
     let Some(first) = batches.first() else {
-        return Ok(RecordBatch::new_empty(schema.clone()));
+        return Ok(None);
     };
-    let visible: Vec<_> = (0..schema.fields().len()).collect();
+    let visible: Vec<_> = (0..columns).collect();
     let all = concat_batches(&first.schema(), batches)?;
     if all.num_columns() == visible.len() {
-        return Ok(all);
+        return Ok(Some(all));
     }
     let keys = all.column(visible.len()).as_binary::<i32>().clone();
     let mut places: Vec<_> = (0..all.num_rows() as u32).collect();
     places.sort_by(|&a, &b| keys.value(a as usize).cmp(keys.value(b as usize)));
-    Ok(take_record_batch(&all.project(&visible)?, &UInt32Array::from(places))?)
+    Ok(Some(take_record_batch(&all.project(&visible)?, &UInt32Array::from(places))?))
 }

@@ -18,7 +18,7 @@ pub(super) fn read_model<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name)
         (Some(kind), Some(initial), Some(params)) => Some(ModelDef { name: name.clone(), kind, params, initial }),
         _ => None,
     };
-    Draft { name: Some(name.clone()), from: None, def }
+    Draft { name: Some(name.clone()), from: Vec::new(), def }
 }
 
 /// `train`

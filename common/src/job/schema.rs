@@ -46,9 +46,18 @@ fn shape(shape: &Shape) -> Value {
         Shape::Sql => json!({ "type": "string", "minLength": 1 }),
         Shape::JobName => name("^[A-Za-z0-9_][A-Za-z0-9_.-]*$"),
         Shape::Name => name(NAME),
+        Shape::Names => json!({ "oneOf": [name(NAME), { "type": "array", "minItems": 1, "items": name(NAME) }] }),
         Shape::Column => json!({ "type": "string", "pattern": COLUMN }),
         Shape::Columns => {
             let column = json!({ "type": "string", "pattern": COLUMN });
+            json!({ "oneOf": [column, list(&column)] })
+        }
+        Shape::ColumnsOrTable(keys) => {
+            let column = json!({ "type": "string", "pattern": COLUMN });
+            json!({ "oneOf": [column, list(&column), table(&[keys])] })
+        }
+        Shape::SortKeys => {
+            let column = json!({ "type": "string", "pattern": SORT_KEY });
             json!({ "oneOf": [column, list(&column)] })
         }
         Shape::Address => json!({ "type": "string", "pattern": ADDRESS }),
@@ -73,6 +82,8 @@ fn shape(shape: &Shape) -> Value {
             schema["dependentRequired"] = json!({ "split": ["by"], "by": ["split"] });
             schema
         }
+        Shape::TextSink => one_of(table(&[keys::TEXT]), &[&["path"], &["prefix"]]),
+        Shape::TextByName => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Shape::Table(keys) => table(&[keys]),
         Shape::OpenTable(keys) => open_table(keys),
         Shape::TrueOrTable(keys) => json!({ "oneOf": [{ "const": true }, table(&[keys])] }),
@@ -87,6 +98,7 @@ fn shape(shape: &Shape) -> Value {
 
 const NAME: &str = "^[A-Za-z0-9_][A-Za-z0-9_-]*$";
 const COLUMN: &str = "^(?!__).+";
+const SORT_KEY: &str = "^-?(?!__).+";
 const ADDRESS: &str = "^(\\[[0-9A-Fa-f:.]+\\]|[^:/\\[\\]\\s]+):[0-9]+$";
 const DURATION: &str = "^ *[0-9.]+ *(us|ms|s|m|min|h) *$";
 const SIZE: &str = "^ *[0-9.]+ *(B|kB|KB|MB|GB|KiB|MiB|GiB)? *$";
@@ -117,7 +129,9 @@ fn of_kind(kind: TableKind) -> Value {
         TableKind::Source => {
             let mut socket = one_of(connector("socket", keys::SOCKET), &[&["address"], &["addresses"]]);
             socket["allOf"] = json!([formats()]);
-            json!({ "oneOf": [socket, connector("generate", keys::GENERATE)] })
+            let mut receiver = connector("receiver", keys::RECEIVER);
+            receiver["allOf"] = json!([formats()]);
+            json!({ "oneOf": [socket, connector("generate", keys::GENERATE), receiver] })
         }
         TableKind::Model => open_table(keys::MODEL),
         TableKind::Stream => one_key_of(table(&[keys::STREAM, keys::OPERATORS]), keys::OPERATORS),
@@ -189,16 +203,29 @@ mod tests {
         let source = &schema["properties"]["source"]["additionalProperties"]["oneOf"];
         assert_eq!(properties(&source[0]), names(&[keys::SOURCE, keys::SOCKET]));
         assert_eq!(properties(&source[1]), names(&[keys::SOURCE, keys::GENERATE]));
+        assert_eq!(properties(&source[2]), names(&[keys::SOURCE, keys::RECEIVER]));
         let stream = &schema["properties"]["stream"]["additionalProperties"];
         assert_eq!(properties(stream), names(&[keys::STREAM, keys::OPERATORS]));
         assert_eq!(stream["oneOf"].as_array().map(Vec::len), Some(keys::OPERATORS.len()));
         let operators = &stream["properties"];
         assert_eq!(properties(&operators["flat_map"]), names(&[keys::FLAT_MAP]));
         assert_eq!(properties(&operators["reduce_by_key"]), names(&[keys::REDUCE_BY_KEY]));
+        for (name, keys) in [
+            ("cogroup", keys::JOIN),
+            ("group_by_key", keys::GROUP_BY_KEY),
+            ("sort", keys::SORT),
+            ("top_k", keys::TOP_K),
+        ] {
+            assert_eq!(properties(&operators[name]), names(&[keys]));
+        }
         let update_state = &operators["update_state_by_key"];
         assert_eq!(properties(update_state), names(&[keys::UPDATE_STATE]));
+        assert_eq!(properties(&operators["batch_map"]), names(&[keys::BATCH_MAP]));
+        assert_eq!(properties(&operators["map_with_state"]), names(&[keys::MAP_WITH_STATE]));
         let output = &schema["properties"]["output"]["items"];
         assert_eq!(properties(output), names(&[keys::OUTPUT, keys::SINKS]));
+        assert_eq!(properties(&output["properties"]["text"]), names(&[keys::TEXT]));
+        assert_eq!(properties(&output["properties"]["http"]), names(&[keys::HTTP]));
     }
 
     #[test]

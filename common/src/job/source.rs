@@ -5,40 +5,79 @@ use super::keys::{self, ConnectorKind, FormatKind, Key};
 use super::reader::{Reader, Table, Value};
 use super::{ColumnDef, ColumnType, Connector, Format, Name, OnBadRecord, SourceDef, Span};
 use crate::diag::Diagnostic;
+use std::collections::HashSet;
+
+/// Reads what is behind a connector.
+type Read<'t> = fn(&mut Reader<'t>, &Table<'t>, &Name) -> Option<SourceDef>;
 
 /// Reads a source; its keys depend on its connector.
 pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<SourceDef> {
-    r.check_known(table, &[keys::SOURCE, keys::SOCKET, keys::GENERATE]);
+    r.check_known(table, &[keys::SOURCE, keys::SOCKET, keys::GENERATE, keys::RECEIVER]);
     r.check_required(table, &[keys::SOURCE]);
     let connector = table.get("connector").and_then(|v| r.choice(v, keys::CONNECTORS));
-    let def = connector.and_then(|connector| match connector {
-        ConnectorKind::Socket => {
-            refuse_keys_of(r, table, keys::GENERATE, keys::SOCKET, "generate");
-            read_socket(r, table, name)
-        }
-        ConnectorKind::Generate => {
-            refuse_keys_of(r, table, keys::SOCKET, keys::GENERATE, "socket");
-            read_generate(r, table, name)
-        }
+    let def = connector.and_then(|connector| {
+        let (ours, read): (_, Read<'t>) = match connector {
+            ConnectorKind::Socket => (keys::SOCKET, read_socket),
+            ConnectorKind::Generate => (keys::GENERATE, read_generate),
+            ConnectorKind::Receiver => (keys::RECEIVER, read_receiver),
+        };
+        refuse_keys_of_others(r, table, ours);
+        r.check_required(table, &[ours]);
+        read(r, table, name)
     });
-    Draft { name: Some(name.clone()), from: None, def }
+    Draft { name: Some(name.clone()), from: Vec::new(), def }
 }
 
-/// Notes the keys that only the `other` connector has.
-fn refuse_keys_of<'t>(r: &mut Reader<'t>, table: &Table<'t>, theirs: &'static [Key], ours: &[Key], other: &str) {
-    for (name, key, _) in table.present(theirs) {
-        if ours.iter().any(|our| our.name == key.name) {
+/// Notes the keys that only other connectors have.
+fn refuse_keys_of_others(r: &mut Reader<'_>, table: &Table<'_>, ours: &[Key]) {
+    let has = |keys: &[Key], name: &str| keys.iter().any(|key| key.name == name);
+    let theirs = keys::CONNECTOR_KEYS.iter().flat_map(|(_, keys)| table.present(keys));
+    let mut seen = HashSet::new();
+    for (name, ..) in theirs.filter(|(name, ..)| !has(ours, &name.text)) {
+        if !seen.insert(name.text.clone()) {
             continue;
         }
+        let owners = keys::CONNECTOR_KEYS.iter().filter(|(_, keys)| has(keys, &name.text));
+        let owners: Vec<_> = owners.map(|(word, _)| format!("\"{word}\"")).collect();
         let message = format!("`{}` does not apply to this connector", name.text);
         let wrong = Diagnostic::new(message).at(name.span);
-        let wrong = wrong.label(format!("only for connector = \"{other}\""));
-        r.push(match key.name {
+        let wrong = wrong.label(format!("only for connector = {}", owners.join(" or ")));
+        r.push(match name.text.as_str() {
             "format" | "columns" => {
                 wrong.help("generated rows have the columns seq (bigint), key (string), value (double)")
             }
             _ => wrong,
         });
+    }
+}
+
+fn read_receiver<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<SourceDef> {
+    let function = table.get("function").and_then(|v| r.text(v));
+    let options = match table.get("options") {
+        Some(value) => read_options(r, value),
+        None => Some(Vec::new()),
+    };
+    let receivers = read_receivers(r, table);
+    let format = read_format(r, table);
+    let on_bad_record = read_on_bad_record(r, table);
+    Some(SourceDef {
+        name: name.clone(),
+        connector: Connector::Receiver { function: function?, options: options?, receivers: receivers? },
+        format: format?,
+        on_bad_record: on_bad_record?,
+    })
+}
+
+fn read_options<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<(String, String)>> {
+    let entries = r.entries(value)?;
+    let options: Vec<_> = entries.into_iter().map(|(name, value)| Some((name.text, r.text(value)?.text))).collect();
+    options.into_iter().collect()
+}
+
+fn read_on_bad_record<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<OnBadRecord> {
+    match table.get("on_bad_record") {
+        Some(value) => r.choice(value, keys::ON_BAD_RECORD),
+        None => Some(OnBadRecord::Skip),
     }
 }
 
@@ -58,10 +97,7 @@ fn read_socket<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option
         }
     }
     let format = read_format(r, table);
-    let on_bad_record = match table.get("on_bad_record") {
-        Some(value) => r.choice(value, keys::ON_BAD_RECORD),
-        None => Some(OnBadRecord::Skip),
-    };
+    let on_bad_record = read_on_bad_record(r, table);
     Some(SourceDef {
         name: name.clone(),
         connector: Connector::Socket { addresses: addresses?, acknowledge: acknowledge?, receivers: receivers? },
@@ -176,7 +212,8 @@ fn only_for<'t>(r: &mut Reader<'t>, table: &Table<'t>, key: &str, format: &str) 
     }
 }
 
-fn read_delimiter<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<u8> {
+/// One ASCII character that can stand between fields.
+pub(super) fn read_delimiter<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<u8> {
     let text = r.string(value)?;
     match text.as_bytes() {
         [byte] if byte.is_ascii() && !b"\r\n\"".contains(byte) => Some(*byte),
@@ -222,7 +259,6 @@ pub(super) fn read_type<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<
 }
 
 fn read_generate<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<SourceDef> {
-    r.check_required(table, &[keys::GENERATE]);
     let mut count = |key: &str, range, default| match table.get(key) {
         Some(value) => r.count(value, range),
         None => Some(default),

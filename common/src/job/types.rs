@@ -43,7 +43,8 @@ const MAX_PRECISION: u8 = 38;
 const MAX_VECTOR: u32 = 100_000;
 
 impl ColumnType {
-    pub(super) const EXPECTED: &'static str = "boolean, int, bigint, float, double, string, date, timestamp, binary, decimal(precision, scale) or vector(length)";
+    /// What there is, for messages.
+    pub const EXPECTED: &'static str = "boolean, int, bigint, float, double, string, date, timestamp, binary, decimal(precision, scale) or vector(length)";
     /// The names as a regular expression, for the JSON Schema.
     pub(super) const PATTERN: &'static str = "^(boolean|int|bigint|float|double|string|date|timestamp|binary|decimal\\( *[0-9]+ *, *[0-9]+ *\\)|vector\\( *[0-9]+ *\\))$";
 

@@ -1,9 +1,9 @@
 //! What the core needs to know of a compiled job: its shape, without expressions or Arrow.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
-use tidemill_common::job::{Connector, Sink};
-use tidemill_plan::{BranchTarget, JobPlan, Placement, StageInput};
+use tidemill_common::job::{Connector, HttpSink, Sink};
+use tidemill_plan::{BranchTarget, FileOutput, JobPlan, Placement, StageInput};
 
 /// The shape of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,11 +78,12 @@ pub enum OutputKind {
         /// How many.
         limit: Option<u32>,
     },
-    /// Part files in a directory per batch.
-    Files {
-        /// The directory that holds the batches.
-        path: String,
-    },
+    /// Rows in files.
+    Files(FileOutput),
+    /// One request per batch.
+    Http(HttpSink),
+    /// A function on the worker has seen them.
+    Seen,
 }
 
 impl Topology {
@@ -107,7 +108,9 @@ impl Topology {
             kind: match &output.sink {
                 _ if capture => OutputKind::Rows { limit: None },
                 Sink::Print { rows } => OutputKind::Rows { limit: Some(*rows) },
-                Sink::Json { path } => OutputKind::Files { path: base_dir.join(path).to_string_lossy().into_owned() },
+                Sink::Files(files) => OutputKind::Files(FileOutput::new(files, output.schema.clone(), base_dir)),
+                Sink::Http(http) => OutputKind::Http(http.clone()),
+                Sink::ForEachBatch(_) => OutputKind::Seen,
             },
         });
         Self {
@@ -124,6 +127,14 @@ impl Topology {
         }
     }
 
+    /// Directories that no other job may write to.
+    pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        self.outputs.iter().filter_map(|output| match &output.kind {
+            OutputKind::Files(files) => Some(files.root()),
+            _ => None,
+        })
+    }
+
     /// Whether any stage keeps state.
     pub fn stateful(&self) -> bool {
         self.stages.iter().any(|stage| stage.stateful)
@@ -137,16 +148,19 @@ impl StageShape {
             StageInput::Exchanges(exchanges) => (None, exchanges.clone()),
         };
         let outputs = stage.branches.iter().filter_map(|branch| match branch.target {
-            BranchTarget::Output(output) => Some(output),
+            BranchTarget::Output { output, .. } => Some(output),
             BranchTarget::Exchange(_) => None,
         });
+        let mut outputs: Vec<OutputIdx> = outputs.collect();
+        outputs.sort_unstable();
+        outputs.dedup();
         Self {
             placement: stage.placement,
             source,
             inputs,
             stateful: stage.state.is_some(),
             consumers: Vec::new(),
-            outputs: outputs.collect(),
+            outputs,
             models: stage.models.iter().map(|asked| ModelShape::new(asked, plan)).collect(),
         }
     }
@@ -163,6 +177,6 @@ fn receivers(connector: &Connector) -> u32 {
     match connector {
         Connector::Socket { addresses, receivers, .. } if addresses.len() == 1 => *receivers,
         Connector::Socket { addresses, .. } => addresses.len() as u32,
-        Connector::Generate { receivers, .. } => *receivers,
+        Connector::Generate { receivers, .. } | Connector::Receiver { receivers, .. } => *receivers,
     }
 }

@@ -4,10 +4,13 @@
 //! input and which state, not the arithmetic.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
+use tidemill_common::job::{FileFormat, FilePlace, FileSink};
 use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
-use tidemill_plan::Placement;
+use tidemill_plan::arrow::datatypes::Schema;
+use tidemill_plan::{FileOutput, Placement};
 
 /// Keys with a value each.
 pub(crate) type Rows = Vec<(u32, f64)>;
@@ -71,7 +74,8 @@ impl Shape {
         use Placement::{KeyGroups, Single};
         use Target::{Gather, Hash, Output};
         let rows = |limit| OutputKind::Rows { limit };
-        let files = || OutputKind::Files { path: "out".into() };
+        let sink = FileSink { place: FilePlace::Directory("out".into()), format: FileFormat::Json, roll: None };
+        let files = || OutputKind::Files(FileOutput::new(&sink, Arc::new(Schema::empty()), Path::new("")));
         let mut build = Builder { stages: Vec::new(), shapes: Vec::new() };
         let outputs =
             match number {
@@ -223,7 +227,8 @@ impl Builder {
             inputs: inputs.iter().map(|exchange| ExchangeId(*exchange)).collect(),
             stateful: op == Op::Running,
             consumers: Vec::new(),
-            outputs: targets.iter().filter_map(output).collect(), models: Vec::new(),
+            outputs: targets.iter().filter_map(output).collect(),
+            models: Vec::new(),
         });
         self.stages.push(Stage { op, targets });
         self
@@ -252,6 +257,7 @@ impl Builder {
         let sources = sources.map(|source| SourceShape { name: format!("s{source}"), receivers }).collect();
         let output = |(number, kind)| OutputShape { name: format!("o{number}"), kind };
         let topology = Topology {
+            models: Vec::new(),
             exchange_from: exchange_from.into_values().collect(),
             key_groups,
             sources,

@@ -16,6 +16,7 @@ mod socket;
 mod status;
 #[cfg(test)]
 mod tests;
+mod user;
 
 pub use generate::{mix, write_number};
 pub use manual::ManualBatch;
@@ -29,6 +30,7 @@ use lines::Oversized;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_plan::registry::{ReceiverFactory, ReceiverOptions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +85,13 @@ pub enum ReceiverKind {
         limit: Option<u64>,
         /// Which receiver this is, from 0, and of how many: it makes every `of`-th row.
         share: (u32, u32),
+    },
+    /// What a receiver that a user wrote stores.
+    User {
+        /// What makes it, anew for every start.
+        factory: ReceiverFactory,
+        /// What it is told.
+        options: ReceiverOptions,
     },
     /// Lines given by the caller, batch by batch.
     Manual {
@@ -172,6 +181,9 @@ pub enum ConnectError {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(#[source] io::Error),
+    /// A user's receiver failed.
+    #[error("the receiver failed: {0}")]
+    Failed(String),
     /// The sender closed the connection.
     #[error("the sender closed the connection")]
     Closed,
@@ -234,6 +246,7 @@ pub async fn run(
             let rows = generate::Rows::new(seed, keys, share, limit);
             generate::run(&mut intake, &rows, rows_per_second).await?
         }
+        ReceiverKind::User { factory, options } => user::run(&mut intake, &factory, &options, config.reconnect).await?,
         ReceiverKind::Manual { rx } => manual::run(&mut intake, rx).await?,
     };
     status.set(ReceiverState::Draining);

@@ -1,6 +1,7 @@
 //! What a receiver says about itself while it runs.
 
 use super::ConnectError;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -37,6 +38,7 @@ pub struct ReceiverStatus {
     reconnects: AtomicU64,
     discarded_partial: AtomicU64,
     discarded_oversized: AtomicU64,
+    reported: Mutex<String>,
 }
 
 /// A receiver's counters and state at one moment.
@@ -58,6 +60,8 @@ pub struct StatusSnapshot {
     pub discarded_partial: u64,
     /// Lines over 8 MiB; on an acknowledged stream an empty record stands for each.
     pub discarded_oversized: u64,
+    /// The last error that a receiver that goes on has reported; else empty.
+    pub reported: String,
 }
 
 impl ReceiverStatus {
@@ -72,6 +76,7 @@ impl ReceiverStatus {
             reconnects: self.reconnects.load(Relaxed),
             discarded_partial: self.discarded_partial.load(Relaxed),
             discarded_oversized: self.discarded_oversized.load(Relaxed),
+            reported: crate::node::lock(&self.reported).clone(),
         }
     }
 
@@ -87,6 +92,10 @@ impl ReceiverStatus {
     pub(super) fn back_off(&self, error: &ConnectError, wait: Duration) {
         self.reconnects.fetch_add(1, Relaxed);
         self.set(ReceiverState::BackingOff { error: error.to_string(), wait });
+    }
+
+    pub(super) fn report(&self, error: String) {
+        *crate::node::lock(&self.reported) = error;
     }
 
     pub(super) fn sealed(&self, records: u64, bytes: u64) {

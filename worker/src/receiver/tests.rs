@@ -56,12 +56,12 @@ impl Log {
         self.state.borrow().end
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let bytes: Vec<u8> = self.state.borrow().blocks.iter().flat_map(|block| block.bytes.to_vec()).collect();
         String::from_utf8(bytes).unwrap()
     }
 
-    async fn reaches(&self, end: u64) {
+    pub(super) async fn reaches(&self, end: u64) {
         in_time(self.state.subscribe().wait_for(|held| held.end >= end)).await.unwrap();
     }
 }

@@ -50,7 +50,11 @@ pub(super) fn fold(attempt: &Attempt<'_>, op: &FoldOp, rows: &KeyedRows) -> Resu
         groups.push((*group, before..start));
     }
     let keys: Vec<&dyn Array> = keys.iter().map(|keys| keys.as_ref()).collect();
-    let keys = if keys.is_empty() { BinaryArray::from_iter_values([] as [&[u8]; 0]) } else { concat(&keys)?.as_binary().clone() };
+    let keys = if keys.is_empty() {
+        BinaryArray::from_iter_values([] as [&[u8]; 0])
+    } else {
+        concat(&keys)?.as_binary().clone()
+    };
     Ok(StateRows { rows: KeyedRows { batch: concat_batches(&schema, &parts)?, keys, groups }, keys: count })
 }
 
@@ -131,7 +135,8 @@ impl Changed {
             Arc::new(Int64Array::from(vec![attempt.context.batch.0 as i64; self.after.len()])),
             Arc::new(BinaryArray::from_iter(self.before)),
         ];
-        attempt.write(share.group, &share.handle, keys.as_binary(), &columns, None, |partition| Ok(partition.len() as u64))
+        attempt
+            .write(share.group, &share.handle, keys.as_binary(), &columns, None, |partition| Ok(partition.len() as u64))
     }
 }
 
@@ -141,12 +146,7 @@ fn out_schema(op: &FoldOp) -> SchemaRef {
 }
 
 /// The rows of one key, with its key columns where they are to be seen.
-fn with_keys(
-    op: &FoldOp,
-    schema: &SchemaRef,
-    key: &BinaryArray,
-    rows: RecordBatch,
-) -> Result<RecordBatch, TaskError> {
+fn with_keys(op: &FoldOp, schema: &SchemaRef, key: &BinaryArray, rows: RecordBatch) -> Result<RecordBatch, TaskError> {
     if !op.keys_visible {
         return Ok(rows);
     }

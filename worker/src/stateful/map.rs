@@ -96,12 +96,7 @@ fn distinct(keys: &BinaryArray) -> Result<(BinaryArray, Vec<usize>), StateError>
     Ok((distinct.as_binary::<i32>().clone(), counts))
 }
 
-fn write(
-    attempt: &Attempt<'_>,
-    shares: &[Share],
-    keys: &BinaryArray,
-    mapped: Mapped,
-) -> Result<StateRows, TaskError> {
+fn write(attempt: &Attempt<'_>, shares: &[Share], keys: &BinaryArray, mapped: Mapped) -> Result<StateRows, TaskError> {
     let mut count = 0;
     let mut groups = Vec::with_capacity(shares.len());
     let mut start = 0;

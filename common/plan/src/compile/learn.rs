@@ -3,14 +3,12 @@
 
 use super::Compiler;
 use super::expr::{Allowed, cast_to, check_names, find, parse, physical, type_name};
-use super::stages::{Rows, column};
+use super::stages::{Lane, Rows, column};
 use crate::keys::{encode_keys, key_group};
-use crate::learn::matrix::width;
-use crate::learn::predict::{Declared, asked_by};
-use crate::learn::{
-    ChooseFold, DriftFold, EvaluateFold, Fold, FoldOp, ModelPlan, TestFold, TrainFold, state_fields,
-};
 use crate::learn::AskedModel;
+use crate::learn::matrix::width;
+use crate::learn::predict::{Declared, asked_by, asked_by_plan};
+use crate::learn::{ChooseFold, DriftFold, EvaluateFold, Fold, FoldOp, ModelPlan, TestFold, TrainFold, state_fields};
 use crate::plan::{Stage, StageInput};
 use crate::session::{self, Shape};
 use crate::state::StageState;
@@ -25,7 +23,6 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::ids::StageId;
 use tidemill_common::job::{AbTest, Choose, DetectDrift, Evaluate, ModelDef, Name, Param, Span, Sql, Train};
 use tidemill_ml::champion::ChampionSpec;
 use tidemill_ml::drift::DetectorSpec;
@@ -50,8 +47,8 @@ impl Compiler<'_> {
         self.declared = def.models.iter().filter_map(|model| self.model(model)).collect();
         let known = self.declared.iter().map(|model| (model.name.clone(), model.spec.clone()));
         self.models = Declared(Arc::new(known.collect()));
-        self.session = session::state(Shape::Distributed, &self.models);
-        self.single_session = session::state(Shape::Single, &self.models);
+        let session = |shape| session::state(shape, self.functions, &self.uses, &self.models);
+        (self.session, self.single_session) = (session(Shape::Distributed), session(Shape::Single));
     }
 
     fn model(&mut self, def: &ModelDef) -> Option<Declaration> {
@@ -160,10 +157,10 @@ impl Compiler<'_> {
             model: Some(model),
             fold: Box::new(fold),
         };
-        let (rows, stage) = self.folded(input, exprs, op, name)?;
-        let shown = self.stages.snapshots(stage)?;
-        let columns = (1..shown.schema().fields().len()).map(|index| column(&shown.schema(), index)).collect();
-        let shown = self.projected(shown, columns)?;
+        let rows = self.folded(input, exprs, op, name)?;
+        let shown = self.stages.snapshots(&rows)?;
+        let columns: Vec<_> = (1..shown.schema().fields().len()).map(|index| column(&shown.schema(), index)).collect();
+        let shown = self.each_lane(shown, |it, lane| it.checked(lane.projected(columns.clone())))?;
         self.shown.insert(train.model.text.clone(), shown);
         Some(rows)
     }
@@ -377,27 +374,42 @@ impl Compiler<'_> {
             model: None,
             fold,
         };
-        Some(self.folded(input, exprs, op, name)?.0)
+        self.folded(input, exprs, op, name)
     }
 
     /// A stage that folds these columns of the input, key columns first.
-    fn folded(&mut self, input: Rows, exprs: Vec<ProjectionExpr>, op: FoldOp, name: &Name) -> Option<(Rows, StageId)> {
-        let rows = self.projected(input, exprs)?;
+    fn folded(&mut self, input: Rows, exprs: Vec<ProjectionExpr>, op: FoldOp, name: &Name) -> Option<Rows> {
+        let rows = self.each_lane(input, |it, lane| it.checked(lane.projected(exprs.clone())))?;
         let keys = (0..op.key_fields.len()).collect();
         let hashed = self.stages.hash(rows, keys, &name.text);
         let hashed = self.checked(hashed)?;
         let keys = op.key_fields.iter().filter(|_| op.keys_visible);
         let gives = Schema::new(keys.chain(op.row_schema.fields()).cloned().collect::<Vec<_>>());
-        let stage = hashed.stage;
-        Some((self.stages.seal_with_state(hashed, StageState::Fold(op), &gives), stage))
+        Some(self.stages.seal_with_state(hashed, StageState::Fold(op), &gives))
+    }
+
+    /// A lane of a source that asks a model after its training decodes the source for itself: the rows that the model
+    /// is trained with cannot wait for it.
+    pub(super) fn after_training(&mut self, lane: Lane) -> Lane {
+        let mut asked = BTreeSet::new();
+        asked_by_plan(&lane.plan, &mut asked);
+        if !asked.iter().any(|asked| asked.after_training) || self.again.values().any(|stage| *stage == lane.stage) {
+            return lane;
+        }
+        let known = self.again.get(&lane.stage.0).copied();
+        match known.or_else(|| self.stages.again(lane.stage)) {
+            Some(stage) => {
+                self.again.insert(lane.stage.0, stage);
+                Lane { stage, ..lane }
+            }
+            None => lane,
+        }
     }
 
     /// Where each model lives and who asks it, now that stages have their numbers.
     pub(super) fn homes(&mut self) -> Vec<ModelPlan> {
         let groups = self.def.settings.key_groups;
-        let trains = |stage: &&Stage, model: usize| {
-            matches!(&stage.state, Some(StageState::Fold(op)) if op.model == Some(model))
-        };
+        let trains = |stage: &&Stage, model: usize| matches!(&stage.state, Some(StageState::Fold(op)) if op.model == Some(model));
         let stages = &self.stages.stages;
         let plan = |(number, model): (usize, Declaration)| {
             let stage = stages.iter().find(|stage| trains(stage, number)).map(|stage| stage.id);

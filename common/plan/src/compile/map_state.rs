@@ -1,15 +1,16 @@
 //! `map_with_state` and `state_snapshots`: the state operator behind the records, or behind aggregates per key.
 
-use super::Compiler;
 use super::expr::check_names;
 use super::scope::{Analysed, Scope, Seer};
-use super::stages::{Part, Rows};
+use super::stages::{Lane, Part, Rows, project};
 use super::state::{defaults, key_fields, state_fields};
+use super::{Compiler, Failure};
 use crate::map_state::{MapOp, MapSteps, Timeout, UPDATED_COLUMN};
 use crate::state::StageState;
 use datafusion::arrow::array::{RecordBatch, new_null_array};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue};
+use datafusion::physical_expr::PhysicalExpr;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::diag::Diagnostic;
@@ -28,8 +29,7 @@ impl Compiler<'_> {
         self.report(check_names(emit.iter().map(|column| (column.name.text.as_str(), &column.name.span))));
         let keys = self.keys(&schema, &map.key);
         let per_record = map.per == Per::Record;
-        let scope =
-            Scope { input: schema.clone(), keys: &map.key, columns: &map.state, per_record, flags: &FLAGS };
+        let scope = Scope { input: schema.clone(), keys: &map.key, columns: &map.state, per_record, flags: &FLAGS };
         let condition = |sql, name| Seer { sql, condition: Some(name) };
         let mut seers: Vec<_> = emit.iter().map(|column| Seer { sql: &column.sql, condition: None }).collect();
         seers.extend(map.emit_when.as_ref().map(|sql| condition(sql, "emit_when")));
@@ -59,22 +59,20 @@ impl Compiler<'_> {
         let remove_when = map.remove_when.as_ref().and_then(|_| seers.pop());
         let emit_when = map.emit_when.as_ref().and_then(|_| seers.pop());
         let emitted = Arc::new(self.emitted(&emit, &seers, schema.as_arrow())?);
-        let steps =
-            MapSteps { schema: schema.inner().clone(), updates, emit: seers, emit_when, remove_when, absent };
+        let steps = MapSteps { schema: schema.inner().clone(), updates, emit: seers, emit_when, remove_when, absent };
         let rows = emitted.clone();
         let state = MapOp { key_fields, state_fields, stored_fields, emitted, timeout, initial, steps };
         Some(self.stages.seal_with_state(head, StageState::Map(state), &rows))
     }
 
     /// `state_snapshots`
-    pub(super) fn state_snapshots(&mut self, input: &Rows, from: &Name) -> Option<Rows> {
-        let stateful = |stream: &StreamDef| {
-            matches!(
-                stream.operator,
-                Operator::UpdateStateByKey(_) | Operator::MapWithState(_)
-            )
+    pub(super) fn state_snapshots(&mut self, inputs: &[Rows], from: &[Name]) -> Option<Rows> {
+        let ([input], [from]) = (inputs, from) else {
+            return None;
         };
-        match self.stages.snapshots(input.stage).filter(|_| self.def.stream(&from.text).is_some_and(stateful)) {
+        let stateful =
+            |stream: &StreamDef| matches!(stream.operator, Operator::UpdateStateByKey(_) | Operator::MapWithState(_));
+        match self.stages.snapshots(input).filter(|_| self.def.stream(&from.text).is_some_and(stateful)) {
             Some(rows) => Some(rows),
             None => {
                 let wrong = Diagnostic::new(format!("`{}` keeps no state", from.text)).at(from.span.clone());
@@ -86,11 +84,13 @@ impl Compiler<'_> {
     }
 
     /// Key columns, then what expressions see of a record, at the key groups of the keys.
-    fn by_key(&mut self, input: Rows, keys: &[usize], records: &[usize], name: &Name) -> Option<Rows> {
-        let visible = self.checked(input.visible())?;
+    fn by_key(&mut self, input: Rows, keys: &[usize], records: &[usize], name: &Name) -> Option<Lane> {
         let columns: Vec<_> = keys.iter().chain(records).copied().collect();
-        let plan = self.checked(super::stages::project(&visible, &columns))?;
-        let rows = Rows { plan, part: Part::Branch { keyed: false }, ..input };
+        let rows = input.each(|lane| {
+            let plan = project(&lane.visible()?, &columns)?;
+            Ok::<_, Failure>(Lane { plan, part: Part::Branch { keyed: false }, ..lane })
+        });
+        let rows = self.checked(rows)?;
         let hashed = self.stages.hash(rows, (0..keys.len()).collect(), &name.text);
         self.checked(hashed)
     }
@@ -104,12 +104,7 @@ impl Compiler<'_> {
         Some(absent)
     }
 
-    fn emitted(
-        &mut self,
-        columns: &[NamedSql],
-        exprs: &[Arc<dyn datafusion::physical_expr::PhysicalExpr>],
-        schema: &Schema,
-    ) -> Option<Schema> {
+    fn emitted(&mut self, columns: &[NamedSql], exprs: &[Arc<dyn PhysicalExpr>], schema: &Schema) -> Option<Schema> {
         let types = exprs.iter().map(|expr| expr.data_type(schema)).collect::<Result<Vec<_>>>();
         let types = self.checked(types)?;
         let fields = columns.iter().zip(types).map(|(column, t)| Field::new(&column.name.text, t, true));
@@ -120,7 +115,8 @@ impl Compiler<'_> {
 /// What comes out if nothing is said.
 fn key_and_state(map: &MapWithState) -> Vec<NamedSql> {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let column = |name: &Name, text: String| NamedSql { name: name.clone(), sql: Sql { text, span: name.span.clone() } };
+    let column =
+        |name: &Name, text: String| NamedSql { name: name.clone(), sql: Sql { text, span: name.span.clone() } };
     let keys = map.key.iter().map(|key| column(key, quoted(&key.text)));
     let state = map.state.iter().map(|c| column(&c.name, format!("state.{}", quoted(&c.name.text))));
     keys.chain(state).collect()

@@ -196,7 +196,8 @@ impl Scope<'_> {
     fn taken_flags(&self, place: &std::ops::Range<usize>) -> Vec<Diagnostic> {
         let taken = self.flags.iter().filter(|flag| self.input.index_of(flag).is_ok());
         let mistake = |flag: &&str| {
-            let taken = Diagnostic::new(format!("a column of the input is called `{flag}`, which says something else here"));
+            let taken =
+                Diagnostic::new(format!("a column of the input is called `{flag}`, which says something else here"));
             taken.at(place.clone()).help("give the column another name with `select`")
         };
         taken.map(mistake).collect()
@@ -206,24 +207,16 @@ impl Scope<'_> {
     fn place(&self, expr: Expr, sql: &Sql, update: bool) -> Result<Expr, Diagnostic> {
         let mut wrong = None;
         let placed = expr.transform_down(|node| match node {
-            Expr::AggregateFunction(_) => {
-                let of_input = |column: &&Column| {
-                    relation(column) == INPUT && !self.flags.contains(&column.name.as_str())
-                };
-                if let Expr::AggregateFunction(call) = &node
-                    && !node.column_refs().iter().all(|column| of_input(column))
-                {
-                    let name = call.func.name();
-                    wrong = Some(
-                        Diagnostic::new(format!("`{name}` goes over records, which do not have the state"))
-                            .at(sql.span.clone()),
-                    );
+            Expr::AggregateFunction(ref call) => {
+                let of_input =
+                    |column: &&Column| relation(column) == INPUT && !self.flags.contains(&column.name.as_str());
+                if !node.column_refs().iter().all(of_input) {
+                    let message = format!("`{}` goes over records, which do not have the state", call.func.name());
+                    wrong = Some(Diagnostic::new(message).at(sql.span.clone()));
                 }
                 let node = node.transform_down(|node| {
                     Ok(match node {
-                        Expr::Column(column) => {
-                            Transformed::yes(Expr::Column(Column::new_unqualified(column.name)))
-                        }
+                        Expr::Column(column) => Transformed::yes(Expr::Column(Column::new_unqualified(column.name))),
                         node => Transformed::no(node),
                     })
                 });

@@ -22,13 +22,8 @@ impl Compiler<'_> {
         let names = update.key.iter().chain(update.state.iter().map(|column| &column.name));
         self.report(check_names(names.map(|n| (n.text.as_str(), &n.span))));
         let keys = self.keys(&schema, &update.key);
-        let scope = Scope {
-            input: schema.clone(),
-            keys: &update.key,
-            columns: &update.state,
-            per_record: false,
-            flags: &[],
-        };
+        let scope =
+            Scope { input: schema.clone(), keys: &update.key, columns: &update.state, per_record: false, flags: &[] };
         let drop_when = update.drop_when.as_ref().map(|sql| Seer { sql, condition: Some("drop_when") });
         let (analysed, types) = self.settle(&scope, drop_when.as_slice())?;
         let keys = keys?;
@@ -61,7 +56,11 @@ pub(super) fn state_fields(columns: &[StateColumn], types: Vec<DataType>) -> Fie
 }
 
 /// The aggregates over no rows, by really running them.
-pub(super) fn defaults(compiler: &Compiler<'_>, schema: &SchemaRef, aggregates: &Aggregates) -> Result<Vec<ScalarValue>> {
+pub(super) fn defaults(
+    compiler: &Compiler<'_>,
+    schema: &SchemaRef,
+    aggregates: &Aggregates,
+) -> Result<Vec<ScalarValue>> {
     if aggregates.calls.is_empty() {
         return Ok(Vec::new());
     }

@@ -225,9 +225,8 @@ impl Ask {
     fn answer(&self, model: &Model, features: &[ArrayRef], rows: usize, data_type: &DataType) -> Result<ArrayRef> {
         let found = matrix(features, rows, |_| true)?;
         let x = found.x.view();
-        let wrong = |error: tidemill_ml::ModelError| {
-            datafusion::common::exec_datafusion_err!("`{}`: {error}", self.name)
-        };
+        let wrong =
+            |error: tidemill_ml::ModelError| datafusion::common::exec_datafusion_err!("`{}`: {error}", self.name);
         // Before the first data some models have nothing to say.
         if model.dimension().is_none() && !model.spec().supervised() {
             return Ok(datafusion::arrow::array::new_null_array(data_type, rows));

@@ -98,7 +98,8 @@ impl Fold for ChooseFold {
         // A row that some model was not asked about says nothing of the others.
         let whole: Vec<usize> =
             (0..rows.num_rows()).filter(|row| columns.iter().all(|column| column.is_valid(*row))).collect();
-        let losses = Array2::from_shape_fn((whole.len(), columns.len()), |(row, model)| columns[model].value(whole[row]));
+        let losses =
+            Array2::from_shape_fn((whole.len(), columns.len()), |(row, model)| columns[model].value(whole[row]));
         let change = champion.update(&[losses.view()]).map_err(|error| PlanError::Data(error.to_string()))?;
         let mut out: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from(vec![self.names[champion.champion()].as_str()])),

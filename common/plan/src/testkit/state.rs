@@ -94,7 +94,7 @@ pub(super) fn updated(
         todo.insert(key, (whole, true));
     }
     let fields = op.key_fields.iter().chain(&op.state_fields).cloned().collect::<Vec<_>>();
-    let schema = Arc::new(Schema::new(fields));
+    let schema = Arc::new(Schema::new(fields.clone()));
     let empty = RecordBatch::new_empty(schema.clone());
     let nulls: Vec<_> =
         empty.columns().iter().chain(&aggregates.iter().map(|a| a.slice(0, 0)).collect::<Vec<_>>()).cloned().collect();
@@ -202,7 +202,8 @@ pub(super) fn folded(
         out.push(RecordBatch::try_new(schema.clone(), columns)?);
         if let Some(after) = folded.value {
             let since = ScalarValue::Int64(Some(ctx.batch.0 as i64));
-            let row = [scalars(&key_columns, 0)?, vec![ScalarValue::Binary(Some(after)), since, ScalarValue::Binary(value)]];
+            let row =
+                [scalars(&key_columns, 0)?, vec![ScalarValue::Binary(Some(after)), since, ScalarValue::Binary(value)]];
             state.insert(key, row.concat());
         }
     }
