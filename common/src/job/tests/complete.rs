@@ -48,6 +48,16 @@ fn the_parser_reads_every_key_it_lists() {
     keys::MAP_WITH_STATE.iter().for_each(|key| object(map, key, " }"));
     let column = format!("{update}state = {{ a = {{ ");
     keys::STATE_COLUMN.iter().for_each(|key| object(&column, key, " } } }"));
+    keys::MODEL.iter().for_each(|key| object("[model.m]\n", key, ""));
+    for (operator, keys) in [
+        ("train", keys::TRAIN),
+        ("evaluate", keys::EVALUATE),
+        ("ab_test", keys::AB_TEST),
+        ("choose", keys::CHOOSE),
+        ("detect_drift", keys::DETECT_DRIFT),
+    ] {
+        keys.iter().for_each(|key| object(&format!("[stream.s]\n{operator} = {{ "), key, " }"));
+    }
     keys::OUTPUT.iter().for_each(|key| object("[[output]]\n", key, ""));
     keys::SINKS.iter().for_each(|key| object("[[output]]\n", key, ""));
     keys::PRINT.iter().for_each(|key| object("[[output]]\nprint = { ", key, " }"));
@@ -99,6 +109,12 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::REPARTITION,
         keys::STATE_COLUMN,
         keys::BATCH_MAP,
+        keys::MODEL,
+        keys::TRAIN,
+        keys::EVALUATE,
+        keys::AB_TEST,
+        keys::CHOOSE,
+        keys::DETECT_DRIFT,
         keys::OUTPUT,
         keys::SINKS,
         keys::PRINT,
@@ -129,6 +145,10 @@ fn the_example_jobs_are_good() {
         include_str!("../../../../examples/jobs/word_count.toml"),
         include_str!("../../../../examples/jobs/generate.toml"),
         include_str!("../../../../examples/jobs/own_functions.toml"),
+        include_str!("../../../../examples/jobs/simple_model.toml"),
+        include_str!("../../../../examples/jobs/monitoring_models.toml"),
+        include_str!("../../../../examples/jobs/clusters.toml"),
+        include_str!("../../../../examples/jobs/choose_model.toml"),
     ] {
         good(text);
     }
