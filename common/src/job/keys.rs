@@ -59,6 +59,8 @@ pub(super) enum Shape {
     TextSink,
     /// Name to text.
     TextByName,
+    /// Lists of lines, one for each batch.
+    Batches,
     Table(&'static [Key]),
     TrueOrTable(&'static [Key]),
     /// Any number of tables, each with its name.
@@ -88,6 +90,8 @@ pub(super) fn words<T>(choices: Choices<T>) -> Vec<&'static str> {
 pub(super) enum ConnectorKind {
     Socket,
     Generate,
+    Files,
+    Queue,
 }
 
 /// The formats, as [`Shape::Choice`] of `format`.
@@ -96,6 +100,7 @@ pub(super) enum FormatKind {
     Text,
     Csv,
     Json,
+    Parquet,
 }
 
 pub(super) const DURABILITY: Choices<Durability> =
@@ -105,10 +110,21 @@ pub(super) const ON_UNDER_REPLICATED: Choices<OnUnderReplicated> = &[
     ("pause", OnUnderReplicated::Pause),
     ("fail", OnUnderReplicated::Fail),
 ];
-pub(super) const CONNECTORS: Choices<ConnectorKind> =
-    &[("socket", ConnectorKind::Socket), ("generate", ConnectorKind::Generate)];
+pub(super) const CONNECTORS: Choices<ConnectorKind> = &[
+    ("socket", ConnectorKind::Socket),
+    ("generate", ConnectorKind::Generate),
+    ("files", ConnectorKind::Files),
+    ("queue", ConnectorKind::Queue),
+];
 pub(super) const FORMATS: Choices<FormatKind> =
     &[("text", FormatKind::Text), ("csv", FormatKind::Csv), ("json", FormatKind::Json)];
+/// Of a source that reads files.
+pub(super) const FILE_FORMATS: Choices<FormatKind> = &[
+    ("text", FormatKind::Text),
+    ("csv", FormatKind::Csv),
+    ("json", FormatKind::Json),
+    ("parquet", FormatKind::Parquet),
+];
 pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::Skip), ("fail", OnBadRecord::Fail)];
 pub(super) const UPDATE_KEYS: Choices<UpdateKeys> =
     &[("every_key", UpdateKeys::EveryKey), ("touched", UpdateKeys::Touched)];
@@ -180,21 +196,28 @@ pub(super) const JOB: &[Key] = &[
 pub(super) const SOURCE: &[Key] =
     &[Key::new("connector", Shape::Choice(|| words(CONNECTORS)), "How records get in.").required()];
 
+const FORMAT: Key = Key::new("format", Shape::Choice(|| words(FORMATS)), "How a line is read. Default text.");
+const COLUMNS: Key = Key::new("columns", Shape::TypeByColumn, "Column names and types; not for text.");
+const DELIMITER: Key = Key::new("delimiter", Shape::Text, "What separates csv fields: one byte. Default a comma.");
+const NULL: Key =
+    Key::new("null", Shape::Text, "The csv text that means null. Default: an empty field, except for strings.");
+const BAD_RECORD: Key = Key::new(
+    "on_bad_record",
+    Shape::Choice(|| words(ON_BAD_RECORD)),
+    "What happens to a record that does not parse. Default skip.",
+);
+
 /// Keys of a source with `connector = "socket"`, beside [`SOURCE`].
 pub(super) const SOCKET: &[Key] = &[
     Key::new("address", Shape::Address, "host:port of the server that sends the lines."),
     Key::new("addresses", Shape::Addresses, "Several servers; one receiver for each."),
     Key::new("acknowledge", Shape::Flag, "Whether the sender speaks the acknowledging line protocol. Default false."),
     Key::new("receivers", Shape::Count(RECEIVERS), "Connections to a single plain address. Default 1."),
-    Key::new("format", Shape::Choice(|| words(FORMATS)), "How a line is read. Default text."),
-    Key::new("columns", Shape::TypeByColumn, "Column names and types, for csv and json."),
-    Key::new("delimiter", Shape::Text, "What separates csv fields: one byte. Default a comma."),
-    Key::new("null", Shape::Text, "The csv text that means null. Default: an empty field, except for strings."),
-    Key::new(
-        "on_bad_record",
-        Shape::Choice(|| words(ON_BAD_RECORD)),
-        "What happens to a record that does not parse. Default skip.",
-    ),
+    FORMAT,
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
 ];
 
 /// Keys of a source with `connector = "generate"`, beside [`SOURCE`].
@@ -205,6 +228,35 @@ pub(super) const GENERATE: &[Key] = &[
     Key::new("limit", Shape::Count(POSITIVE), "Stop after this many rows. Default: never."),
     Key::new("receivers", Shape::Count(RECEIVERS), "Receivers that share the rate. Default 1."),
 ];
+
+/// Keys of a source with `connector = "files"`, beside [`SOURCE`].
+pub(super) const FILES: &[Key] = &[
+    Key::new("path", Shape::Text, "A directory, relative to the job file.").required(),
+    Key::new("pattern", Shape::Text, "Names that count, with * and ?. Default: all."),
+    Key::new("new_files_only", Shape::Flag, "Whether files that are there at first are left out. Default false."),
+    Key::new("poll_interval", Shape::Duration, "How often the directory is looked at. Default 1s."),
+    Key::new("header", Shape::Flag, "Whether csv files begin with a line of names. Default false."),
+    Key::new("format", Shape::Choice(|| words(FILE_FORMATS)), "What is in the files. Default text."),
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
+];
+
+/// Keys of a source with `connector = "queue"`, beside [`SOURCE`].
+pub(super) const QUEUE: &[Key] = &[
+    Key::new("batches", Shape::Batches, "The lines of each batch.").required(),
+    Key::new("repeat", Shape::Flag, "Whether it begins anew after the last one. Default false."),
+    FORMAT,
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
+];
+
+/// The keys of each connector, beside [`SOURCE`].
+pub(super) const CONNECTOR_KEYS: &[(&str, &[Key])] =
+    &[("socket", SOCKET), ("generate", GENERATE), ("files", FILES), ("queue", QUEUE)];
 
 const FROM: Key = Key::new("from", Shape::Name, "The source or stream that is read.").required();
 

@@ -37,6 +37,7 @@ pub struct ReceiverStatus {
     reconnects: AtomicU64,
     discarded_partial: AtomicU64,
     discarded_oversized: AtomicU64,
+    bad_files: AtomicU64,
 }
 
 /// A receiver's counters and state at one moment.
@@ -58,6 +59,8 @@ pub struct StatusSnapshot {
     pub discarded_partial: u64,
     /// Lines over 8 MiB; on an acknowledged stream an empty record stands for each.
     pub discarded_oversized: u64,
+    /// Files that changed after they were chosen, or could not be read.
+    pub bad_files: u64,
 }
 
 impl ReceiverStatus {
@@ -72,6 +75,7 @@ impl ReceiverStatus {
             reconnects: self.reconnects.load(Relaxed),
             discarded_partial: self.discarded_partial.load(Relaxed),
             discarded_oversized: self.discarded_oversized.load(Relaxed),
+            bad_files: self.bad_files.load(Relaxed),
         }
     }
 
@@ -97,6 +101,10 @@ impl ReceiverStatus {
     pub(super) fn held(&self, offset: u64, unheld_bytes: u64) {
         self.held_offset.store(offset, Relaxed);
         self.unheld_bytes.store(unheld_bytes, Relaxed);
+    }
+
+    pub(super) fn bad_file(&self) {
+        self.bad_files.fetch_add(1, Relaxed);
     }
 
     pub(super) fn partial_discarded(&self) {

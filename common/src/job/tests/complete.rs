@@ -23,6 +23,12 @@ fn the_parser_reads_every_key_it_lists() {
         );
     }
     keys::GENERATE.iter().for_each(|key| object("[source.s]\nconnector = \"generate\"\n", key, ""));
+    for (connector, keys) in [("files", keys::FILES), ("queue", keys::QUEUE)] {
+        for key in keys {
+            let csv = if key.name == "format" { "" } else { "format = \"csv\"\n" };
+            object(&format!("[source.s]\nconnector = \"{connector}\"\n{csv}"), key, "");
+        }
+    }
     keys::STREAM.iter().for_each(|key| object("[stream.s]\n", key, ""));
     keys::OPERATORS.iter().for_each(|key| object("[stream.s]\n", key, ""));
     for key in keys::FLAT_MAP {
@@ -71,6 +77,8 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::SOURCE,
         keys::SOCKET,
         keys::GENERATE,
+        keys::FILES,
+        keys::QUEUE,
         keys::STREAM,
         keys::OPERATORS,
         keys::FLAT_MAP,
