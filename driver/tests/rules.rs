@@ -180,7 +180,7 @@ fn compiled(stateful: bool) -> Compiled {
         outputs: vec![OutputShape { name: "o".into(), kind: OutputKind::Rows { limit: None } }],
     };
     let settings = Settings { replication: 1, ..Settings::with_batch_interval(Duration::from_millis(100)) };
-    Compiled { settings, topology: Arc::new(topology), fingerprint: 1 }
+    Compiled { settings, topology: Arc::new(topology), fingerprint: 1, functions: Vec::new() }
 }
 
 /// A driver with one worker (session and id 1) and a running job.

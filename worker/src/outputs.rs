@@ -15,13 +15,15 @@ use tidemill_plan::{KEY_COLUMN, PartRow, RowEncoding, rows_to_json};
 use tidemill_proto::control as pb;
 
 /// Rows of one unit for one output.
+#[derive(Clone)]
 pub(crate) struct OutputRecords {
     pub(crate) output: OutputIdx,
+    pub(crate) lane: u32,
     pub(crate) order: u64,
     pub(crate) rows: Vec<RecordBatch>,
 }
 
-/// Puts the rows of a task into its report, or into part files. `records` are in order of unit.
+/// Puts the rows of a task into its report, or into part files. `records` are in order of lane and unit.
 pub(crate) async fn deliver(
     node: &Arc<Node>,
     job: &Arc<Job>,
@@ -83,8 +85,13 @@ fn visible(batch: &RecordBatch) -> Result<(RecordBatch, Option<datafusion::arrow
 
 fn rows_of(unit: &OutputRecords, limit: usize) -> Result<pb::OutputRows, TaskError> {
     let total: usize = unit.rows.iter().map(RecordBatch::num_rows).sum();
-    let mut rows =
-        pb::OutputRows { output: unit.output.0, order: unit.order, total: total as u64, ..pb::OutputRows::default() };
+    let mut rows = pb::OutputRows {
+        output: unit.output.0,
+        lane: unit.lane,
+        order: unit.order,
+        total: total as u64,
+        ..pb::OutputRows::default()
+    };
     // Rows of several key groups are in order of group: only the whole can be cut by key.
     let mut keyed: Vec<(bytes::Bytes, String)> = Vec::new();
     for batch in &unit.rows {
@@ -137,7 +144,7 @@ async fn write_part(
     }
     let schema = job.plan.outputs[output.0 as usize].schema.clone();
     let encoding = RowEncoding::new(files.format.clone(), schema);
-    let units: Vec<(u64, Vec<RecordBatch>)> = records.iter().map(|unit| (unit.order, unit.rows.clone())).collect();
+    let units: Vec<OutputRecords> = records.iter().map(|unit| (*unit).clone()).collect();
     let folder = files.place.parts_dir(&job.base_dir, JobId(task.job), BatchId(task.batch), output);
     let file = part_name(task.stage, TaskId(task.task_id));
     let place = folder.join(&file);
@@ -154,24 +161,20 @@ async fn write_part(
 
 /// The rows of a task with their places in the order of the batch, ascending. Rows with keys go by key, wherever
 /// their key groups lie.
-fn part_rows(encoding: &RowEncoding, units: &[(u64, Vec<RecordBatch>)]) -> Result<Vec<PartRow>, TaskError> {
+fn part_rows(encoding: &RowEncoding, units: &[OutputRecords]) -> Result<Vec<PartRow>, TaskError> {
     let mut rows = Vec::new();
-    let mut keyed = false;
-    for (order, batches) in units {
-        for batch in batches {
+    for unit in units {
+        for batch in &unit.rows {
             let (batch, keys) = visible(batch)?;
-            keyed |= keys.is_some();
             let encoded = encoding.encode(&batch)?.into_iter().enumerate();
             rows.extend(encoded.map(|(number, row)| match &keys {
-                Some(keys) => PartRow { order: 0, key: keys.value(number).to_vec(), row },
-                None => PartRow { order: *order, key: Vec::new(), row },
+                Some(keys) => PartRow { lane: unit.lane, order: 0, key: keys.value(number).to_vec(), row },
+                None => PartRow { lane: unit.lane, order: unit.order, key: Vec::new(), row },
             }));
         }
     }
-    if keyed {
-        // Stable: what has the same key stays in its order.
-        rows.sort_by(|a, b| a.key.cmp(&b.key));
-    }
+    // Stable: what has the same place stays in its order.
+    rows.sort_by(|a, b| (a.lane, a.order, &a.key).cmp(&(b.lane, b.order, &b.key)));
     Ok(rows)
 }
 

@@ -198,7 +198,7 @@ async fn run_splits(unit: Unit, source: SourceIdx) -> Result<pb::TaskDone, TaskE
     }
     done.bad_samples.sort_by_key(|bad| bad.offset);
     done.bad_samples.truncate(BAD_SAMPLES);
-    records.sort_by_key(|records: &OutputRecords| records.order);
+    records.sort_by_key(|records: &OutputRecords| (records.lane, records.order));
     outputs::deliver(&unit.node, &unit.job, &unit.task, records, &mut done).await?;
     Ok(done)
 }
@@ -268,7 +268,9 @@ impl Unit {
             };
             match branch.target {
                 BranchTarget::Exchange(exchange) => self.leave(exchange, order, &result)?,
-                BranchTarget::Output(output) => records.push(OutputRecords { output, order, rows: result }),
+                BranchTarget::Output { output, lane } => {
+                    records.push(OutputRecords { output, lane, order, rows: result });
+                }
             }
         }
         Ok(records)
@@ -302,8 +304,7 @@ impl Unit {
     async fn run_keyed(&self, rows: &[RecordBatch], done: &mut pb::TaskDone) -> Result<Vec<OutputRecords>, TaskError> {
         let stage = self.stage();
         let key_groups = self.job.plan.def.settings.key_groups;
-        let head_schema = stage.head.as_ref().map_or_else(|| stage.schema.clone(), |head| head.schema());
-        let mut keyed = KeyedRows::sort(&head_schema, rows, &stage.row_keys, &self.task.groups, key_groups)?;
+        let mut keyed = KeyedRows::sort(&stage.head_schema(), rows, &stage.row_keys, &self.task.groups, key_groups)?;
         if let Some(state) = &stage.state {
             let (context, cancelled) = (self.context(), &self.cancelled);
             let attempt = Attempt { node: &self.node, job: &self.job, stage: stage.id, context, cancelled };
@@ -315,10 +316,10 @@ impl Unit {
         let mut records = Vec::new();
         for branch in &stage.branches {
             match branch.target {
-                BranchTarget::Output(output) => {
+                BranchTarget::Output { output, lane } => {
                     let rows = self.run_fragment(branch, all.clone()).await?;
                     let order = self.task.groups.first().copied().map_or(0, u64::from);
-                    records.push(OutputRecords { output, order, rows });
+                    records.push(OutputRecords { output, lane, order, rows });
                 }
                 // Partial aggregates must not depend on which groups lie together: each group for itself.
                 BranchTarget::Exchange(exchange) => {

@@ -15,6 +15,7 @@ mod ipc;
 mod keys;
 mod partition;
 mod plan;
+pub mod registry;
 mod rows;
 mod session;
 mod state;
@@ -35,6 +36,7 @@ pub use plan::{
     BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Stage,
     StageInput,
 };
+pub use registry::{FunctionKind, FunctionRef, Functions, lack};
 pub use rows::rows_to_json;
 pub use state::{StageState, StateOp, Updated};
 pub use text::{CompiledJob, attachment_names, compile_text};

@@ -6,8 +6,9 @@
 
 use crate::decode::SourcePlan;
 use crate::fragment::Fragment;
+use crate::registry::FunctionRef;
 use crate::state::StageState;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, ExchangeId, OutputIdx, SourceIdx, StageId};
 use tidemill_common::job::{JobDef, Sink};
@@ -29,6 +30,8 @@ pub struct JobPlan {
     pub exchanges: Vec<Exchange>,
     /// By [`OutputIdx`].
     pub outputs: Vec<OutputPlan>,
+    /// The functions in Rust that it uses, in order.
+    pub functions: Vec<FunctionRef>,
     /// Two processes may share a job only when theirs are equal.
     pub fingerprint: u64,
 }
@@ -58,12 +61,26 @@ pub struct Stage {
     pub branches: Vec<Branch>,
 }
 
+impl Stage {
+    /// The columns of what the head gives, or of the input where there is none.
+    pub fn head_schema(&self) -> SchemaRef {
+        match &self.head {
+            Some(head) => head.schema(),
+            None if self.placement == Placement::KeyGroups => {
+                let fields = self.schema.fields();
+                Arc::new(Schema::new(fields[..fields.len().saturating_sub(1)].to_vec()))
+            }
+            None => self.schema.clone(),
+        }
+    }
+}
+
 /// Where a stage's input comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StageInput {
     /// Blocks of a source.
     Source(SourceIdx),
-    /// What other stages gave to these exchanges.
+    /// What other stages gave to these exchanges; without a head, one after the other.
     Exchanges(Vec<ExchangeId>),
 }
 
@@ -92,8 +109,13 @@ pub struct Branch {
 pub enum BranchTarget {
     /// In an exchange.
     Exchange(ExchangeId),
-    /// In an output.
-    Output(OutputIdx),
+    /// In an output, as one of its lanes.
+    Output {
+        /// The output.
+        output: OutputIdx,
+        /// Rows of an output come lane by lane, from 0; within a lane by key if it has one, else in order of unit.
+        lane: u32,
+    },
 }
 
 /// Rows on their way from one stage to another.
@@ -132,8 +154,6 @@ pub struct OutputPlan {
     pub sink: Sink,
     /// What users see, without [`KEY_COLUMN`].
     pub schema: SchemaRef,
-    /// The stage with the branch that ends in it.
-    pub from_stage: StageId,
 }
 
 /// What a run may know about its batch.

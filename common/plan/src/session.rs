@@ -2,10 +2,12 @@
 
 use crate::clock;
 use crate::decode::BATCH_ROWS;
+use crate::registry::{Functions, Uses};
 use datafusion::config::Dialect;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
+use std::sync::Arc;
 
 /// How many partitions plans are made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +63,15 @@ pub(crate) fn config(shape: Shape) -> SessionConfig {
     config
 }
 
-/// A session with DataFusion's functions, and ours for the time.
-pub(crate) fn state(shape: Shape) -> SessionState {
+/// A session with DataFusion's functions, ours for the time, and the users'. Which of those are used is noted in `uses`.
+pub(crate) fn state(shape: Shape, users: &Functions, uses: &Uses) -> SessionState {
     let mut functions = SessionStateBuilder::new().with_default_features();
     if let Some(scalar) = functions.scalar_functions() {
         scalar.extend(clock::functions());
+        scalar.extend(users.scalars().cloned());
     }
-    functions.with_config(config(shape)).build()
+    if let Some(aggregate) = functions.aggregate_functions() {
+        aggregate.extend(users.aggregates().cloned());
+    }
+    functions.with_config(config(shape).with_extension(Arc::new(uses.clone()))).build()
 }

@@ -35,6 +35,9 @@ pub struct Evaluator {
 /// Rows at an exchange, per key group (0 for a gather), in the order of their units.
 type Pieces = HashMap<(ExchangeId, u32), Vec<RecordBatch>>;
 
+/// Rows of an output, per lane.
+type Lanes = BTreeMap<u32, Vec<RecordBatch>>;
+
 impl Evaluator {
     /// Starts with the initial state.
     ///
@@ -66,14 +69,14 @@ impl Evaluator {
     ) -> Result<Outputs, PlanError> {
         let plan = self.plan.clone();
         let mut pieces = Pieces::new();
-        let mut outputs = vec![Vec::new(); plan.outputs.len()];
+        let mut outputs = vec![Lanes::new(); plan.outputs.len()];
         for stage in &plan.stages {
             let units = self.units(stage, ctx, blocks, &pieces).await?;
             for rows in units {
                 self.branches(stage, ctx, rows, &mut pieces, &mut outputs).await?;
             }
         }
-        let finished = plan.outputs.iter().zip(outputs).map(|(output, batches)| finish(&output.schema, &batches));
+        let finished = plan.outputs.iter().zip(outputs).map(|(output, lanes)| finish(&output.schema, lanes));
         finished.collect()
     }
 
@@ -97,24 +100,28 @@ impl Evaluator {
         blocks: &HashMap<SourceIdx, Vec<Vec<u8>>>,
         pieces: &Pieces,
     ) -> Result<Vec<Vec<RecordBatch>>, PlanError> {
-        let exchange = match &stage.input {
+        let exchanges = match &stage.input {
             StageInput::Source(source) => {
                 let blocks = blocks.get(source).map_or(&[][..], Vec::as_slice);
                 let source = &self.plan.sources[source.0 as usize];
                 return blocks.iter().map(|block| Ok(source.decode(block)?.batches)).collect();
             }
-            StageInput::Exchanges(exchanges) => exchanges[0],
+            StageInput::Exchanges(exchanges) => exchanges,
         };
-        let input = |group| pieces.get(&(exchange, group)).cloned().unwrap_or_default();
+        let inputs = |groups: &[u32]| -> Vec<Vec<RecordBatch>> {
+            let of = |exchange: ExchangeId| {
+                groups.iter().filter_map(move |group| pieces.get(&(exchange, *group))).flatten().cloned()
+            };
+            exchanges.iter().map(|exchange| of(*exchange).collect()).collect()
+        };
         if stage.placement == Placement::Single {
-            return Ok(vec![self.run(&stage.head, input(0), ctx).await?]);
+            return Ok(vec![self.run(&stage.head, inputs(&[0]), ctx).await?]);
         }
         let groups = self.plan.def.settings.key_groups;
         let mut units = vec![Vec::new(); groups as usize];
         for task in 0..self.tasks.min(groups) {
             let mine: Vec<_> = (task..groups).step_by(self.tasks as usize).collect();
-            let together = mine.iter().flat_map(|group| input(*group)).collect();
-            let rows = self.run(&stage.head, together, ctx).await?;
+            let rows = self.run(&stage.head, inputs(&mine), ctx).await?;
             for (group, rows) in self.divided(stage, ctx, &mine, &rows)? {
                 units[group as usize] = vec![rows];
             }
@@ -131,12 +138,7 @@ impl Evaluator {
         rows: &[RecordBatch],
     ) -> Result<Vec<(u32, RecordBatch)>, PlanError> {
         let count = self.plan.def.settings.key_groups;
-        let schema = match (&stage.state, rows.first()) {
-            (_, Some(batch)) => batch.schema(),
-            (Some(_), None) => stage.head.as_ref().map_or_else(|| stage.schema.clone(), Fragment::schema),
-            (None, None) => Arc::new(without_last(&stage.schema)),
-        };
-        let rows = concat_batches(&schema, rows)?;
+        let rows = concat_batches(&stage.head_schema(), rows)?;
         let rows = match &stage.state {
             None => rows,
             Some(StageState::ByKey(op)) => {
@@ -167,12 +169,14 @@ impl Evaluator {
         ctx: &BatchContext,
         rows: Vec<RecordBatch>,
         pieces: &mut Pieces,
-        outputs: &mut [Vec<RecordBatch>],
+        outputs: &mut [Lanes],
     ) -> Result<(), PlanError> {
         for branch in &stage.branches {
-            let rows = self.run(&branch.fragment, rows.clone(), ctx).await?;
+            let rows = self.run(&branch.fragment, vec![rows.clone()], ctx).await?;
             match branch.target {
-                BranchTarget::Output(output) => outputs[output.0 as usize].extend(rows),
+                BranchTarget::Output { output, lane } => {
+                    outputs[output.0 as usize].entry(lane).or_default().extend(rows);
+                }
                 BranchTarget::Exchange(exchange) => {
                     let parts = self.plan.partition(exchange, &rows)?;
                     for (group, range) in parts.offsets.windows(2).enumerate() {
@@ -191,35 +195,36 @@ impl Evaluator {
     async fn run(
         &self,
         fragment: &Option<Fragment>,
-        rows: Vec<RecordBatch>,
+        inputs: Vec<Vec<RecordBatch>>,
         ctx: &BatchContext,
     ) -> Result<Vec<RecordBatch>, PlanError> {
         match fragment {
-            None => Ok(rows),
-            Some(fragment) => self.runner.run(fragment, vec![rows], ctx).await,
+            None => Ok(inputs.into_iter().flatten().collect()),
+            Some(fragment) => self.runner.run(fragment, inputs, ctx).await,
         }
     }
 }
 
-fn without_last(schema: &Schema) -> Schema {
-    let fields = schema.fields();
-    Schema::new(fields[..fields.len() - 1].to_vec())
+/// What users see of an output.
+fn finish(schema: &SchemaRef, lanes: Lanes) -> Result<RecordBatch, PlanError> {
+    let lanes = lanes.into_values().map(|batches| finish_lane(schema.fields().len(), &batches));
+    Ok(concat_batches(schema, &lanes.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect::<Vec<_>>())?)
 }
 
-/// What users see of an output: rows of key groups are put in the order of their keys.
-fn finish(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, PlanError> {
+/// Rows of key groups are put in the order of their keys.
+fn finish_lane(columns: usize, batches: &[RecordBatch]) -> Result<Option<RecordBatch>, PlanError> {
     let Some(first) = batches.first() else {
-        return Ok(RecordBatch::new_empty(schema.clone()));
+        return Ok(None);
     };
-    let visible: Vec<_> = (0..schema.fields().len()).collect();
+    let visible: Vec<_> = (0..columns).collect();
     let all = concat_batches(&first.schema(), batches)?;
     if all.num_columns() == visible.len() {
-        return Ok(all);
+        return Ok(Some(all));
     }
     let keys = all.column(visible.len()).as_binary::<i32>().clone();
     let mut places: Vec<_> = (0..all.num_rows() as u32).collect();
     places.sort_by(|&a, &b| keys.value(a as usize).cmp(keys.value(b as usize)));
-    Ok(take_record_batch(&all.project(&visible)?, &UInt32Array::from(places))?)
+    Ok(Some(take_record_batch(&all.project(&visible)?, &UInt32Array::from(places))?))
 }
 
 type Known = BTreeMap<Vec<u8>, Vec<ScalarValue>>;

@@ -31,6 +31,8 @@ pub(super) enum Shape {
     JobName,
     /// The name of a stream, a source or an output.
     Name,
+    /// One such name, or a list of them.
+    Names,
     /// The name of a column.
     Column,
     /// One column name, or a list of them.
@@ -258,10 +260,9 @@ pub(super) const QUEUE: &[Key] = &[
 pub(super) const CONNECTOR_KEYS: &[(&str, &[Key])] =
     &[("socket", SOCKET), ("generate", GENERATE), ("files", FILES), ("queue", QUEUE)];
 
-const FROM: Key = Key::new("from", Shape::Name, "The source or stream that is read.").required();
-
 /// Keys of every stream.
-pub(super) const STREAM: &[Key] = &[FROM];
+pub(super) const STREAM: &[Key] =
+    &[Key::new("from", Shape::Names, "The source or stream that is read, or a list of them.").required()];
 
 /// The operators of a stream; exactly one of them stands beside [`STREAM`].
 pub(super) const OPERATORS: &[Key] = &[
@@ -272,8 +273,10 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("count", Shape::True, "The number of rows of the batch, one row, also when 0."),
     Key::new("reduce", Shape::SqlByColumn, "Aggregates over the batch; no row if it is empty."),
     Key::new("distinct", Shape::True, "Distinct rows of the batch."),
-    Key::new("sql", Shape::Sql, "A query over the input, by its name, within the batch."),
+    Key::new("sql", Shape::Sql, "A query over the inputs, by their names, within the batch."),
     Key::new("update_state_by_key", Shape::Table(UPDATE_STATE), "Running state per key."),
+    Key::new("union", Shape::True, "The rows of all inputs, one input after the other."),
+    Key::new("batch_map", Shape::Table(BATCH_MAP), "A function in Rust over all rows of a block or key group."),
 ];
 
 const KEY: Key = Key::new("key", Shape::Columns, "Key columns of the input.").required();
@@ -303,9 +306,14 @@ pub(super) const STATE_COLUMN: &[Key] = &[
     Key::new("update", Shape::Sql, "The new value.").required(),
 ];
 
+pub(super) const BATCH_MAP: &[Key] =
+    &[Key::new("function", Shape::Text, "The name under which the function is registered.").required()];
+
 /// Keys of an output beside its sink.
-pub(super) const OUTPUT: &[Key] =
-    &[FROM, Key::new("name", Shape::Name, "The output's name. Default: that of what it reads.")];
+pub(super) const OUTPUT: &[Key] = &[
+    Key::new("from", Shape::Name, "The source or stream that is read.").required(),
+    Key::new("name", Shape::Name, "The output's name. Default: that of what it reads."),
+];
 
 /// The sinks of an output; exactly one of them.
 pub(super) const SINKS: &[Key] = &[

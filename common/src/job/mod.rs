@@ -253,8 +253,8 @@ pub enum OnBadRecord {
 pub struct StreamDef {
     /// The stream's name.
     pub name: Name,
-    /// A source or another stream.
-    pub from: Name,
+    /// Sources or other streams: as many as [`Operator::inputs`] says.
+    pub from: Vec<Name>,
     /// What is done.
     pub operator: Operator,
     /// Place of the operator's key, for errors about the operator as a whole.
@@ -299,10 +299,36 @@ pub enum Operator {
     Reduce(Vec<NamedSql>),
     /// Distinct rows. `distinct = true`
     Distinct,
-    /// Any SQL query over the one input, by its name, within the batch.
+    /// Any SQL query over the inputs, by their names, within the batch.
     Sql(Sql),
     /// Running state per key.
     UpdateStateByKey(Box<UpdateStateByKey>),
+    /// `mapPartitions`: a registered function over all rows of a unit. `batch_map = { function = "name" }`
+    BatchMap(Name),
+    /// The rows of the first stream, then those of the second, and so on. `union = true`
+    Union,
+}
+
+/// How many streams an operator reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inputs {
+    /// One.
+    One,
+    /// Two or more; one may be read several times.
+    Several,
+    /// One or more.
+    Any,
+}
+
+impl Operator {
+    /// How many streams it reads.
+    pub fn inputs(&self) -> Inputs {
+        match self {
+            Self::Union => Inputs::Several,
+            Self::Sql(_) => Inputs::Any,
+            _ => Inputs::One,
+        }
+    }
 }
 
 /// What a flat map goes over.

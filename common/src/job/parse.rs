@@ -60,7 +60,7 @@ fn read_named<'t, T>(
         let title = format!("[{kind}.{}]", name.text);
         drafts.push(match r.any_table(value, &title, name.span.clone()) {
             Some(table) => read(r, &table, &name),
-            None => Draft { name: Some(name), from: None, def: None },
+            None => Draft { name: Some(name), from: Vec::new(), def: None },
         });
     }
     drafts
@@ -154,7 +154,7 @@ fn read_outputs<'t>(r: &mut Reader<'t>, job: &Table<'t>) -> Vec<Draft<OutputDef>
 fn read_output<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Draft<OutputDef> {
     let span = value.span();
     let Some(table) = r.table(value, "[[output]]", span, &[keys::OUTPUT, keys::SINKS]) else {
-        return Draft { name: None, from: None, def: None };
+        return Draft { name: None, from: Vec::new(), def: None };
     };
     let from = table.get("from").and_then(|v| r.name(v));
     let name = match table.get("name") {
@@ -166,7 +166,7 @@ fn read_output<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Draft<OutputDef>
         (Some(name), Some(from), Some(sink)) => Some(OutputDef { name, from, sink }),
         _ => None,
     };
-    Draft { name, from, def }
+    Draft { name, from: from.into_iter().collect(), def }
 }
 
 /// The one of `alternatives` that the table has; more or fewer than one is a mistake.

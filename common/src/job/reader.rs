@@ -316,6 +316,23 @@ impl<'t> Reader<'t> {
         self.check_name(&name, NAME_MARKS).then_some(name)
     }
 
+    /// One name of a source or stream, or an array of them; not empty.
+    pub(super) fn names(&mut self, value: &'t Value<'t>) -> Option<Vec<Name>> {
+        let names: Vec<_> = match value.get_ref() {
+            DeValue::String(_) => vec![self.name(value)],
+            DeValue::Array(items) => items.iter().map(|item| self.name(item)).collect(),
+            _ => {
+                self.wrong_type(value, "a name or an array of names");
+                return None;
+            }
+        };
+        if names.is_empty() {
+            self.push(Diagnostic::new("expected at least one name").at(value.span()));
+            return None;
+        }
+        names.into_iter().collect()
+    }
+
     /// Whether this is a name of letters, digits and the given marks.
     pub(super) fn check_name(&mut self, name: &Name, marks: &str) -> bool {
         let text = name.text.as_str();

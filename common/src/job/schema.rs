@@ -39,6 +39,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::Sql => json!({ "type": "string", "minLength": 1 }),
         Shape::JobName => name("^[A-Za-z0-9_][A-Za-z0-9_.-]*$"),
         Shape::Name => name(NAME),
+        Shape::Names => json!({ "oneOf": [name(NAME), { "type": "array", "minItems": 1, "items": name(NAME) }] }),
         Shape::Column => json!({ "type": "string", "pattern": COLUMN }),
         Shape::Columns => {
             let column = json!({ "type": "string", "pattern": COLUMN });
@@ -195,6 +196,7 @@ mod tests {
         assert_eq!(properties(&operators["reduce_by_key"]), names(&[keys::REDUCE_BY_KEY]));
         let update_state = &operators["update_state_by_key"];
         assert_eq!(properties(update_state), names(&[keys::UPDATE_STATE]));
+        assert_eq!(properties(&operators["batch_map"]), names(&[keys::BATCH_MAP]));
         let output = &schema["properties"]["output"]["items"];
         assert_eq!(properties(output), names(&[keys::OUTPUT, keys::SINKS]));
         assert_eq!(properties(&output["properties"]["text"]), names(&[keys::TEXT]));

@@ -24,7 +24,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Dr
         r.check_required(table, &[ours]);
         read(r, table, name)
     });
-    Draft { name: Some(name.clone()), from: None, def }
+    Draft { name: Some(name.clone()), from: Vec::new(), def }
 }
 
 /// Notes the keys that only other connectors have.

@@ -5,25 +5,63 @@ use super::keys;
 use super::parse::exactly_one;
 use super::reader::{Reader, Table, Value};
 use super::source::read_type;
-use super::{Emit, FlatMapEach, Name, NamedSql, Operator, StateColumn, StreamDef, UpdateKeys, UpdateStateByKey};
+use super::{
+    Emit, FlatMapEach, Inputs, Name, NamedSql, Operator, StateColumn, StreamDef, UpdateKeys, UpdateStateByKey,
+};
 use crate::diag::Diagnostic;
 
 /// Reads a stream.
 pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<StreamDef> {
     r.check_known(table, &[keys::STREAM, keys::OPERATORS]);
     r.check_required(table, &[keys::STREAM]);
-    let from = table.get("from").and_then(|v| r.name(v));
+    let from = table.get("from").and_then(|v| r.names(v));
     let operator = exactly_one(r, table, keys::OPERATORS, "operator").and_then(|(key, value)| {
         let operator = read_operator(r, key, value)?;
-        Some((operator, table.key_span(key)))
+        Some((operator, key))
     });
     let def = match (from.clone(), operator) {
-        (Some(from), Some((operator, operator_span))) => {
+        (Some(from), Some((operator, key))) => {
+            check_inputs(r, key, operator.inputs(), &from);
+            let operator_span = table.key_span(key);
             Some(StreamDef { name: name.clone(), from, operator, operator_span })
         }
         _ => None,
     };
-    Draft { name: Some(name.clone()), from, def }
+    Draft { name: Some(name.clone()), from: from.unwrap_or_default(), def }
+}
+
+/// Whether the operator behind this key can read so many streams.
+fn check_inputs(r: &mut Reader<'_>, key: &str, inputs: Inputs, from: &[Name]) {
+    let wrong = match (inputs, from) {
+        (Inputs::One, [_, second, ..]) => {
+            let wrong = Diagnostic::new(format!("`{key}` reads one stream, not {}", from.len()));
+            let wrong = wrong.at(second.span.clone()).label("one too many");
+            wrong.help("make them one with a stream of their own: `union = true`")
+        }
+        (Inputs::Several, [only]) => {
+            let wrong = Diagnostic::new(format!("`{key}` reads two streams or more, not one"));
+            let wrong = wrong.at(only.span.clone()).label("expected a list");
+            wrong.help(format!("name the others too: `from = [\"{}\", \"..\"]`", only.text))
+        }
+        _ => return check_distinct(r, key, inputs, from),
+    };
+    r.push(wrong);
+}
+
+/// Operators that go by the names of what they read cannot read one of them twice.
+fn check_distinct(r: &mut Reader<'_>, key: &str, inputs: Inputs, from: &[Name]) {
+    if inputs == Inputs::Several {
+        return;
+    }
+    for (number, name) in from.iter().enumerate() {
+        if from[..number].iter().any(|other| other.text == name.text) {
+            let wrong = Diagnostic::new(format!("`{key}` reads `{}` twice", name.text));
+            let wrong = wrong.at(name.span.clone()).label("second time");
+            r.push(
+                wrong.help("columns go by the names of their streams: give one of the two another name by a stream"),
+            );
+        }
+    }
 }
 
 fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Option<Operator> {
@@ -36,6 +74,8 @@ fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Opt
         "reduce" => read_columns(r, value).map(Operator::Reduce),
         "distinct" => r.only_true(value).map(|()| Operator::Distinct),
         "sql" => r.sql(value).map(Operator::Sql),
+        "union" => r.only_true(value).map(|()| Operator::Union),
+        "batch_map" => read_batch_map(r, value),
         _ => read_update_state(r, value),
     }
 }
@@ -121,6 +161,11 @@ fn read_reduce_by_key<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Op
     let (key, aggregates) = (key?, aggregates?);
     let names = key.iter().chain(aggregates.iter().map(|aggregate| &aggregate.name));
     r.distinct_columns(names).then_some(Operator::ReduceByKey { key, aggregates })
+}
+
+fn read_batch_map<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = r.table(value, "`batch_map`", value.span(), &[keys::BATCH_MAP])?;
+    r.text(table.get("function")?).map(Operator::BatchMap)
 }
 
 fn read_update_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {

@@ -114,7 +114,8 @@ print = true
 }
 
 fn operator(stream: &str) -> Operator {
-    let job = good(&job_with(&format!("[stream.s]\nfrom = \"rows\"\n{stream}")));
+    let from = if stream.starts_with("union") { "[\"rows\", \"rows\"]" } else { "\"rows\"" };
+    let job = good(&job_with(&format!("[stream.s]\nfrom = {from}\n{stream}")));
     job.streams[0].operator.clone()
 }
 
@@ -176,13 +177,25 @@ fn streams_keep_the_order_of_the_file_and_can_be_sorted() {
 }
 
 #[test]
+fn streams_come_after_all_that_they_read() {
+    let job = good(&job_with(
+        "[stream.d]\nfrom = [\"b\", \"c\", \"b\"]\nunion = true\n[stream.c]\nfrom = \"a\"\ndistinct = true\n\
+         [stream.b]\nfrom = [\"a\", \"rows\"]\nunion = true\n[stream.a]\nfrom = \"rows\"\nfilter = \"price > 1\"",
+    ));
+    let order: Vec<_> = job.topological().into_iter().map(|at| job.streams[at].name.text.as_str()).collect();
+    assert_eq!(order, ["a", "b", "c", "d"]);
+    let from: Vec<_> = job.streams[0].from.iter().map(|name| name.text.as_str()).collect();
+    assert_eq!(from, ["b", "c", "b"]);
+}
+
+#[test]
 fn spans_are_inside_the_quotes() {
     let job = good(FULL);
     let filter = job.stream("large").unwrap();
     let Operator::Filter(sql) = &filter.operator else { panic!() };
     assert_eq!(&FULL[sql.span.clone()], "price > 10");
     assert_eq!(&FULL[filter.operator_span.clone()], "filter");
-    assert_eq!(&FULL[filter.from.span.clone()], "purchases");
+    assert_eq!(&FULL[filter.from[0].span.clone()], "purchases");
     assert_eq!(&FULL[filter.name.span.clone()], "large");
     let Operator::Sql(sql) = &job.stream("totals").unwrap().operator else { panic!() };
     assert_eq!(FULL[sql.span.clone()], sql.text);
@@ -207,6 +220,7 @@ fn operators() {
     assert_eq!(operator("count = true"), Operator::Count);
     assert_eq!(operator("distinct = true"), Operator::Distinct);
     assert!(matches!(operator("reduce = { n = \"count(*)\" }"), Operator::Reduce(n) if n.len() == 1));
+    assert_eq!(operator("union = true").inputs(), Inputs::Several);
     let unnest = operator("flat_map = { unnest = \"[1, 2]\", as = \"n\" }");
     let Operator::FlatMap { each: FlatMapEach::Unnest(_), keep, .. } = unnest else { panic!() };
     assert!(keep.is_empty());

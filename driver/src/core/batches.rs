@@ -147,7 +147,7 @@ impl Job {
                     *total += part.rows;
                 }
             }
-            rows.extend(done.rows.into_iter().map(|rows| ((rows.output, rows.order), rows)));
+            rows.extend(done.rows.into_iter().map(|rows| ((rows.output, rows.lane, rows.order), rows)));
             let room = BAD_SAMPLES_KEPT.saturating_sub(self.bad_samples.len());
             self.bad_samples.extend(done.bad_samples.into_iter().take(room));
         }
@@ -245,7 +245,7 @@ fn posts(topology: &Topology, results: &[TaskResult]) -> Vec<Post> {
         matches!(kind, Some(OutputKind::Http(_)))
     };
     let rows = results.iter().flat_map(|result| &result.done.rows).filter(|rows| posted(rows.output));
-    let rows: BTreeMap<_, _> = rows.map(|rows| ((rows.output, rows.order), rows.clone())).collect();
+    let rows: BTreeMap<_, _> = rows.map(|rows| ((rows.output, rows.lane, rows.order), rows.clone())).collect();
     if rows.is_empty() {
         return Vec::new();
     }

@@ -18,7 +18,7 @@ mod report;
 mod run;
 mod stopping;
 pub mod topology;
-mod wire;
+pub(crate) mod wire;
 
 use crate::record::{Durable, DurableJob, Record};
 use job::Job;
@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, JobId, OutputIdx, Term, WorkerId};
 use tidemill_common::job::{HttpSink, Settings};
-use tidemill_plan::FileOutput;
+use tidemill_plan::{FileOutput, FunctionRef};
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control as pb;
 use topology::Topology;
@@ -154,6 +154,8 @@ pub struct Compiled {
     pub topology: Arc<Topology>,
     /// Hash of its plan.
     pub fingerprint: u64,
+    /// The functions in Rust that it uses.
+    pub functions: Vec<FunctionRef>,
 }
 
 /// What to do.
@@ -253,6 +255,9 @@ pub enum RequestError {
         /// The directory, or the prefix of directories.
         directory: PathBuf,
     },
+    /// Not every process has the functions that the job uses.
+    #[error("the job uses functions in Rust that not every worker knows:\n  {}\nstart the driver and all workers from the same program", .0.join("\n  "))]
+    Functions(Vec<String>),
 }
 
 /// What every part of the core may use while it handles an event.
@@ -449,6 +454,11 @@ impl Core {
         }
         if let Some(taken) = self.directory_taken(&new.compiled.topology) {
             out.push(Action::Reply { request, result: Err(taken) });
+            return;
+        }
+        let lacking = self.members.lacking(&new.compiled.functions);
+        if !lacking.is_empty() {
+            out.push(Action::Reply { request, result: Err(RequestError::Functions(lacking)) });
             return;
         }
         let id = JobId(self.durable.last_job.0 + 1);

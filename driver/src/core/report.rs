@@ -9,11 +9,14 @@ use tidemill_common::ids::{BatchId, WorkerId};
 use tidemill_proto::client as pb;
 use tidemill_proto::control::OutputRows;
 
-/// Puts the rows of all units into one order per output: keyed rows by key, others by unit.
-pub(crate) fn merge_outputs(topology: &Topology, rows: BTreeMap<(u32, u64), OutputRows>) -> Vec<pb::OutputBatch> {
-    let mut by_output: BTreeMap<u32, Vec<OutputRows>> = BTreeMap::new();
-    for ((output, _), rows) in rows {
-        by_output.entry(output).or_default().push(rows);
+/// Rows of units by output, lane and order tag.
+pub(crate) type UnitRows = BTreeMap<(u32, u32, u64), OutputRows>;
+
+/// Puts the rows of all units into one order per output: lane by lane, in each keyed rows by key, others by unit.
+pub(crate) fn merge_outputs(topology: &Topology, rows: UnitRows) -> Vec<pb::OutputBatch> {
+    let mut by_output: BTreeMap<u32, BTreeMap<u32, Vec<OutputRows>>> = BTreeMap::new();
+    for ((output, lane, _), rows) in rows {
+        by_output.entry(output).or_default().entry(lane).or_default().push(rows);
     }
     let mut merged = Vec::new();
     for (number, output) in topology.outputs.iter().enumerate() {
@@ -22,23 +25,25 @@ pub(crate) fn merge_outputs(topology: &Topology, rows: BTreeMap<(u32, u64), Outp
             OutputKind::Http(_) => None,
             OutputKind::Files(_) => continue,
         };
-        let units = by_output.remove(&(number as u32)).unwrap_or_default();
-        let total = units.iter().map(|unit| unit.total).sum();
-        let keyed = units.iter().any(|unit| !unit.keys.is_empty());
-        let mut rows: Vec<String> = if keyed {
-            let mut with_keys: Vec<(bytes::Bytes, String)> =
-                units.into_iter().flat_map(|unit| unit.keys.into_iter().zip(unit.rows)).collect();
-            with_keys.sort_by(|a, b| a.0.cmp(&b.0));
-            with_keys.into_iter().map(|(_, row)| row).collect()
-        } else {
-            units.into_iter().flat_map(|unit| unit.rows).collect()
-        };
+        let lanes = by_output.remove(&(number as u32)).unwrap_or_default();
+        let total = lanes.values().flatten().map(|unit| unit.total).sum();
+        let mut rows: Vec<String> = lanes.into_values().flat_map(merge_lane).collect();
         if let Some(limit) = limit {
             rows.truncate(limit as usize);
         }
         merged.push(pb::OutputBatch { name: output.name.clone(), rows, total });
     }
     merged
+}
+
+fn merge_lane(units: Vec<OutputRows>) -> Vec<String> {
+    if units.iter().all(|unit| unit.keys.is_empty()) {
+        return units.into_iter().flat_map(|unit| unit.rows).collect();
+    }
+    let with_keys = units.into_iter().flat_map(|unit| unit.keys.into_iter().zip(unit.rows));
+    let mut with_keys: Vec<(bytes::Bytes, String)> = with_keys.collect();
+    with_keys.sort_by(|a, b| a.0.cmp(&b.0));
+    with_keys.into_iter().map(|(_, row)| row).collect()
 }
 
 impl Job {

@@ -131,16 +131,19 @@ impl StageShape {
             StageInput::Exchanges(exchanges) => (None, exchanges.clone()),
         };
         let outputs = stage.branches.iter().filter_map(|branch| match branch.target {
-            BranchTarget::Output(output) => Some(output),
+            BranchTarget::Output { output, .. } => Some(output),
             BranchTarget::Exchange(_) => None,
         });
+        let mut outputs: Vec<OutputIdx> = outputs.collect();
+        outputs.sort_unstable();
+        outputs.dedup();
         Self {
             placement: stage.placement,
             source,
             inputs,
             stateful: stage.state.is_some(),
             consumers: Vec::new(),
-            outputs: outputs.collect(),
+            outputs,
         }
     }
 }

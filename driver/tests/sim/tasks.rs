@@ -264,6 +264,7 @@ impl Process {
                         let keys = rows.iter().filter(|_| keyed).map(|(key, _)| key.to_be_bytes().to_vec().into());
                         done.rows.push(pb::OutputRows {
                             output,
+                            lane: 0,
                             order,
                             keys: keys.collect(),
                             rows: rows.iter().map(show).collect(),

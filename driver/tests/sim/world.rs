@@ -122,7 +122,8 @@ impl World {
     /// What the driver needs of a job.
     fn compiled(&self, job: usize) -> Compiled {
         let spec = &self.scenario.specs[job];
-        Compiled { settings: spec.settings.clone(), topology: spec.shape.topology.clone(), fingerprint: 7 }
+        let (settings, topology) = (spec.settings.clone(), spec.shape.topology.clone());
+        Compiled { settings, topology, fingerprint: 7, functions: Vec::new() }
     }
 
     pub(crate) fn submit(&mut self, job: usize) {

@@ -2,7 +2,7 @@
 
 use super::cut::{cut, single};
 use super::expr::{Allowed, check_names, find, parse, physical, type_name};
-use super::stages::{Head, Part, Rows, column};
+use super::stages::{Head, Lane, Part, Rows, column};
 use super::{Compiler, Failure};
 use crate::exec::LeafTable;
 use crate::functions;
@@ -128,7 +128,7 @@ impl Compiler<'_> {
         let schema = rows.plan.schema();
         let count = ProjectionExpr { alias: "count".to_string(), ..column(&schema, 0) };
         let plan = self.checked(ProjectionExec::try_new([count], rows.plan.clone()))?;
-        Some(rows.with(Arc::new(plan)))
+        Some(rows.with(Arc::new(plan)).into())
     }
 
     /// `distinct`: all columns are the key.
@@ -136,7 +136,7 @@ impl Compiler<'_> {
         let schema = input.schema();
         let keys: Vec<_> = (0..schema.fields().len()).collect();
         let logical = |shape| scan(&schema, shape)?.project(canonical(&schema, &keys))?.distinct()?.build();
-        let rows = self.planned(input, name, logical);
+        let rows = self.planned(&[input], name, logical);
         self.checked(rows)
     }
 
@@ -184,14 +184,14 @@ impl Compiler<'_> {
     }
 
     /// The named expressions, computed where the aggregates are.
-    fn finish(&mut self, rows: Rows, reduction: Reduction<'_>, mut exprs: Vec<ProjectionExpr>) -> Option<Rows> {
+    fn finish(&mut self, rows: Lane, reduction: Reduction<'_>, mut exprs: Vec<ProjectionExpr>) -> Option<Rows> {
         for (column, expr) in reduction.exprs {
             let expr = physical(&self.session, &column.sql, expr, &reduction.schema);
             let expr = self.reported(expr)?;
             exprs.push(ProjectionExpr { expr, alias: column.name.text.clone() });
         }
         let plan = self.checked(ProjectionExec::try_new(exprs, rows.plan.clone()))?;
-        Some(rows.with(Arc::new(plan)))
+        Some(rows.with(Arc::new(plan)).into())
     }
 
     /// A head that gives these key columns and the aggregates, in order.
@@ -201,7 +201,7 @@ impl Compiler<'_> {
         keys: &[usize],
         aggregates: &Aggregates,
         name: &Name,
-    ) -> Option<Rows> {
+    ) -> Option<Lane> {
         let schema = input.schema();
         let group: Vec<_> = keys.iter().map(|&i| column_expr(&schema, i)).collect();
         let all: Vec<_> = (0..schema.fields().len()).collect();
@@ -212,41 +212,41 @@ impl Compiler<'_> {
             .and_then(LogicalPlanBuilder::build);
         let logical = self.checked(logical)?;
         let plan = self.checked(plan_physical(&self.session, &logical))?;
-        let rows = cut(&plan, &input, &mut self.stages, &name.text);
-        let rows = self.checked(rows)?;
-        let expected = Head::Keys { columns: (0..keys.len()).collect(), grouped: true };
-        if rows.part != Part::Head(expected) {
+        let rows = cut(&plan, &[input], &mut self.stages, &name.text);
+        let lane = self.checked(rows)?.0.pop()?;
+        if lane.part != Part::Head(Head::Keys((0..keys.len()).collect())) {
             self.report([Diagnostic::new("these aggregates cannot be spread over workers").at(name.span.clone())]);
             return None;
         }
-        Some(rows)
+        Some(lane)
     }
 
     /// A head that gives one row: the aggregates.
-    fn whole_aggregate(&mut self, input: Rows, aggregates: &Aggregates, name: &Name) -> Option<Rows> {
+    fn whole_aggregate(&mut self, input: Rows, aggregates: &Aggregates, name: &Name) -> Option<Lane> {
         let schema = input.schema();
         let logical = |shape| {
             let no_keys: [Expr; 0] = [];
             scan(&schema, shape)?.aggregate(no_keys, aggregates.named())?.build()
         };
-        let rows = self.planned(input, name, logical);
-        self.checked(rows)
+        let rows = self.planned(&[input], name, logical);
+        self.checked(rows)?.0.pop()
     }
 
-    /// Rows of a logical plan over a leaf that stands for the input: cut into stages if that is possible, else as one
+    /// Rows of a logical plan over leaves that stand for the inputs: cut into stages if that is possible, else as one
     /// piece over all rows in one place.
     pub(super) fn planned(
         &mut self,
-        input: Rows,
+        inputs: &[Rows],
         name: &Name,
         logical: impl Fn(Shape) -> Result<LogicalPlan>,
     ) -> Result<Rows, Failure> {
         let plan = plan_physical(&self.session, &logical(Shape::Distributed)?)?;
-        match cut(&plan, &input, &mut self.stages, &name.text) {
+        match cut(&plan, inputs, &mut self.stages, &name.text) {
             Err(Failure::Uncuttable) => {
                 let plan = plan_physical(&self.single_session, &logical(Shape::Single)?)?;
-                let all = self.stages.gather(input, None, None, &name.text)?;
-                single(plan, &all)
+                let (stage, all) = self.stages.gather_together(inputs.to_vec(), &name.text)?;
+                let plan = single(plan, &all)?;
+                Ok(Lane { stage, plan, part: Part::Head(Head::Single) }.into())
             }
             rows => rows,
         }
@@ -255,7 +255,7 @@ impl Compiler<'_> {
 
 /// Plans over a leaf of these columns.
 pub(super) fn scan(schema: &SchemaRef, shape: Shape) -> Result<LogicalPlanBuilder> {
-    let table = LeafTable { schema: schema.clone(), shape };
+    let table = LeafTable { number: 0, schema: schema.clone(), shape };
     LogicalPlanBuilder::scan("input", provider_as_source(Arc::new(table)), None)
 }
 

@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::plan::KEY_COLUMN;
+use crate::registry::Uses;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, SchemaError};
@@ -27,7 +28,7 @@ pub(super) enum Allowed {
     Aggregates,
 }
 
-/// Reads an expression over these columns.
+/// Reads an expression over these columns; the session notes the registered functions in it.
 pub(super) fn parse(
     session: &SessionState,
     sql: &Sql,
@@ -35,6 +36,12 @@ pub(super) fn parse(
     allowed: Allowed,
 ) -> Result<Expr, Diagnostic> {
     let expr = session.create_logical_expr(&sql.text, schema).map_err(|error| diagnose(&error, sql))?.unalias();
+    let uses = session.config().get_extension::<Uses>();
+    // The walk itself cannot fail.
+    let _ = expr.apply(|node| {
+        uses.iter().for_each(|uses| uses.note(node));
+        Ok(TreeNodeRecursion::Continue)
+    });
     match refused(&expr, allowed) {
         Some((what, help)) => Err(Diagnostic::new(what).at(sql.span.clone()).help(help)),
         None => Ok(expr),

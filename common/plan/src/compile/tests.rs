@@ -1,19 +1,22 @@
 //! Whole jobs, compiled and evaluated.
 
 mod exact;
+mod functions;
 mod mistakes;
 mod operators;
 mod queries;
 mod state;
+mod together;
 
 use crate::plan::{BatchContext, JobPlan};
+use crate::registry::Functions;
 use crate::testkit::Evaluator;
 use futures::executor::block_on;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostics;
-use tidemill_common::ids::{BatchId, SourceIdx};
+use tidemill_common::ids::{BatchId, OutputIdx, SourceIdx};
 use tidemill_common::job::parse;
 
 /// A job over purchases (user, product, price); the result is the stream `out`.
@@ -40,7 +43,7 @@ print = true
 }
 
 fn compile_in(definition: &str, folder: &Path) -> Result<JobPlan, Diagnostics> {
-    super::compile(Arc::new(parse(definition).unwrap()), folder)
+    super::compile(Arc::new(parse(definition).unwrap()), folder, &Functions::new())
 }
 
 fn plan(streams: &str) -> Arc<JobPlan> {

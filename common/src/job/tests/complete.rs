@@ -39,6 +39,7 @@ fn the_parser_reads_every_key_it_lists() {
     keys::REDUCE_BY_KEY.iter().for_each(|key| object(reduce, key, " }"));
     let update = "[stream.s]\nupdate_state_by_key = { ";
     keys::UPDATE_STATE.iter().for_each(|key| object(update, key, " }"));
+    keys::BATCH_MAP.iter().for_each(|key| object("[stream.s]\nbatch_map = { ", key, " }"));
     let column = format!("{update}state = {{ a = {{ ");
     keys::STATE_COLUMN.iter().for_each(|key| object(&column, key, " } } }"));
     keys::OUTPUT.iter().for_each(|key| object("[[output]]\n", key, ""));
@@ -85,6 +86,7 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::REDUCE_BY_KEY,
         keys::UPDATE_STATE,
         keys::STATE_COLUMN,
+        keys::BATCH_MAP,
         keys::OUTPUT,
         keys::SINKS,
         keys::PRINT,

@@ -1,6 +1,7 @@
 //! Wrong definitions with what is said about them, and mutated ones.
 
 use super::{FULL, job_with, mistakes};
+use crate::job::keys::OPERATORS;
 use crate::job::parse;
 use proptest::prelude::*;
 
@@ -169,13 +170,10 @@ fn sources() {
 
 #[test]
 fn streams() {
+    let operators: Vec<_> = OPERATORS.iter().map(|key| format!("`{}`", key.name)).collect();
+    let none = format!("[stream.s] has no operator (one of {}) @ s", operators.join(", "));
     for (stream, expected) in [
-        (
-            "",
-            vec![
-                "[stream.s] has no operator (one of `select`, `filter`, `flat_map`, `reduce_by_key`, `count`, `reduce`, `distinct`, `sql`, `update_state_by_key`) @ s",
-            ],
-        ),
+        ("", vec![none.as_str()]),
         ("filter = \"a\"\nsql = \"b\"", vec!["[stream.s] has a second operator, `sql` @ sql"]),
         ("filtr = \"a\"\ncount = true", vec!["unknown key `filtr` in [stream.s] @ filtr"]),
         ("filter = \" \"", vec!["this expression is empty @  "]),
@@ -237,6 +235,23 @@ fn names_and_references() {
             vec!["streams read each other in a circle: a from c from b from a @ a"],
         ),
         ("[stream.a]\nfrom = \"a\"\ncount = true", vec!["streams read each other in a circle: a from a @ a"]),
+        (
+            "[stream.a]\nfrom = [\"rows\", \"b\"]\nunion = true\n[stream.b]\nfrom = [\"c\", \"d\"]\nunion = true\n\
+             [stream.c]\nfrom = \"rows\"\ndistinct = true\n[stream.d]\nfrom = [\"c\", \"a\", \"d\"]\nunion = true",
+            vec![
+                "streams read each other in a circle: a from b from d from a @ a",
+                "streams read each other in a circle: d from d @ d",
+            ],
+        ),
+        (
+            "[stream.a]\nfrom = [\"rows\", \"row\"]\nunion = true",
+            vec!["there is no source or stream called `row` @ row"],
+        ),
+        ("[stream.a]\nfrom = []\nunion = true", vec!["expected at least one name @ []"]),
+        ("[stream.a]\nfrom = 1\nunion = true", vec!["expected a name or an array of names, found an integer @ 1"]),
+        ("[stream.a]\nfrom = \"rows\"\nunion = true", vec!["`union` reads two streams or more, not one @ rows"]),
+        ("[stream.a]\nfrom = [\"rows\", \"lines\"]\ncount = true", vec!["`count` reads one stream, not 2 @ lines"]),
+        ("[stream.a]\nfrom = [\"rows\", \"rows\"]\nsql = \"select 1\"", vec!["`sql` reads `rows` twice @ rows"]),
         ("[[output]]\nfrom = \"lines\"\nprint = true", vec!["there are two outputs called `lines` @ lines"]),
         (
             "[[output]]\nfrom = \"rows\"\nprnt = true",

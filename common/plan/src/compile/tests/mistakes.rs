@@ -84,7 +84,7 @@ fn queries() {
     let (place, message) = mistake(&stream("sql = \"select usr from purchases\""));
     assert_eq!((place.as_str(), message.as_str()), ("usr", "there is no column `usr`"));
     let found = mistakes(&stream("sql = \"select * from other\""));
-    assert_eq!(found[0].2.as_deref(), Some("the query reads the stream it is over, `purchases`"));
+    assert_eq!(found[0].2.as_deref(), Some("the query reads what `from` names: `purchases`"));
     assert!(!mistakes(&stream("sql = \"create table x (a int)\"")).is_empty());
     assert!(!mistakes(&stream("sql = \"explain select * from purchases\"")).is_empty());
     let (_, message) = mistake(&stream("sql = \"select a.user, b.user from purchases a cross join purchases b\""));
@@ -120,4 +120,34 @@ fn outputs_that_cannot_hold_their_columns() {
     assert!(message.starts_with("a line of text is one column, and there are "), "{message}");
     let (place, message) = output("text = { path = \"a\", column = \"prize\" }");
     assert_eq!((place.as_str(), message.as_str()), ("prize", "there is no column `prize`"));
+}
+
+#[test]
+fn unions_of_different_columns() {
+    let union = |select: &str| {
+        let streams = format!(
+            "[stream.other]\nfrom = \"purchases\"\nselect = {{ {select} }}\n\
+             [stream.out]\nfrom = [\"purchases\", \"other\"]\nunion = true"
+        );
+        mistake(&streams)
+    };
+    let at = |message: &str| ("other".to_string(), message.to_string());
+    assert_eq!(
+        union("user = \"user\", price = \"price\", product = \"product\""),
+        at("column 2 is called `product` in `purchases` and `price` in `other`")
+    );
+    assert_eq!(
+        union("user = \"user\", product = \"product\", price = \"1\""),
+        at("`price` is a double in `purchases` and a bigint in `other`")
+    );
+    assert_eq!(union("user = \"user\""), at("`purchases` has 3 columns and `other` has 1"));
+}
+
+#[test]
+fn what_is_wrong_in_a_union_is_said_once() {
+    let found = mistakes(
+        "[stream.both]\nfrom = [\"purchases\", \"purchases\"]\nunion = true\n\
+         [stream.out]\nfrom = \"both\"\nselect = { a = \"usr\", b = \"prise\" }",
+    );
+    assert_eq!(found.len(), 2, "{found:?}");
 }
