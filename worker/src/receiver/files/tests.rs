@@ -36,10 +36,12 @@ impl Folder {
 
     /// Writes a file that was changed so many seconds after some time.
     fn put(&self, name: &str, text: &str, second: u64) {
-        let path = self.folder.path().join(name);
-        fs::write(&path, text).unwrap();
+        // Under a hidden name, so that it appears once, as it is meant to be.
+        let hidden = self.folder.path().join(format!(".{name}"));
+        fs::write(&hidden, text).unwrap();
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + second);
-        fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        fs::File::options().write(true).open(&hidden).unwrap().set_modified(time).unwrap();
+        fs::rename(hidden, self.folder.path().join(name)).unwrap();
     }
 
     /// A receiver that knows what is remembered, and no more than `start_offset` records.
