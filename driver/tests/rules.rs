@@ -8,11 +8,13 @@ use tidemill_common::job::Settings;
 use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
 use tidemill_driver::core::{Action, Compiled, Core, CoreConfig, Event, NewJob, Now, RequestId, SessionId};
 use tidemill_driver::record::{Durable, DurableJob, Ending, JobRecord, Record};
-use tidemill_plan::Placement;
+use tidemill_plan::{FunctionKind, FunctionRef, Placement};
 use tidemill_proto::PROTOCOL_VERSION;
-use tidemill_proto::common::{BlockRef, ReceiverRef};
+use tidemill_proto::common::{BlockRef, Function, ReceiverRef};
 use tidemill_proto::control::{self as pb, FailureKind, driver_message, task_report, worker_message};
 
+/// A frozen batch: number, time, blocks of each receiver.
+type Frozen = (u64, i64, Vec<(u32, u32)>);
 type Sent = Vec<(SessionId, driver_message::Kind)>;
 
 /// A core with a clock; what it logged, and what it sent and nobody has looked at.
@@ -133,7 +135,7 @@ impl Driver {
         })
     }
 
-    fn frozen(&self) -> Vec<(u64, i64, Vec<(u32, u32)>)> {
+    fn frozen(&self) -> Vec<Frozen> {
         let frozen = |record: &JobRecord| match record {
             JobRecord::Frozen { batch, time_ms, counts } => {
                 Some((batch.0, *time_ms, counts.iter().map(|(key, count)| (key.receiver, *count)).collect()))
@@ -209,6 +211,31 @@ fn without_workers_the_driver_rests() {
         assert!(driver.core.next_deadline(driver.now()) > driver.now_us);
     }
     assert!(driver.frozen().is_empty());
+}
+
+#[test]
+fn a_job_with_functions_that_a_worker_does_not_know_is_refused() {
+    let mut driver = Driver::start(Durable::default(), 1_000_000);
+    let knows = |versions: &[u32]| {
+        let function = |version: &u32| Function { kind: "scalar".into(), name: "f".into(), version: *version };
+        let functions = versions.iter().map(function).collect();
+        Box::new(pb::Hello { protocol_version: PROTOCOL_VERSION, slots: 1, functions, ..pb::Hello::default() })
+    };
+    driver.event(Event::Connected { session: SessionId(1), hello: knows(&[1]) });
+    driver.event(Event::Connected { session: SessionId(2), hello: knows(&[2]) });
+    driver.event(Event::Connected { session: SessionId(3), hello: knows(&[]) });
+    let durable = DurableJob { name: "j".into(), ..DurableJob::default() };
+    let functions = vec![FunctionRef { kind: FunctionKind::Scalar, name: "f".into(), version: 2 }];
+    let job = Box::new(NewJob { durable, compiled: Compiled { functions, ..compiled(false) } });
+    let actions = driver.core.on_event(driver.now(), Event::Submit { request: RequestId(1), job });
+    let refusal = actions.iter().find_map(|action| match action {
+        Action::Reply { result: Err(error), .. } => Some(error.to_string()),
+        _ => None,
+    });
+    let refusal = refusal.expect("the job is refused");
+    assert!(refusal.contains("worker 1: scalar `f` version 2 is wanted, but version 1 is known there"), "{refusal}");
+    assert!(refusal.contains("worker 3: scalar `f` version 2 is not known there"), "{refusal}");
+    assert!(!refusal.contains("worker 2"), "{refusal}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! receivers connect. The lines of either are a function of their index, so a sender can go on anywhere
 //! without keeping anything, and can say afterwards what it sent.
 
+mod background;
 mod file;
 mod pace;
 mod purchases;
@@ -12,6 +13,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+pub use background::purchases_in_background;
 pub use pace::Pace;
 pub use purchases::{PurchaseStream, Totals, Users};
 pub use stats::ProducerStats;

@@ -31,7 +31,7 @@ fn check(folder: &str, expected_cases: usize) {
 
 #[test]
 fn spark_suites() {
-    check("dstream", 7);
+    check("dstream", 12);
 }
 
 #[test]

@@ -5,12 +5,15 @@ use crate::node::Node;
 use crate::stateful::binary;
 use crate::tasks::TaskError;
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::SchemaRef;
 use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, JobId, OutputIdx, TaskId};
 use tidemill_common::job::{Durability, FileSink, MAX_BODY_BYTES, Sink};
 use tidemill_common::layout::part_name;
+use tidemill_plan::registry::Batch;
 use tidemill_plan::{KEY_COLUMN, PartRow, RowEncoding, rows_to_json};
 use tidemill_proto::control as pb;
 
@@ -43,6 +46,9 @@ pub(crate) async fn deliver(
                     done.parts.push(part);
                 }
             }
+            Sink::ForEachBatch(function) if !job.capture => {
+                show(node, job, task, &function.text, &output.schema, &mine).await?;
+            }
             sink => {
                 let limit = match sink {
                     Sink::Print { rows } if !job.capture => *rows as usize,
@@ -58,6 +64,30 @@ pub(crate) async fn deliver(
         }
     }
     Ok(())
+}
+
+/// Calls a registered function with the rows of the batch, which are all here.
+async fn show(
+    node: &Arc<Node>,
+    job: &Job,
+    task: &pb::Task,
+    function: &str,
+    schema: &SchemaRef,
+    units: &[&OutputRecords],
+) -> Result<(), TaskError> {
+    let handler = node.config.functions.batch_handler(function).cloned();
+    let handler = handler.ok_or_else(|| TaskError::Internal(format!("there is no function `{function}`")))?;
+    let rows = units.iter().flat_map(|unit| &unit.rows).map(visible).collect::<Result<Vec<_>, _>>()?;
+    let batch = Batch {
+        job: job.id,
+        batch: BatchId(task.batch),
+        time_ms: task.time_ms,
+        attempt: task.task_id,
+        records: concat_batches(schema, rows.iter().map(|(batch, _)| batch))?,
+    };
+    let called = node.blocking(move |_| handler.call(&batch)).await;
+    let called = called.map_err(|error| TaskError::Internal(format!("`{function}`: {}", error.message())))?;
+    called.map_err(|error| TaskError::Resources(format!("`{function}`: {error}")))
 }
 
 /// What goes to `http` passes through the driver's memory.

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tidemill_common::ids::WorkerId;
 use tidemill_common::job::{Connector, Durability, FileContent, FilesSource, Settings};
+use tidemill_plan::registry::ReceiverOptions;
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, worker_message};
 use tidemill_proto::data as data_pb;
@@ -69,11 +70,11 @@ impl Receivers {
                 Connector::Files(files) => {
                     let schema = &job.plan.sources[id.source.0 as usize].schema;
                     let files = watched_files(files, schema, &job.base_dir, message, sink.clone());
-                    Some(ReceiverKind::Files(Box::new(files)))
+                    ReceiverKind::Files(Box::new(files))
                 }
-                other => receiver_kind(other, id.receiver, settings),
+                other => receiver_kind(node, other, id.receiver, settings)?,
             };
-            (kind.ok_or_else(|| invalid("no such receiver"))?, None)
+            (kind, None)
         };
         let config = ReceiverConfig {
             kind,
@@ -159,7 +160,7 @@ impl Receivers {
             let snapshot = running.status.snapshot();
             let (state, last_error) = match snapshot.state {
                 ReceiverState::Connecting => ("connecting", String::new()),
-                ReceiverState::Connected => ("connected", String::new()),
+                ReceiverState::Connected => ("connected", snapshot.reported.clone()),
                 ReceiverState::BackingOff { error, .. } => ("backing off", error),
                 ReceiverState::Draining => ("draining", String::new()),
                 ReceiverState::Ended => ("ended", String::new()),
@@ -212,13 +213,20 @@ impl Running {
     }
 }
 
-fn receiver_kind(connector: &Connector, receiver: u32, settings: &Settings) -> Option<ReceiverKind> {
+fn receiver_kind(
+    node: &Node,
+    connector: &Connector,
+    receiver: u32,
+    settings: &Settings,
+) -> Result<ReceiverKind, Status> {
+    let invalid = |what: &str| status(ErrorKind::ErrorInvalid, what);
     match connector {
         Connector::Socket { addresses, acknowledge, .. } => {
-            let address = addresses.get(receiver as usize).or_else(|| addresses.first())?;
-            Some(ReceiverKind::Socket { address: address.clone(), acknowledge: *acknowledge })
+            let address = addresses.get(receiver as usize).or_else(|| addresses.first());
+            let address = address.ok_or_else(|| invalid("no such receiver"))?;
+            Ok(ReceiverKind::Socket { address: address.clone(), acknowledge: *acknowledge })
         }
-        Connector::Generate { rows_per_second, keys, seed, limit, receivers } => Some(ReceiverKind::Generate {
+        Connector::Generate { rows_per_second, keys, seed, limit, receivers } => Ok(ReceiverKind::Generate {
             rows_per_second: *rows_per_second,
             keys: *keys,
             seed: *seed,
@@ -227,10 +235,15 @@ fn receiver_kind(connector: &Connector, receiver: u32, settings: &Settings) -> O
         }),
         Connector::Queue { batches, repeat } => {
             let repeat_every = repeat.then_some(settings.batch_interval);
-            Some(ReceiverKind::Queue(Queue { entries: batches.clone(), repeat_every }))
+            Ok(ReceiverKind::Queue(Queue { entries: batches.clone(), repeat_every }))
         }
-        // Needs its log.
-        Connector::Files(_) => None,
+        Connector::Receiver { function, options, receivers } => {
+            let factory = node.config.functions.receiver_factory(&function.text);
+            let factory = factory.ok_or_else(|| invalid("the receiver is not known here"))?;
+            let options = ReceiverOptions { options: options.iter().cloned().collect(), receiver, of: *receivers };
+            Ok(ReceiverKind::User { factory: factory.clone(), options })
+        }
+        Connector::Files(_) => Err(invalid("a source of files needs its log")),
     }
 }
 

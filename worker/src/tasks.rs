@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tidemill_common::ids::{BatchId, ExchangeId, JobId, SourceIdx, TaskId, WorkerId};
 use tidemill_common::job::OnBadRecord;
-use tidemill_plan::{BatchContext, BranchTarget, PlanError, Stage, StageInput};
+use tidemill_plan::{BatchContext, BranchTarget, PlanError, Reads, Stage, StageInput};
 use tidemill_proto::common as common_pb;
 use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_message};
 use tokio_util::sync::CancellationToken;
@@ -304,6 +304,7 @@ impl Unit {
     async fn run_keyed(&self, rows: &[RecordBatch], done: &mut pb::TaskDone) -> Result<Vec<OutputRecords>, TaskError> {
         let stage = self.stage();
         let key_groups = self.job.plan.def.settings.key_groups;
+        let mut snapshots = None;
         let mut keyed = KeyedRows::sort(&stage.head_schema(), rows, &stage.row_keys, &self.task.groups, key_groups)?;
         if let Some(state) = &stage.state {
             let (context, cancelled) = (self.context(), &self.cancelled);
@@ -311,10 +312,18 @@ impl Unit {
             let updated = attempt.run(state, &keyed)?;
             keyed = updated.rows;
             done.state_keys = updated.keys;
+            if stage.has_snapshots() {
+                let all = attempt.snapshots(state, &keyed.groups)?;
+                snapshots = Some((all.with_keys()?, all.groups));
+            }
         }
-        let all = keyed.with_keys()?;
+        let rows = (keyed.with_keys()?, keyed.groups);
         let mut records = Vec::new();
         for branch in &stage.branches {
+            let (all, groups) = match (branch.reads, &snapshots) {
+                (Reads::Snapshots, Some(snapshots)) => snapshots,
+                _ => &rows,
+            };
             match branch.target {
                 BranchTarget::Output { output, lane } => {
                     let rows = self.run_fragment(branch, all.clone()).await?;
@@ -323,7 +332,7 @@ impl Unit {
                 }
                 // Partial aggregates must not depend on which groups lie together: each group for itself.
                 BranchTarget::Exchange(exchange) => {
-                    for (group, range) in &keyed.groups {
+                    for (group, range) in groups {
                         let rows = self.run_fragment(branch, all.slice(range.start, range.len())).await?;
                         self.leave(exchange, u64::from(*group), &rows)?;
                     }

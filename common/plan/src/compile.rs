@@ -6,8 +6,11 @@ mod cut;
 mod expr;
 mod initial;
 mod join;
+mod map_state;
 mod narrow;
+mod order;
 mod query;
+mod scope;
 mod stages;
 mod state;
 mod together;
@@ -17,7 +20,7 @@ use crate::files::RowEncoding;
 use crate::fragment::Fragment;
 use crate::keys::KEY_ENCODING_VERSION;
 use crate::plan::{JobPlan, OutputPlan};
-use crate::registry::{Functions, Uses};
+use crate::registry::{FunctionKind, Functions, Uses};
 use crate::session::{self, Shape};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DFSchema, DataFusionError};
@@ -29,7 +32,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::{Diagnostic, Diagnostics};
 use tidemill_common::ids::{OutputIdx, SourceIdx};
-use tidemill_common::job::{FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef};
+use tidemill_common::job::{Connector, FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef};
 use twox_hash::XxHash3_64;
 
 /// Compiles a job; `base_dir` is the folder of the job file, for the files it names; `functions` are those that its
@@ -107,6 +110,9 @@ impl<'a> Compiler<'a> {
                 let wrong = Diagnostic::new("a delimiter is one ASCII character");
                 self.report([wrong.at(def.name.span.clone())]);
             }
+            if let Connector::Receiver { function, .. } = &def.connector {
+                self.registered(FunctionKind::Receiver, function);
+            }
             let rows = self.stages.source(SourceIdx(i as u32), &source.name, source.schema.clone());
             self.streams.insert(&def.name.text, rows);
         }
@@ -121,7 +127,10 @@ impl<'a> Compiler<'a> {
         let name = &stream.name;
         let rows = match &stream.operator {
             Operator::Union => self.union(inputs, &stream.from),
+            Operator::Join(kind, on) => self.join(inputs, &stream.from, *kind, on, name),
+            Operator::Cogroup(on) => self.cogroup(inputs, &stream.from, on, name),
             Operator::Sql(sql) => self.sql(&inputs, &stream.from, sql, name),
+            Operator::StateSnapshots => self.state_snapshots(&inputs, &stream.from),
             one => inputs.pop().and_then(|input| self.over_one(input, one, name)),
         };
         if let Some(rows) = rows {
@@ -144,7 +153,17 @@ impl<'a> Compiler<'a> {
             Operator::Distinct => self.distinct(input, name),
             Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
             Operator::BatchMap(function) => self.each_lane(input, |it, lane| it.batch_map(lane, function)),
-            Operator::Union | Operator::Sql(_) => None,
+            Operator::MapWithState(map) => self.map_with_state(input, map, name),
+            Operator::GroupByKey { key, values } => self.group_by_key(input, key, values.as_deref(), name),
+            Operator::CountByValue => self.count_by_value(input, name),
+            Operator::Sort { by, limit } => self.sort(input, by, *limit, name),
+            Operator::TopK { k, by, per } => self.top_k(input, *k, by, per, name),
+            Operator::Repartition { by } => self.repartition(input, by, name),
+            Operator::Union
+            | Operator::Join(..)
+            | Operator::Cogroup(_)
+            | Operator::Sql(_)
+            | Operator::StateSnapshots => None,
         }
     }
 
@@ -165,8 +184,8 @@ impl<'a> Compiler<'a> {
         let mut ends = Vec::with_capacity(self.def.outputs.len());
         for (i, output) in self.def.outputs.iter().enumerate() {
             if let Some(rows) = self.streams.get(output.from.text.as_str()).cloned() {
-                let rows = self.stages.in_order(rows, &output.name.text);
-                let Some(rows) = self.checked(rows) else { continue };
+                self.place = output.name.span.clone();
+                let Some(rows) = self.for_output(rows, output) else { continue };
                 self.stages.output(&rows, OutputIdx(i as u32));
                 ends.push((output, rows.schema()));
             }
@@ -176,6 +195,18 @@ impl<'a> Compiler<'a> {
         ends.into_iter()
             .map(|(output, schema)| OutputPlan { name: output.name.text.clone(), sink: output.sink.clone(), schema })
             .collect()
+    }
+
+    /// Rows as the output needs them: in an order, or all in one place.
+    fn for_output(&mut self, rows: Rows, output: &OutputDef) -> Option<Rows> {
+        let rows = match &output.sink {
+            Sink::ForEachBatch(function) => {
+                self.registered(FunctionKind::ForEachBatch, function)?;
+                self.stages.in_one_place(rows, &output.name.text)
+            }
+            Sink::Print { .. } | Sink::Files(_) | Sink::Http(_) => self.stages.in_order(rows, &output.name.text),
+        };
+        self.checked(rows)
     }
 
     /// Notes what an output's format cannot hold.
@@ -233,7 +264,7 @@ fn fingerprint(plan: &JobPlan) -> u64 {
             let _ = writeln!(text, "{state:?}");
         }
         for branch in &stage.branches {
-            let _ = writeln!(text, "{:?} {:?}", branch.target, shown(&branch.fragment));
+            let _ = writeln!(text, "{:?} {:?} {:?}", branch.reads, branch.target, shown(&branch.fragment));
         }
     }
     for exchange in &plan.exchanges {

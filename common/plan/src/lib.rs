@@ -13,6 +13,7 @@ mod fragment;
 mod functions;
 mod ipc;
 mod keys;
+mod map_state;
 mod partition;
 mod plan;
 pub mod registry;
@@ -31,10 +32,11 @@ pub use files::{FileOutput, PartRow, RowEncoding, RowWriter, merge, read_part, w
 pub use fragment::{Fragment, Runner};
 pub use ipc::{from_ipc, to_ipc};
 pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, key_group};
+pub use map_state::{MapOp, Mapped, Timeout, UPDATED_COLUMN, Visit};
 pub use partition::Partitioned;
 pub use plan::{
-    BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Stage,
-    StageInput,
+    BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Reads,
+    Stage, StageInput,
 };
 pub use registry::{FunctionKind, FunctionRef, Functions, lack};
 pub use rows::rows_to_json;

@@ -8,7 +8,7 @@ use crate::decode::SourcePlan;
 use crate::fragment::Fragment;
 use crate::registry::FunctionRef;
 use crate::state::StageState;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, ExchangeId, OutputIdx, SourceIdx, StageId};
 use tidemill_common::job::{JobDef, Sink};
@@ -50,10 +50,13 @@ pub struct Stage {
     /// Makes the rows from the input; without it the input is the rows. Leaf *i* reads the *i*-th exchange, or
     /// the decoded records.
     pub head: Option<Fragment>,
+    /// What the head gives, or without one what comes in.
+    pub(crate) given: SchemaRef,
     /// Applied to what the head gives; the rows are then what it gives.
     pub state: Option<StageState>,
-    /// Placement `KeyGroups`: where in the rows the key columns stand. The executor sorts the rows of each key group by
-    /// [`encode_keys`](crate::encode_keys) of them and appends that as [`KEY_COLUMN`]; empty for other placements.
+    /// Placement `KeyGroups`: where in what the head gives the key columns stand. The executor sorts the rows of each
+    /// key group by [`encode_keys`](crate::encode_keys) of them and appends that as [`KEY_COLUMN`]; empty for other
+    /// placements.
     pub row_keys: Vec<usize>,
     /// The rows as branches see them, [`KEY_COLUMN`] included.
     pub schema: SchemaRef,
@@ -64,14 +67,12 @@ pub struct Stage {
 impl Stage {
     /// The columns of what the head gives, or of the input where there is none.
     pub fn head_schema(&self) -> SchemaRef {
-        match &self.head {
-            Some(head) => head.schema(),
-            None if self.placement == Placement::KeyGroups => {
-                let fields = self.schema.fields();
-                Arc::new(Schema::new(fields[..fields.len().saturating_sub(1)].to_vec()))
-            }
-            None => self.schema.clone(),
-        }
+        self.given.clone()
+    }
+
+    /// Whether some branch reads [`Reads::Snapshots`].
+    pub fn has_snapshots(&self) -> bool {
+        self.branches.iter().any(|branch| branch.reads == Reads::Snapshots)
     }
 }
 
@@ -98,10 +99,21 @@ pub enum Placement {
 /// One use of a stage's rows.
 #[derive(Debug)]
 pub struct Branch {
+    /// Which rows.
+    pub reads: Reads,
     /// What is done with them (one leaf); nothing, if absent.
     pub fragment: Option<Fragment>,
     /// Where that goes. To an output of a `KeyGroups` stage it goes with [`KEY_COLUMN`] as its last column.
     pub target: BranchTarget,
+}
+
+/// Which rows of a stage a branch reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Those that the stage makes of its input.
+    Rows,
+    /// All keys of the stage's state after the batch: the columns of [`StageState::snapshot_fields`], [`KEY_COLUMN`].
+    Snapshots,
 }
 
 /// Where a branch ends.

@@ -5,17 +5,18 @@
 use crate::error::PlanError;
 use crate::fragment::{Fragment, Runner};
 use crate::keys::{encode_keys, key_group};
-use crate::plan::{BatchContext, BranchTarget, JobPlan, Placement, Stage, StageInput};
+use crate::plan::{BatchContext, BranchTarget, JobPlan, KEY_COLUMN, Placement, Reads, Stage, StageInput};
 use crate::rows::rows_to_json;
-use crate::state::{StageState, StateOp};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, UInt32Array};
+use crate::state::StageState;
+use datafusion::arrow::array::{AsArray, BinaryArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::ScalarValue;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use state::{Known, known, snapshot};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tidemill_common::ids::{ExchangeId, SourceIdx};
-use tidemill_common::job::{Emit, UpdateKeys};
+
+mod state;
 
 const MEMORY_PER_TASK: usize = 256 << 20;
 
@@ -29,14 +30,33 @@ pub struct Evaluator {
     /// Key groups *g* with the same `g % tasks` share a head run.
     tasks: u32,
     /// Per stage: encoded key to key and state columns.
-    state: HashMap<u32, BTreeMap<Vec<u8>, Vec<ScalarValue>>>,
+    state: HashMap<u32, Known>,
+}
+
+/// Rows of an output, per lane.
+type Lanes = BTreeMap<u32, Vec<RecordBatch>>;
+
+/// What the branches of a stage read of one unit.
+#[derive(Default, Clone)]
+struct Unit {
+    rows: Vec<RecordBatch>,
+    snapshots: Vec<RecordBatch>,
+}
+
+impl Unit {
+    fn of(rows: Vec<RecordBatch>) -> Self {
+        Self { rows, snapshots: Vec::new() }
+    }
+}
+
+/// Rows of some key groups, with the encoded key of each.
+struct Keyed {
+    rows: RecordBatch,
+    keys: BinaryArray,
 }
 
 /// Rows at an exchange, per key group (0 for a gather), in the order of their units.
 type Pieces = HashMap<(ExchangeId, u32), Vec<RecordBatch>>;
-
-/// Rows of an output, per lane.
-type Lanes = BTreeMap<u32, Vec<RecordBatch>>;
 
 impl Evaluator {
     /// Starts with the initial state.
@@ -47,12 +67,8 @@ impl Evaluator {
         let runner = Runner::new(plan.clone(), MEMORY_PER_TASK);
         let mut state = HashMap::new();
         for stage in &plan.stages {
-            if let Some(StageState::ByKey(op)) = &stage.state {
-                let known = match &op.initial {
-                    Some(rows) => known(op, rows)?,
-                    None => BTreeMap::new(),
-                };
-                state.insert(stage.id.0, known);
+            if let Some(op) = &stage.state {
+                state.insert(stage.id.0, known(op)?);
             }
         }
         Ok(Self { plan, runner, tasks: tasks.max(1), state })
@@ -72,8 +88,8 @@ impl Evaluator {
         let mut outputs = vec![Lanes::new(); plan.outputs.len()];
         for stage in &plan.stages {
             let units = self.units(stage, ctx, blocks, &pieces).await?;
-            for rows in units {
-                self.branches(stage, ctx, rows, &mut pieces, &mut outputs).await?;
+            for unit in units {
+                self.branches(stage, ctx, &unit, &mut pieces, &mut outputs).await?;
             }
         }
         let finished = plan.outputs.iter().zip(outputs).map(|(output, lanes)| finish(&output.schema, lanes));
@@ -92,19 +108,19 @@ impl Evaluator {
         self.batch(ctx, blocks).await?.iter().map(rows_to_json).collect()
     }
 
-    /// The rows of every unit of a stage.
+    /// What every unit of a stage comes to.
     async fn units(
         &mut self,
         stage: &Stage,
         ctx: &BatchContext,
         blocks: &HashMap<SourceIdx, Vec<Vec<u8>>>,
         pieces: &Pieces,
-    ) -> Result<Vec<Vec<RecordBatch>>, PlanError> {
+    ) -> Result<Vec<Unit>, PlanError> {
         let exchanges = match &stage.input {
             StageInput::Source(source) => {
                 let blocks = blocks.get(source).map_or(&[][..], Vec::as_slice);
                 let source = &self.plan.sources[source.0 as usize];
-                return blocks.iter().map(|block| Ok(source.decode(block)?.batches)).collect();
+                return blocks.iter().map(|block| Ok(Unit::of(source.decode(block)?.batches))).collect();
             }
             StageInput::Exchanges(exchanges) => exchanges,
         };
@@ -115,63 +131,61 @@ impl Evaluator {
             exchanges.iter().map(|exchange| of(*exchange).collect()).collect()
         };
         if stage.placement == Placement::Single {
-            return Ok(vec![self.run(&stage.head, inputs(&[0]), ctx).await?]);
+            return Ok(vec![Unit::of(self.run(&stage.head, inputs(&[0]), ctx).await?)]);
         }
         let groups = self.plan.def.settings.key_groups;
-        let mut units = vec![Vec::new(); groups as usize];
+        let mut units = vec![Unit::default(); groups as usize];
         for task in 0..self.tasks.min(groups) {
             let mine: Vec<_> = (task..groups).step_by(self.tasks as usize).collect();
             let rows = self.run(&stage.head, inputs(&mine), ctx).await?;
-            for (group, rows) in self.divided(stage, ctx, &mine, &rows)? {
-                units[group as usize] = vec![rows];
+            let (rows, snapshots) = self.keyed(stage, ctx, &mine, &rows)?;
+            for group in mine {
+                let unit = &mut units[group as usize];
+                unit.rows = vec![divided(&rows, group, groups)?];
+                unit.snapshots = snapshots.iter().map(|all| divided(all, group, groups)).collect::<Result<_, _>>()?;
             }
         }
         Ok(units)
     }
 
-    /// The rows of a task's key groups, each sorted by key, with the key.
-    fn divided(
+    /// The rows of a task's key groups, and all its state if some branch asks for that.
+    fn keyed(
         &mut self,
         stage: &Stage,
         ctx: &BatchContext,
         groups: &[u32],
         rows: &[RecordBatch],
-    ) -> Result<Vec<(u32, RecordBatch)>, PlanError> {
+    ) -> Result<(Keyed, Option<Keyed>), PlanError> {
         let count = self.plan.def.settings.key_groups;
         let rows = concat_batches(&stage.head_schema(), rows)?;
-        let rows = match &stage.state {
-            None => rows,
-            Some(StageState::ByKey(op)) => {
-                let known = self.state.entry(stage.id.0).or_default();
-                updated(op, known, &rows, ctx, |key| groups.contains(&key_group(key, count)))?
-            }
-        };
         let keys: Vec<_> = stage.row_keys.iter().map(|&i| rows.column(i).clone()).collect();
-        let keys = encode_keys(&keys)?;
-        let mut divided = Vec::new();
-        for &group in groups {
-            let mut places: Vec<_> = (0..rows.num_rows() as u32)
-                .filter(|&row| key_group(keys.value(row as usize), count) == group)
-                .collect();
-            places.sort_by(|&a, &b| keys.value(a as usize).cmp(keys.value(b as usize)));
-            let mine = take_record_batch(&rows, &UInt32Array::from(places.clone()))?;
-            let key = BinaryArray::from_iter_values(places.iter().map(|&row| keys.value(row as usize)));
-            let mut columns = mine.columns().to_vec();
-            columns.push(Arc::new(key));
-            divided.push((group, RecordBatch::try_new(stage.schema.clone(), columns)?));
-        }
-        Ok(divided)
+        let rows = Keyed { keys: encode_keys(&keys)?, rows };
+        let Some(op) = &stage.state else {
+            return Ok((rows, None));
+        };
+        let known = self.state.entry(stage.id.0).or_default();
+        let mine = |key: &[u8]| groups.contains(&key_group(key, count));
+        let rows = match op {
+            StageState::ByKey(op) => state::updated(op, known, &rows, ctx, mine)?,
+            StageState::Map(op) => state::mapped(op, known, &rows, ctx, mine)?,
+        };
+        let snapshots = if stage.has_snapshots() { Some(snapshot(op, known, mine)?) } else { None };
+        Ok((rows, snapshots))
     }
 
     async fn branches(
         &self,
         stage: &Stage,
         ctx: &BatchContext,
-        rows: Vec<RecordBatch>,
+        unit: &Unit,
         pieces: &mut Pieces,
         outputs: &mut [Lanes],
     ) -> Result<(), PlanError> {
         for branch in &stage.branches {
+            let rows = match branch.reads {
+                Reads::Rows => &unit.rows,
+                Reads::Snapshots => &unit.snapshots,
+            };
             let rows = self.run(&branch.fragment, vec![rows.clone()], ctx).await?;
             match branch.target {
                 BranchTarget::Output { output, lane } => {
@@ -205,6 +219,20 @@ impl Evaluator {
     }
 }
 
+/// The rows of one key group, sorted by key, with the key.
+fn divided(all: &Keyed, group: u32, groups: u32) -> Result<RecordBatch, PlanError> {
+    let keys = &all.keys;
+    let mut places: Vec<_> =
+        (0..all.rows.num_rows() as u32).filter(|&row| key_group(keys.value(row as usize), groups) == group).collect();
+    places.sort_by(|&a, &b| keys.value(a as usize).cmp(keys.value(b as usize)));
+    let mine = take_record_batch(&all.rows, &UInt32Array::from(places.clone()))?;
+    let mut fields = mine.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new(KEY_COLUMN, DataType::Binary, false)));
+    let mut columns = mine.columns().to_vec();
+    columns.push(Arc::new(BinaryArray::from_iter_values(places.iter().map(|&row| keys.value(row as usize)))));
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
 /// What users see of an output.
 fn finish(schema: &SchemaRef, lanes: Lanes) -> Result<RecordBatch, PlanError> {
     let lanes = lanes.into_values().map(|batches| finish_lane(schema.fields().len(), &batches));
@@ -225,84 +253,4 @@ fn finish_lane(columns: usize, batches: &[RecordBatch]) -> Result<Option<RecordB
     let mut places: Vec<_> = (0..all.num_rows() as u32).collect();
     places.sort_by(|&a, &b| keys.value(a as usize).cmp(keys.value(b as usize)));
     Ok(Some(take_record_batch(&all.project(&visible)?, &UInt32Array::from(places))?))
-}
-
-type Known = BTreeMap<Vec<u8>, Vec<ScalarValue>>;
-
-fn known(op: &StateOp, rows: &RecordBatch) -> Result<Known, PlanError> {
-    let keys = encode_keys(&rows.columns()[..op.key_fields.len()])?;
-    (0..rows.num_rows()).map(|row| Ok((keys.value(row).to_vec(), scalars(rows.columns(), row)?))).collect()
-}
-
-fn scalars(columns: &[ArrayRef], row: usize) -> Result<Vec<ScalarValue>, PlanError> {
-    Ok(columns.iter().map(|c| ScalarValue::try_from_array(c, row)).collect::<Result<_, _>>()?)
-}
-
-fn columns(rows: &[Vec<ScalarValue>], nulls: &[ArrayRef]) -> Result<Vec<ArrayRef>, PlanError> {
-    if rows.is_empty() {
-        return Ok(nulls.to_vec());
-    }
-    let columns = (0..nulls.len()).map(|i| ScalarValue::iter_to_array(rows.iter().map(|row| row[i].clone())));
-    Ok(columns.collect::<Result<_, _>>()?)
-}
-
-/// Applies a batch's aggregates (keys, then aggregates) to the keys that are `mine`; gives the rows that come out.
-fn updated(
-    op: &StateOp,
-    state: &mut Known,
-    rows: &RecordBatch,
-    ctx: &BatchContext,
-    mine: impl Fn(&[u8]) -> bool,
-) -> Result<RecordBatch, PlanError> {
-    let width = op.key_fields.len();
-    let (key_columns, aggregates) = rows.columns().split_at(width);
-    let keys = encode_keys(key_columns)?;
-    let defaults = op.aggregate_defaults(1)?;
-    // Key columns, old state, aggregates of every key to update, by key.
-    let mut todo: BTreeMap<Vec<u8>, (Vec<ScalarValue>, bool)> = BTreeMap::new();
-    if op.update == UpdateKeys::EveryKey {
-        for (key, row) in state.iter().filter(|(key, _)| mine(key)) {
-            let row = [row.clone(), scalars(&defaults, 0)?].concat();
-            todo.insert(key.clone(), (row, false));
-        }
-    }
-    for row in 0..rows.num_rows() {
-        let key = keys.value(row).to_vec();
-        let mut whole = match state.get(&key) {
-            Some(known) => known.clone(),
-            None => {
-                let nulls = op.state_fields.iter().map(|f| ScalarValue::try_from(f.data_type()));
-                let nulls: Vec<_> = nulls.collect::<Result<_, _>>()?;
-                [scalars(key_columns, row)?, nulls].concat()
-            }
-        };
-        whole.extend(scalars(aggregates, row)?);
-        todo.insert(key, (whole, true));
-    }
-    let fields = op.key_fields.iter().chain(&op.state_fields).cloned().collect::<Vec<_>>();
-    let schema = Arc::new(Schema::new(fields));
-    let empty = RecordBatch::new_empty(schema.clone());
-    let nulls: Vec<_> =
-        empty.columns().iter().chain(&aggregates.iter().map(|a| a.slice(0, 0)).collect::<Vec<_>>()).cloned().collect();
-    let wholes: Vec<_> = todo.values().map(|(row, _)| row.clone()).collect();
-    let wholes = columns(&wholes, &nulls)?;
-    let (old, aggregates) = wholes.split_at(schema.fields().len());
-    let new = op.update(&old[..width], &old[width..], aggregates, ctx)?;
-    let mut out = Known::new();
-    for (row, (key, (_, touched))) in todo.iter().enumerate() {
-        if new.dropped.as_ref().is_some_and(|dropped| dropped.value(row)) {
-            state.remove(key);
-            continue;
-        }
-        let whole = [scalars(&old[..width], row)?, scalars(&new.state, row)?].concat();
-        state.insert(key.clone(), whole.clone());
-        if *touched {
-            out.insert(key.clone(), whole);
-        }
-    }
-    if op.emit == Emit::All {
-        out = state.iter().filter(|(key, _)| mine(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
-    }
-    let out: Vec<_> = out.into_values().collect();
-    Ok(RecordBatch::try_new(schema, columns(&out, empty.columns())?)?)
 }

@@ -54,6 +54,7 @@ pub fn attachment_names(def: &mut JobDef) -> Vec<&mut String> {
         .iter_mut()
         .filter_map(|stream| match &mut stream.operator {
             Operator::UpdateStateByKey(update) => update.initial.as_mut().map(|name| &mut name.text),
+            Operator::MapWithState(map) => map.initial.as_mut().map(|name| &mut name.text),
             _ => None,
         })
         .collect()

@@ -1,6 +1,6 @@
 //! Every key a definition may hold: the one list behind the parser, the JSON Schema and the check of the documentation.
 
-use super::{Durability, Emit, OnBadRecord, OnUnderReplicated, UpdateKeys};
+use super::{Durability, Emit, OnBadRecord, OnUnderReplicated, Per, UpdateKeys};
 use std::ops::RangeInclusive;
 
 /// A key of a table.
@@ -37,6 +37,10 @@ pub(super) enum Shape {
     Column,
     /// One column name, or a list of them.
     Columns,
+    /// Those, or a table of these keys.
+    ColumnsOrTable(&'static [Key]),
+    /// One column name, or a list of them, each with a `-` before it or not.
+    SortKeys,
     /// `host:port`.
     Address,
     Addresses,
@@ -94,6 +98,7 @@ pub(super) enum ConnectorKind {
     Generate,
     Files,
     Queue,
+    Receiver,
 }
 
 /// The formats, as [`Shape::Choice`] of `format`.
@@ -117,6 +122,7 @@ pub(super) const CONNECTORS: Choices<ConnectorKind> = &[
     ("generate", ConnectorKind::Generate),
     ("files", ConnectorKind::Files),
     ("queue", ConnectorKind::Queue),
+    ("receiver", ConnectorKind::Receiver),
 ];
 pub(super) const FORMATS: Choices<FormatKind> =
     &[("text", FormatKind::Text), ("csv", FormatKind::Csv), ("json", FormatKind::Json)];
@@ -131,6 +137,7 @@ pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::S
 pub(super) const UPDATE_KEYS: Choices<UpdateKeys> =
     &[("every_key", UpdateKeys::EveryKey), ("touched", UpdateKeys::Touched)];
 pub(super) const EMIT: Choices<Emit> = &[("all", Emit::All), ("changed", Emit::Changed)];
+pub(super) const PER: Choices<Per> = &[("record", Per::Record), ("key", Per::Key)];
 
 pub(super) const BLOCK_BYTES: RangeInclusive<u64> = 1 << 10..=8 << 20;
 pub(super) const REPLICATION: RangeInclusive<u64> = 1..=8;
@@ -256,9 +263,21 @@ pub(super) const QUEUE: &[Key] = &[
     BAD_RECORD,
 ];
 
+/// Keys of a source with `connector = "receiver"`, beside [`SOURCE`].
+pub(super) const RECEIVER: &[Key] = &[
+    Key::new("function", Shape::Text, "The name under which the receiver is registered.").required(),
+    Key::new("options", Shape::TextByName, "What it is told. Default nothing."),
+    Key::new("receivers", Shape::Count(RECEIVERS), "How many of it. Default 1."),
+    FORMAT,
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
+];
+
 /// The keys of each connector, beside [`SOURCE`].
 pub(super) const CONNECTOR_KEYS: &[(&str, &[Key])] =
-    &[("socket", SOCKET), ("generate", GENERATE), ("files", FILES), ("queue", QUEUE)];
+    &[("socket", SOCKET), ("generate", GENERATE), ("files", FILES), ("queue", QUEUE), ("receiver", RECEIVER)];
 
 /// Keys of every stream.
 pub(super) const STREAM: &[Key] =
@@ -277,6 +296,21 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("update_state_by_key", Shape::Table(UPDATE_STATE), "Running state per key."),
     Key::new("union", Shape::True, "The rows of all inputs, one input after the other."),
     Key::new("batch_map", Shape::Table(BATCH_MAP), "A function in Rust over all rows of a block or key group."),
+    Key::new("map_with_state", Shape::Table(MAP_WITH_STATE), "State per key, visited with every record."),
+    Key::new("state_snapshots", Shape::True, "Every key of a stateful stream with its state, after each batch."),
+    Key::new("join", Shape::Table(JOIN), "Pairs of rows of two inputs with the same key."),
+    Key::new("left_outer_join", Shape::Table(JOIN), "Pairs, and left rows without a partner."),
+    Key::new("right_outer_join", Shape::Table(JOIN), "Pairs, and right rows without a partner."),
+    Key::new("full_outer_join", Shape::Table(JOIN), "Pairs, and all rows without a partner."),
+    Key::new("semi", Shape::Table(JOIN), "Rows of the first input that have a partner in the second."),
+    Key::new("anti", Shape::Table(JOIN), "Rows of the first input that have no partner in the second."),
+    Key::new("cogroup", Shape::Table(JOIN), "Per key, the lists of the rows of two inputs."),
+    Key::new("group_by_key", Shape::Table(GROUP_BY_KEY), "Per key, the list of its rows."),
+    Key::new("combine_by_key", Shape::Table(REDUCE_BY_KEY), "Spark's other name for reduce_by_key."),
+    Key::new("count_by_value", Shape::True, "How often each row occurs in the batch."),
+    Key::new("sort", Shape::Table(SORT), "The rows in order, at most `limit` of them."),
+    Key::new("top_k", Shape::Table(TOP_K), "The greatest rows of the batch, or of each key."),
+    Key::new("repartition", Shape::TrueOrTable(REPARTITION), "Spreads rows over all key groups."),
 ];
 
 const KEY: Key = Key::new("key", Shape::Columns, "Key columns of the input.").required();
@@ -292,6 +326,32 @@ pub(super) const FLAT_MAP: &[Key] = &[
 pub(super) const REDUCE_BY_KEY: &[Key] =
     &[KEY, Key::new("aggregates", Shape::SqlByColumn, "Column names and their aggregates.").required()];
 
+pub(super) const JOIN: &[Key] =
+    &[Key::new("on", Shape::ColumnsOrTable(ON), "Key columns of both inputs, or those of each.").required()];
+
+pub(super) const ON: &[Key] = &[
+    Key::new("left", Shape::Columns, "Key columns of the first input.").required(),
+    Key::new("right", Shape::Columns, "Key columns of the second input.").required(),
+];
+
+pub(super) const GROUP_BY_KEY: &[Key] =
+    &[KEY, Key::new("values", Shape::Columns, "Columns that become lists. Default: all others.")];
+
+pub(super) const SORT: &[Key] = &[
+    Key::new("by", Shape::SortKeys, "Columns to sort by; with a `-` before it, greatest first.").required(),
+    Key::new("descending", Shape::Flag, "Turns the order of all columns round. Default false."),
+    Key::new("limit", Shape::Count(POSITIVE), "At most so many rows. Default: all."),
+];
+
+pub(super) const TOP_K: &[Key] = &[
+    Key::new("k", Shape::Count(POSITIVE), "How many rows.").required(),
+    Key::new("by", Shape::SortKeys, "Columns to compare; with a `-` before it, smallest first.").required(),
+    Key::new("per", Shape::Columns, "Key columns: so many rows of each key. Default: of the batch."),
+];
+
+pub(super) const REPARTITION: &[Key] =
+    &[Key::new("by", Shape::Columns, "Rows with the same values stay together. Default: all columns.")];
+
 pub(super) const UPDATE_STATE: &[Key] = &[
     KEY,
     Key::new("state", Shape::StateByColumn(STATE_COLUMN), "State columns and their updates.").required(),
@@ -299,6 +359,17 @@ pub(super) const UPDATE_STATE: &[Key] = &[
     Key::new("initial", Shape::Text, "A csv or JSON-lines file with the state to begin with."),
     Key::new("drop_when", Shape::Sql, "A key whose new state makes this true is dropped."),
     Key::new("emit", Shape::Choice(|| words(EMIT)), "Which keys come out. Default all."),
+];
+
+pub(super) const MAP_WITH_STATE: &[Key] = &[
+    KEY,
+    Key::new("per", Shape::Choice(|| words(PER)), "How often the state of a key changes. Default record."),
+    Key::new("state", Shape::StateByColumn(STATE_COLUMN), "State columns and their updates.").required(),
+    Key::new("emit", Shape::SqlByColumn, "What comes out. Default: key and state columns."),
+    Key::new("emit_when", Shape::Sql, "A row comes out when this is true. Default: always."),
+    Key::new("remove_when", Shape::Sql, "The key is forgotten when this is true."),
+    Key::new("timeout", Shape::Duration, "A key without records for longer than this is forgotten. Default: none is."),
+    Key::new("initial", Shape::Text, "A csv or JSON-lines file with the state to begin with."),
 ];
 
 pub(super) const STATE_COLUMN: &[Key] = &[
@@ -324,6 +395,7 @@ pub(super) const SINKS: &[Key] = &[
     Key::new("parquet", Shape::Table(PARQUET), "Writes Parquet files, exactly once."),
     Key::new("object", Shape::Table(OBJECT), "Writes Arrow IPC files, exactly once."),
     Key::new("http", Shape::Table(HTTP), "Posts the rows of every batch, at least once."),
+    Key::new("for_each_batch", Shape::Text, "A function in Rust that sees all rows of the batch, at least once."),
 ];
 
 pub(super) const PRINT: &[Key] =

@@ -6,6 +6,7 @@
 mod check;
 mod graph;
 mod keys;
+mod order;
 mod parse;
 mod reader;
 mod schema;
@@ -14,6 +15,7 @@ mod source;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod together;
 mod types;
 
 pub use parse::parse;
@@ -154,6 +156,15 @@ pub enum Connector {
         batches: Vec<Vec<String>>,
         /// Begin anew after the last one. Default false.
         repeat: bool,
+    },
+    /// Records of a registered receiver.
+    Receiver {
+        /// Its name.
+        function: Name,
+        /// What it is told.
+        options: Vec<(String, String)>,
+        /// How many of it. Default 1.
+        receivers: u32,
     },
 }
 
@@ -307,6 +318,79 @@ pub enum Operator {
     BatchMap(Name),
     /// The rows of the first stream, then those of the second, and so on. `union = true`
     Union,
+    /// State per key, visited with every record.
+    MapWithState(Box<MapWithState>),
+    /// Every key and its state, as the stream that is read left them. `state_snapshots = true`
+    StateSnapshots,
+    /// Rows of two streams that have the same key. `join = { on = "user" }`
+    Join(JoinKind, On),
+    /// Per key, the lists of the rows of both streams. `cogroup = { on = "user" }`
+    Cogroup(On),
+    /// Per key, the list of its rows. `group_by_key = { key = "user", values = "price" }`
+    GroupByKey {
+        /// Key columns.
+        key: Vec<Name>,
+        /// Columns that become lists; by default all that are not keys.
+        values: Option<Vec<Name>>,
+    },
+    /// How often each row occurs; the rows are the keys. `count_by_value = true`
+    CountByValue,
+    /// `transform(_.sortBy(..))`: the rows of the batch in order. `sort = { by = "-price", limit = 3 }`
+    Sort {
+        /// What to sort by.
+        by: Vec<SortKey>,
+        /// At most so many rows.
+        limit: Option<u64>,
+    },
+    /// The greatest rows, of the batch or per key. `top_k = { k = 3, by = "price", per = "user" }`
+    TopK {
+        /// How many.
+        k: u64,
+        /// What the greatest rows have the most of: in the order in which they come.
+        by: Vec<SortKey>,
+        /// Key columns; none for the whole batch.
+        per: Vec<Name>,
+    },
+    /// Spreads rows over all key groups, by some columns or by all of them. `repartition = { by = "user" }`
+    Repartition {
+        /// Key columns; none for all that can be keys.
+        by: Vec<Name>,
+    },
+}
+
+/// The joins, by Spark's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinKind {
+    /// Pairs of rows with the same key. `join`
+    Inner,
+    /// Those, and left rows without a partner. `left_outer_join`
+    LeftOuter,
+    /// Pairs, and right rows without a partner. `right_outer_join`
+    RightOuter,
+    /// Pairs, and all rows without a partner. `full_outer_join`
+    FullOuter,
+    /// Left rows that have a partner. `semi`
+    Semi,
+    /// Left rows that have none. `anti`
+    Anti,
+}
+
+/// The key columns of two streams: as many on both sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct On {
+    /// Columns of the first stream.
+    pub left: Vec<Name>,
+    /// Columns of the second.
+    pub right: Vec<Name>,
+}
+
+/// A column to sort by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SortKey {
+    /// The column.
+    pub column: Name,
+    /// Greatest first, nulls last; otherwise smallest first, nulls first.
+    pub descending: bool,
 }
 
 /// How many streams an operator reads.
@@ -314,6 +398,8 @@ pub enum Operator {
 pub enum Inputs {
     /// One.
     One,
+    /// Two, not the same.
+    Two,
     /// Two or more; one may be read several times.
     Several,
     /// One or more.
@@ -325,6 +411,7 @@ impl Operator {
     pub fn inputs(&self) -> Inputs {
         match self {
             Self::Union => Inputs::Several,
+            Self::Join(..) | Self::Cogroup(_) => Inputs::Two,
             Self::Sql(_) => Inputs::Any,
             _ => Inputs::One,
         }
@@ -391,6 +478,37 @@ pub enum Emit {
     Changed,
 }
 
+/// `mapWithState`. Expressions see `state.*` (in updates before the change, elsewhere after it), `old.*` (before it),
+/// key columns, `state_exists` and `timing_out`, and a record's columns or aggregates over the records of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MapWithState {
+    /// Key columns.
+    pub key: Vec<Name>,
+    /// How often the state of a key changes. Default `record`, as in Spark.
+    pub per: Per,
+    /// State columns, in order.
+    pub state: Vec<StateColumn>,
+    /// What comes out. Default: key and state columns.
+    pub emit: Option<Vec<NamedSql>>,
+    /// A row comes out when this is true. Default: always.
+    pub emit_when: Option<Sql>,
+    /// The key is forgotten when this is true (Spark: `state.remove()`).
+    pub remove_when: Option<Sql>,
+    /// A key without records for longer than this is forgotten.
+    pub timeout: Option<Duration>,
+    /// A CSV (with header) or JSON-lines file of key and state columns, relative to the job file.
+    pub initial: Option<Name>,
+}
+
+/// How often the state of a key changes in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Per {
+    /// With every record, in order.
+    Record,
+    /// Once, with aggregates over its records.
+    Key,
+}
+
 /// Where results go.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutputDef {
@@ -414,6 +532,8 @@ pub enum Sink {
     Files(FileSink),
     /// One request per batch, at least once. None is sent for an empty result.
     Http(HttpSink),
+    /// A registered function sees all rows of the batch; at least once. `for_each_batch = "name"`
+    ForEachBatch(Name),
 }
 
 /// Rows in files.

@@ -388,6 +388,28 @@ impl<'t> Reader<'t> {
         self.distinct_columns(names.iter()).then_some(names)
     }
 
+    /// One column to sort by, or an array of them; each with whether there is a `-` before it.
+    pub(super) fn sort_keys(&mut self, value: &'t Value<'t>) -> Option<Vec<(Name, bool)>> {
+        let items = match value.get_ref() {
+            DeValue::Array(items) => items.iter().collect(),
+            _ => vec![value],
+        };
+        if items.is_empty() {
+            self.push(Diagnostic::new("expected at least one column").at(value.span()));
+            return None;
+        }
+        let keys = items.into_iter().map(|item| {
+            let Name { text, span } = self.text(item)?;
+            let (name, minus) = match text.strip_prefix('-') {
+                Some(rest) => (Name { text: rest.to_string(), span: span.start + 1..span.end }, true),
+                None => (Name { text, span }, false),
+            };
+            self.check_column(&name).then_some((name, minus))
+        });
+        let keys = keys.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()?;
+        self.distinct_columns(keys.iter().map(|(name, _)| name)).then_some(keys)
+    }
+
     /// Notes columns that bear the name of an earlier one.
     pub(super) fn distinct_columns<'n>(&mut self, names: impl Iterator<Item = &'n Name>) -> bool {
         let mut seen = HashSet::new();

@@ -45,6 +45,14 @@ fn shape(shape: &Shape) -> Value {
             let column = json!({ "type": "string", "pattern": COLUMN });
             json!({ "oneOf": [column, list(&column)] })
         }
+        Shape::ColumnsOrTable(keys) => {
+            let column = json!({ "type": "string", "pattern": COLUMN });
+            json!({ "oneOf": [column, list(&column), table(&[keys])] })
+        }
+        Shape::SortKeys => {
+            let column = json!({ "type": "string", "pattern": SORT_KEY });
+            json!({ "oneOf": [column, list(&column)] })
+        }
         Shape::Address => json!({ "type": "string", "pattern": ADDRESS }),
         Shape::Addresses => list(&json!({ "type": "string", "pattern": ADDRESS })),
         Shape::Duration => json!({ "type": "string", "pattern": DURATION }),
@@ -86,6 +94,7 @@ fn shape(shape: &Shape) -> Value {
 
 const NAME: &str = "^[A-Za-z0-9_][A-Za-z0-9_-]*$";
 const COLUMN: &str = "^(?!__).+";
+const SORT_KEY: &str = "^-?(?!__).+";
 const ADDRESS: &str = "^(\\[[0-9A-Fa-f:.]+\\]|[^:/\\[\\]\\s]+):[0-9]+$";
 const DURATION: &str = "^ *[0-9.]+ *(us|ms|s|m|min|h) *$";
 const SIZE: &str = "^ *[0-9.]+ *(B|kB|KB|MB|GB|KiB|MiB|GiB)? *$";
@@ -118,8 +127,10 @@ fn of_kind(kind: TableKind) -> Value {
             socket["allOf"] = json!([formats()]);
             let mut queue = connector("queue", keys::QUEUE);
             queue["allOf"] = json!([formats()]);
+            let mut receiver = connector("receiver", keys::RECEIVER);
+            receiver["allOf"] = json!([formats()]);
             let (generate, files) = (connector("generate", keys::GENERATE), connector("files", keys::FILES));
-            json!({ "oneOf": [socket, generate, files, queue] })
+            json!({ "oneOf": [socket, generate, files, queue, receiver] })
         }
         TableKind::Stream => one_key_of(table(&[keys::STREAM, keys::OPERATORS]), keys::OPERATORS),
         TableKind::Output => one_key_of(table(&[keys::OUTPUT, keys::SINKS]), keys::SINKS),
@@ -188,15 +199,25 @@ mod tests {
         assert_eq!(properties(&source[1]), names(&[keys::SOURCE, keys::GENERATE]));
         assert_eq!(properties(&source[2]), names(&[keys::SOURCE, keys::FILES]));
         assert_eq!(properties(&source[3]), names(&[keys::SOURCE, keys::QUEUE]));
+        assert_eq!(properties(&source[4]), names(&[keys::SOURCE, keys::RECEIVER]));
         let stream = &schema["properties"]["stream"]["additionalProperties"];
         assert_eq!(properties(stream), names(&[keys::STREAM, keys::OPERATORS]));
         assert_eq!(stream["oneOf"].as_array().map(Vec::len), Some(keys::OPERATORS.len()));
         let operators = &stream["properties"];
         assert_eq!(properties(&operators["flat_map"]), names(&[keys::FLAT_MAP]));
         assert_eq!(properties(&operators["reduce_by_key"]), names(&[keys::REDUCE_BY_KEY]));
+        for (name, keys) in [
+            ("cogroup", keys::JOIN),
+            ("group_by_key", keys::GROUP_BY_KEY),
+            ("sort", keys::SORT),
+            ("top_k", keys::TOP_K),
+        ] {
+            assert_eq!(properties(&operators[name]), names(&[keys]));
+        }
         let update_state = &operators["update_state_by_key"];
         assert_eq!(properties(update_state), names(&[keys::UPDATE_STATE]));
         assert_eq!(properties(&operators["batch_map"]), names(&[keys::BATCH_MAP]));
+        assert_eq!(properties(&operators["map_with_state"]), names(&[keys::MAP_WITH_STATE]));
         let output = &schema["properties"]["output"]["items"];
         assert_eq!(properties(output), names(&[keys::OUTPUT, keys::SINKS]));
         assert_eq!(properties(&output["properties"]["text"]), names(&[keys::TEXT]));

@@ -8,17 +8,21 @@ use crate::diag::Diagnostic;
 use std::collections::HashSet;
 use std::time::Duration;
 
+/// Reads what is behind a connector.
+type Read<'t> = fn(&mut Reader<'t>, &Table<'t>, &Name) -> Option<SourceDef>;
+
 /// Reads a source; its keys depend on its connector.
 pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<SourceDef> {
-    r.check_known(table, &[keys::SOURCE, keys::SOCKET, keys::GENERATE, keys::FILES, keys::QUEUE]);
+    r.check_known(table, &[keys::SOURCE, keys::SOCKET, keys::GENERATE, keys::FILES, keys::QUEUE, keys::RECEIVER]);
     r.check_required(table, &[keys::SOURCE]);
     let connector = table.get("connector").and_then(|v| r.choice(v, keys::CONNECTORS));
     let def = connector.and_then(|connector| {
-        let (ours, read): (_, fn(&mut Reader<'t>, &Table<'t>, &Name) -> Option<SourceDef>) = match connector {
+        let (ours, read): (_, Read<'t>) = match connector {
             ConnectorKind::Socket => (keys::SOCKET, read_socket),
             ConnectorKind::Generate => (keys::GENERATE, read_generate),
             ConnectorKind::Files => (keys::FILES, read_files),
             ConnectorKind::Queue => (keys::QUEUE, read_queue),
+            ConnectorKind::Receiver => (keys::RECEIVER, read_receiver),
         };
         refuse_keys_of_others(r, table, ours);
         r.check_required(table, &[ours]);
@@ -144,6 +148,29 @@ fn read_line<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<String> {
         return None;
     }
     Some(line.text)
+}
+
+fn read_receiver<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<SourceDef> {
+    let function = table.get("function").and_then(|v| r.text(v));
+    let options = match table.get("options") {
+        Some(value) => read_options(r, value),
+        None => Some(Vec::new()),
+    };
+    let receivers = read_receivers(r, table);
+    let format = read_format(r, table);
+    let on_bad_record = read_on_bad_record(r, table);
+    Some(SourceDef {
+        name: name.clone(),
+        connector: Connector::Receiver { function: function?, options: options?, receivers: receivers? },
+        format: format?,
+        on_bad_record: on_bad_record?,
+    })
+}
+
+fn read_options<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<(String, String)>> {
+    let entries = r.entries(value)?;
+    let options: Vec<_> = entries.into_iter().map(|(name, value)| Some((name.text, r.text(value)?.text))).collect();
+    options.into_iter().collect()
 }
 
 fn read_on_bad_record<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<OnBadRecord> {

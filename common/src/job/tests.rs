@@ -114,7 +114,8 @@ print = true
 }
 
 fn operator(stream: &str) -> Operator {
-    let from = if stream.starts_with("union") { "[\"rows\", \"rows\"]" } else { "\"rows\"" };
+    let several = ["union", "anti", "cogroup"].iter().any(|key| stream.starts_with(key));
+    let from = if several { "[\"rows\", \"lines\"]" } else { "\"rows\"" };
     let job = good(&job_with(&format!("[stream.s]\nfrom = {from}\n{stream}")));
     job.streams[0].operator.clone()
 }
@@ -224,6 +225,18 @@ fn operators() {
     let unnest = operator("flat_map = { unnest = \"[1, 2]\", as = \"n\" }");
     let Operator::FlatMap { each: FlatMapEach::Unnest(_), keep, .. } = unnest else { panic!() };
     assert!(keep.is_empty());
+    let Operator::Join(JoinKind::Anti, on) = operator("anti = { on = { left = \"a\", right = [\"b\"] } }") else {
+        panic!()
+    };
+    assert_eq!((on.left[0].text.as_str(), on.right[0].text.as_str()), ("a", "b"));
+    let Operator::Cogroup(on) = operator("cogroup = { on = [\"a\", \"b\"] }") else { panic!() };
+    assert_eq!(on.left, on.right);
+    let Operator::Sort { by, limit } = operator("sort = { by = [\"-a\", \"b\"], descending = true }") else { panic!() };
+    let by: Vec<_> = by.iter().map(|key| (key.column.text.as_str(), key.descending)).collect();
+    assert_eq!((by, limit), (vec![("a", false), ("b", true)], None));
+    let Operator::TopK { k: 3, by, per } = operator("top_k = { k = 3, by = [\"a\", \"-b\"] }") else { panic!() };
+    assert_eq!((by[0].descending, by[1].descending, per.len()), (true, false, 0));
+    assert_eq!(operator("repartition = true"), Operator::Repartition { by: Vec::new() });
     let by_key = operator("reduce_by_key = { key = \"user\", aggregates = { n = \"count(*)\" } }");
     let Operator::ReduceByKey { key, .. } = by_key else { panic!() };
     assert_eq!(key[0].text, "user");
@@ -231,4 +244,8 @@ fn operators() {
     let Operator::UpdateStateByKey(state) = state else { panic!() };
     assert_eq!((state.update, state.emit), (UpdateKeys::EveryKey, Emit::All));
     assert_eq!((&state.initial, &state.drop_when), (&None, &None));
+    let map = operator("map_with_state = { key = \"user\", state = { n = \"1\" }, timeout = \"2s\" }");
+    let Operator::MapWithState(map) = map else { panic!() };
+    assert_eq!((map.per, map.timeout, map.emit), (Per::Record, Some(Duration::from_secs(2)), None));
+    assert_eq!(operator("state_snapshots = true"), Operator::StateSnapshots);
 }

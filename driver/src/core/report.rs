@@ -23,7 +23,7 @@ pub(crate) fn merge_outputs(topology: &Topology, rows: UnitRows) -> Vec<pb::Outp
         let limit = match output.kind {
             OutputKind::Rows { limit } => limit,
             OutputKind::Http(_) => None,
-            OutputKind::Files(_) => continue,
+            OutputKind::Files(_) | OutputKind::Seen => continue,
         };
         let lanes = by_output.remove(&(number as u32)).unwrap_or_default();
         let total = lanes.values().flatten().map(|unit| unit.total).sum();
@@ -72,7 +72,7 @@ impl Job {
             let delivery = match output.kind {
                 OutputKind::Rows { .. } => "to whoever watches",
                 OutputKind::Files(_) => "exactly once",
-                OutputKind::Http(_) => "at least once",
+                OutputKind::Http(_) | OutputKind::Seen => "at least once",
             };
             status.outputs.push(pb::OutputStatus { name: output.name.clone(), delivery: delivery.into(), rows });
         }
@@ -247,5 +247,44 @@ impl Core {
     /// The last complete batch of a job that has not ended.
     pub fn completed(&self, job: tidemill_common::ids::JobId) -> Option<BatchId> {
         self.jobs.get(&job).map(|job| job.durable.completed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::topology::OutputShape;
+
+    #[test]
+    fn outputs_come_lane_by_lane_and_keyed_ones_by_key() {
+        let output = OutputShape { name: "out".into(), kind: OutputKind::Rows { limit: Some(5) } };
+        let topology = Topology {
+            stages: Vec::new(),
+            exchange_from: Vec::new(),
+            key_groups: 8,
+            sources: Vec::new(),
+            outputs: vec![output],
+        };
+        let unit = |lane: u32, order: u64, rows: &[(&str, &str)]| {
+            let keys = rows.iter().filter(|(key, _)| !key.is_empty());
+            let unit = OutputRows {
+                output: 0,
+                lane,
+                order,
+                keys: keys.map(|(key, _)| bytes::Bytes::copy_from_slice(key.as_bytes())).collect(),
+                rows: rows.iter().map(|(_, row)| row.to_string()).collect(),
+                total: rows.len() as u64,
+            };
+            ((0, lane, order), unit)
+        };
+        let rows = UnitRows::from([
+            unit(1, 0, &[("", "e"), ("", "f")]),
+            unit(0, 5, &[("a", "a"), ("c", "c")]),
+            unit(0, 1, &[("b", "b"), ("d", "d")]),
+            unit(2, 0, &[]),
+        ]);
+        let merged = merge_outputs(&topology, rows);
+        assert_eq!(merged.len(), 1);
+        assert_eq!((merged[0].rows.join(""), merged[0].total), ("abcde".to_string(), 6));
     }
 }

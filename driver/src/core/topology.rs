@@ -69,6 +69,8 @@ pub enum OutputKind {
     Files(FileOutput),
     /// One request per batch.
     Http(HttpSink),
+    /// A function on the worker has seen them.
+    Seen,
 }
 
 impl Topology {
@@ -95,6 +97,7 @@ impl Topology {
                 Sink::Print { rows } => OutputKind::Rows { limit: Some(*rows) },
                 Sink::Files(files) => OutputKind::Files(FileOutput::new(files, output.schema.clone(), base_dir)),
                 Sink::Http(http) => OutputKind::Http(http.clone()),
+                Sink::ForEachBatch(_) => OutputKind::Seen,
             },
         });
         Self {
@@ -152,7 +155,7 @@ fn receivers(connector: &Connector) -> u32 {
     match connector {
         Connector::Socket { addresses, receivers, .. } if addresses.len() == 1 => *receivers,
         Connector::Socket { addresses, .. } => addresses.len() as u32,
-        Connector::Generate { receivers, .. } => *receivers,
+        Connector::Generate { receivers, .. } | Connector::Receiver { receivers, .. } => *receivers,
         Connector::Files(_) | Connector::Queue { .. } => 1,
     }
 }

@@ -18,6 +18,7 @@ mod socket;
 mod status;
 #[cfg(test)]
 mod tests;
+mod user;
 
 pub use files::{FileChoice, FileEntry, FileLog, WatchedFiles};
 pub use generate::{mix, write_number};
@@ -33,6 +34,7 @@ use lines::Oversized;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_plan::registry::{ReceiverFactory, ReceiverOptions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -92,6 +94,13 @@ pub enum ReceiverKind {
     Files(Box<WatchedFiles>),
     /// Given lines, one block for every entry.
     Queue(Queue),
+    /// What a receiver that a user wrote stores.
+    User {
+        /// What makes it, anew for every start.
+        factory: ReceiverFactory,
+        /// What it is told.
+        options: ReceiverOptions,
+    },
     /// Lines given by the caller, batch by batch.
     Manual {
         /// The batches; the receiver ends when the channel closes.
@@ -180,6 +189,9 @@ pub enum ConnectError {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(#[source] io::Error),
+    /// A user's receiver failed.
+    #[error("the receiver failed: {0}")]
+    Failed(String),
     /// The sender closed the connection.
     #[error("the sender closed the connection")]
     Closed,
@@ -253,6 +265,7 @@ pub async fn run(
             false
         }
         ReceiverKind::Queue(queue) => queue::run(&mut intake, &queue).await?,
+        ReceiverKind::User { factory, options } => user::run(&mut intake, &factory, &options, config.reconnect).await?,
         ReceiverKind::Manual { rx } => manual::run(&mut intake, rx).await?,
     };
     status.set(ReceiverState::Draining);

@@ -1,6 +1,7 @@
 //! What a receiver says about itself while it runs.
 
 use super::ConnectError;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -38,6 +39,7 @@ pub struct ReceiverStatus {
     discarded_partial: AtomicU64,
     discarded_oversized: AtomicU64,
     bad_files: AtomicU64,
+    reported: Mutex<String>,
 }
 
 /// A receiver's counters and state at one moment.
@@ -61,6 +63,8 @@ pub struct StatusSnapshot {
     pub discarded_oversized: u64,
     /// Files that changed after they were chosen, or could not be read.
     pub bad_files: u64,
+    /// The last error that a receiver that goes on has reported; else empty.
+    pub reported: String,
 }
 
 impl ReceiverStatus {
@@ -76,6 +80,7 @@ impl ReceiverStatus {
             discarded_partial: self.discarded_partial.load(Relaxed),
             discarded_oversized: self.discarded_oversized.load(Relaxed),
             bad_files: self.bad_files.load(Relaxed),
+            reported: crate::node::lock(&self.reported).clone(),
         }
     }
 
@@ -91,6 +96,10 @@ impl ReceiverStatus {
     pub(super) fn back_off(&self, error: &ConnectError, wait: Duration) {
         self.reconnects.fetch_add(1, Relaxed);
         self.set(ReceiverState::BackingOff { error: error.to_string(), wait });
+    }
+
+    pub(super) fn report(&self, error: String) {
+        *crate::node::lock(&self.reported) = error;
     }
 
     pub(super) fn sealed(&self, records: u64, bytes: u64) {

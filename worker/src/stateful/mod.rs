@@ -4,6 +4,7 @@
 //! only by an attempt that still counts.
 
 mod by_key;
+mod map;
 
 use crate::jobs::Job;
 use crate::keyed::KeyedRows;
@@ -12,6 +13,7 @@ use crate::state::{PartitionHandle, PartitionKey, StateError, StatePartition};
 use crate::tasks::TaskError;
 use datafusion::arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray};
 use datafusion::arrow::datatypes::DataType;
+use std::ops::Range;
 use tidemill_common::ids::{KeyGroup, StageId};
 use tidemill_plan::{BatchContext, StageState};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +39,34 @@ impl Attempt<'_> {
     pub(crate) fn run(&self, state: &StageState, rows: &KeyedRows) -> Result<StateRows, TaskError> {
         match state {
             StageState::ByKey(op) => by_key::update(self, op, rows),
+            StageState::Map(op) => map::map(self, op, rows),
         }
+    }
+
+    /// All keys of some groups with their state, after this attempt has written it.
+    pub(crate) fn snapshots(&self, state: &StageState, groups: &[(u32, Range<usize>)]) -> Result<KeyedRows, TaskError> {
+        let (key_fields, state_fields) = state.snapshot_fields();
+        let mut parts = Vec::with_capacity(groups.len());
+        for (group, _) in groups {
+            let handle = self.handle(*group)?;
+            let held = handle.lock()?;
+            if held.partition().version() != self.context.batch {
+                return Err(self.wrong_version(*group, held.partition()));
+            }
+            let all = held.partition().all()?;
+            parts.push((*group, binary(all.column(0))?, all.columns()[1..=state_fields.len()].to_vec()));
+        }
+        KeyedRows::of_state(key_fields, state_fields, parts)
+    }
+
+    fn handle(&self, group: u32) -> Result<PartitionHandle, TaskError> {
+        let key = PartitionKey { job: self.job.id, stage: self.stage, group: KeyGroup(group) };
+        let not_here = || TaskError::StateVersion(format!("key group {group} is not here"));
+        self.node.states.get(&key).ok_or_else(not_here)
+    }
+
+    fn wrong_version(&self, group: u32, partition: &StatePartition) -> TaskError {
+        TaskError::StateVersion(format!("key group {group} is at version {}", partition.version()))
     }
 
     /// Reads a group's partition as the batch before left it.
@@ -46,9 +75,7 @@ impl Attempt<'_> {
         group: u32,
         read: impl FnOnce(&StatePartition) -> Result<T, StateError>,
     ) -> Result<(PartitionHandle, T), TaskError> {
-        let key = PartitionKey { job: self.job.id, stage: self.stage, group: KeyGroup(group) };
-        let not_here = || TaskError::StateVersion(format!("key group {group} is not here"));
-        let handle = self.node.states.get(&key).ok_or_else(not_here)?;
+        let handle = self.handle(group)?;
         let result = {
             let mut held = handle.lock()?;
             let before = self.context.batch.prev();
@@ -57,8 +84,7 @@ impl Attempt<'_> {
                 held.roll_back_to(before)?;
             }
             if held.partition().version() != before {
-                let version = held.partition().version();
-                return Err(TaskError::StateVersion(format!("key group {group} is at version {version}")));
+                return Err(self.wrong_version(group, held.partition()));
             }
             read(held.partition())?
         };

@@ -7,6 +7,7 @@ use super::{Compiler, Failure};
 use crate::exec::LeafTable;
 use crate::functions;
 use crate::keys::is_encodable;
+use crate::plan::Reads;
 use crate::session::Shape;
 use datafusion::arrow::datatypes::{Field, Fields, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -246,7 +247,7 @@ impl Compiler<'_> {
                 let plan = plan_physical(&self.single_session, &logical(Shape::Single)?)?;
                 let (stage, all) = self.stages.gather_together(inputs.to_vec(), &name.text)?;
                 let plan = single(plan, &all)?;
-                Ok(Lane { stage, plan, part: Part::Head(Head::Single) }.into())
+                Ok(Lane { stage, plan, part: Part::Head(Head::Single), reads: Reads::Rows }.into())
             }
             rows => rows,
         }
@@ -289,7 +290,8 @@ fn only_keys(expr: &Expr, key_fields: &[Field], sql: &Sql) -> Result<(), Diagnos
     }
 }
 
-fn column_expr(schema: &Schema, index: usize) -> Expr {
+/// A column as it is.
+pub(super) fn column_expr(schema: &Schema, index: usize) -> Expr {
     Expr::Column(Column::new_unqualified(schema.field(index).name()))
 }
 

@@ -133,10 +133,9 @@ impl Cutter<'_> {
         if *join.partition_mode() != PartitionMode::Partitioned || join.null_aware || tells {
             return Err(Failure::Uncuttable);
         }
-        let keys = |side: fn(&(Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>)) -> &Arc<dyn PhysicalExpr>| {
-            join.on().iter().map(|on| index(side(on))).collect::<Option<Vec<_>>>().ok_or(Failure::Uncuttable)
-        };
-        let (left_keys, right_keys) = (keys(|on| &on.0)?, keys(|on| &on.1)?);
+        let keys = join.on().iter().map(|(left, right)| Some((index(left)?, index(right)?)));
+        let keys: Option<(Vec<_>, Vec<_>)> = keys.collect();
+        let (left_keys, right_keys) = keys.ok_or(Failure::Uncuttable)?;
         let left = self.side(join.left())?;
         let right = self.side(join.right())?;
         let sides = Sides { left: (left, left_keys), right: (right, right_keys) };
@@ -171,7 +170,7 @@ impl Cutter<'_> {
                 let child = self.per_unit(child);
                 let visible = child.visible()?;
                 let part = Part::Branch { keyed: false };
-                on_top(plan, Lane { stage: child.stage, plan: visible, part })
+                on_top(plan, Lane { plan: visible, part, ..child })
             }
             (AggregateMode::FinalPartitioned | AggregateMode::SinglePartitioned, Part::Head(Head::Keys(columns))) => {
                 let groups: Vec<_> = aggregate.group_expr().expr().iter().map(|(expr, _)| index(expr)).collect();

@@ -3,6 +3,7 @@
 use super::Failure;
 use super::stages::{Head, Lane, Part, Rows, Stages, column};
 use crate::exec::OneBatchExec;
+use crate::plan::Reads;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{JoinType, NullEquality, Result};
 use datafusion::physical_expr::PhysicalExpr;
@@ -58,7 +59,7 @@ pub(super) fn join_head(
             (with_keys(plan, &left_keys, &on_right(left_width))?, (width..width + left_keys.len()).collect())
         }
     };
-    Ok((Lane { stage, plan, part: Part::Head(Head::Keys(keys)) }, width))
+    Ok((Lane { stage, plan, part: Part::Head(Head::Keys(keys)), reads: Reads::Rows }, width))
 }
 
 /// Adds the key of every row, from whichever side has it.

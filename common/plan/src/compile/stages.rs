@@ -4,9 +4,9 @@ use super::Failure;
 use crate::exec::{ConcatExec, LeafExec, StableSortExec};
 use crate::fragment::Fragment;
 use crate::keys::is_encodable;
-use crate::plan::{Branch, BranchTarget, Exchange, ExchangeKind, KEY_COLUMN, Placement, Stage, StageInput};
+use crate::plan::{Branch, BranchTarget, Exchange, ExchangeKind, KEY_COLUMN, Placement, Reads, Stage, StageInput};
 use crate::session::Shape;
-use crate::state::{StageState, StateOp};
+use crate::state::StageState;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
@@ -33,6 +33,8 @@ pub(super) struct Lane {
     /// What makes them from the stage's inputs (a head) or from the stage's rows (a branch).
     pub(super) plan: Arc<dyn ExecutionPlan>,
     pub(super) part: Part,
+    /// Which rows of the stage a branch reads.
+    pub(super) reads: Reads,
 }
 
 /// Which part of a stage a plan belongs to.
@@ -151,7 +153,7 @@ impl Stages {
     /// A stage that decodes a source.
     pub(super) fn source(&mut self, source: SourceIdx, name: &str, schema: SchemaRef) -> Rows {
         let stage = self.stage(name, StageInput::Source(source), Placement::Splits, schema.clone());
-        Lane { stage, plan: leaf(0..1, schema), part: Part::Branch { keyed: false } }.into()
+        Lane { stage, plan: leaf(0..1, schema), part: Part::Branch { keyed: false }, reads: Reads::Rows }.into()
     }
 
     fn stage(&mut self, name: &str, input: StageInput, placement: Placement, schema: SchemaRef) -> StageId {
@@ -162,6 +164,7 @@ impl Stages {
             input,
             placement,
             head: None,
+            given: schema.clone(),
             state: None,
             row_keys: Vec::new(),
             schema,
@@ -186,7 +189,8 @@ impl Stages {
             StageInput::Exchanges(exchanges) => exchanges.len(),
         };
         stage.head = fragment(&lane.plan, inputs);
-        stage.schema = lane.plan.schema();
+        stage.given = lane.plan.schema();
+        stage.schema = stage.given.clone();
         let mut keyed = false;
         if let Head::Keys(columns) = head {
             stage.row_keys = columns.clone();
@@ -194,20 +198,30 @@ impl Stages {
             keyed = true;
         }
         let plan = leaf(0..1, stage.schema.clone());
-        Lane { stage: lane.stage, plan, part: Part::Branch { keyed } }
+        Lane { stage: lane.stage, plan, part: Part::Branch { keyed }, reads: Reads::Rows }
     }
 
-    /// Ends the head of a stage with a state operator behind it. The head gives key columns, then aggregates.
-    pub(super) fn seal_with_state(&mut self, lane: Lane, state: StateOp) -> Rows {
-        let stage = lane.stage;
-        self.seal_lane(lane);
-        let stage_mut = &mut self.stages[stage.0 as usize];
-        let fields: Vec<_> = state.key_fields.iter().chain(&state.state_fields).cloned().collect();
-        stage_mut.schema = with_key(&Schema::new(fields));
-        stage_mut.row_keys = (0..state.key_fields.len()).collect();
-        stage_mut.state = Some(StageState::ByKey(state));
-        let plan = leaf(0..1, stage_mut.schema.clone());
-        Lane { stage, plan, part: Part::Branch { keyed: true } }.into()
+    /// Ends the head of a stage with a state operator behind it, which gives these columns. The head gives key columns,
+    /// then what the operator works on.
+    pub(super) fn seal_with_state(&mut self, lane: Lane, state: StageState, gives: &Schema) -> Rows {
+        let sealed = self.seal_lane(lane);
+        let stage = &mut self.stages[sealed.stage.0 as usize];
+        stage.schema = with_key(gives);
+        stage.row_keys = (0..state.snapshot_fields().0.len()).collect();
+        stage.state = Some(state);
+        let plan = leaf(0..1, stage.schema.clone());
+        sealed.with(plan).into()
+    }
+
+    /// All keys of the state of the stage that rows come from, if it has any.
+    pub(super) fn snapshots(&self, rows: &Rows) -> Option<Rows> {
+        let [Lane { stage, .. }] = rows.0[..] else {
+            return None;
+        };
+        let (keys, state) = self.stages[stage.0 as usize].state.as_ref()?.snapshot_fields();
+        let fields: Vec<_> = keys.iter().chain(state).cloned().collect();
+        let plan = leaf(0..1, with_key(&Schema::new(fields)));
+        Some(Lane { stage, plan, part: Part::Branch { keyed: true }, reads: Reads::Snapshots }.into())
     }
 
     /// Sends rows to the key groups of their keys: a new stage.
@@ -215,7 +229,7 @@ impl Stages {
         let (stage, mut plans) = self.hash_together(vec![(rows, keys.clone())], name)?;
         // One went in, one comes out.
         let plan = plans.pop().ok_or(Failure::Uncuttable)?;
-        Ok(Lane { stage, plan, part: Part::Head(Head::Keys(keys)) })
+        Ok(Lane { stage, plan, part: Part::Head(Head::Keys(keys)), reads: Reads::Rows })
     }
 
     /// Sends several rows to the key groups of their keys, which have the same types: one new stage, and what reads
@@ -258,7 +272,7 @@ impl Stages {
         } else if fetch.is_some() {
             plan = Arc::new(GlobalLimitExec::new(plan, 0, fetch));
         }
-        Ok(Lane { stage, plan, part: Part::Head(Head::Single) })
+        Ok(Lane { stage, plan, part: Part::Head(Head::Single), reads: Reads::Rows })
     }
 
     /// Brings all rows of several together: one new stage, and what reads each of them in its head, in order.
@@ -303,32 +317,42 @@ impl Stages {
         if let StageInput::Exchanges(inputs) = &mut self.stages[to.0 as usize].input {
             inputs.push(id);
         }
-        self.branch(lane.stage, plan, BranchTarget::Exchange(id));
+        self.branch(lane, plan, BranchTarget::Exchange(id));
     }
 
     /// Rows that an output can put in order: what was made per key group and has no key any more is gathered first.
     pub(super) fn in_order(&mut self, rows: Rows, name: &str) -> Result<Rows, Failure> {
-        let without_order = |lane: &Lane| {
-            let grouped = self.stages[lane.stage.0 as usize].placement == Placement::KeyGroups;
-            grouped && lane.part == (Part::Branch { keyed: false })
-        };
-        if rows.0.iter().any(without_order) {
-            let gathered = self.gather(rows, None, None, name)?;
-            return Ok(self.seal(gathered.into()));
+        rows.each(|lane| {
+            let keyed = self.stages[lane.stage.0 as usize].placement == Placement::KeyGroups;
+            if keyed && lane.part == (Part::Branch { keyed: false }) {
+                let gathered = self.gather(lane.into(), None, None, name)?;
+                return Ok(self.seal_lane(gathered));
+            }
+            Ok(lane)
+        })
+    }
+
+    /// Rows that are all in one place, in order.
+    pub(super) fn in_one_place(&mut self, rows: Rows, name: &str) -> Result<Rows, Failure> {
+        if let [lane] = &rows.0[..]
+            && self.stages[lane.stage.0 as usize].placement == Placement::Single
+        {
+            return Ok(rows);
         }
-        Ok(rows)
+        let gathered = self.gather(rows, None, None, name)?;
+        Ok(self.seal_lane(gathered).into())
     }
 
     /// Ends rows in an output.
     pub(super) fn output(&mut self, rows: &Rows, output: OutputIdx) {
         for (number, lane) in rows.0.iter().enumerate() {
-            self.branch(lane.stage, &lane.plan, BranchTarget::Output { output, lane: number as u32 });
+            self.branch(lane, &lane.plan, BranchTarget::Output { output, lane: number as u32 });
         }
     }
 
-    fn branch(&mut self, stage: StageId, plan: &Arc<dyn ExecutionPlan>, target: BranchTarget) {
-        let branch = Branch { fragment: fragment(plan, 1), target };
-        self.stages[stage.0 as usize].branches.push(branch);
+    fn branch(&mut self, from: &Lane, plan: &Arc<dyn ExecutionPlan>, target: BranchTarget) {
+        let branch = Branch { reads: from.reads, fragment: fragment(plan, 1), target };
+        self.stages[from.stage.0 as usize].branches.push(branch);
     }
 
     /// Drops the stages that lead to no output, and numbers the others anew.

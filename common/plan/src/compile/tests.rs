@@ -2,8 +2,11 @@
 
 mod exact;
 mod functions;
+mod map_state;
 mod mistakes;
 mod operators;
+mod order;
+mod pairs;
 mod queries;
 mod state;
 mod together;

@@ -15,18 +15,14 @@ fn the_parser_reads_every_key_it_lists() {
     keys::JOB.iter().for_each(|key| object("", key, ""));
     keys::SOURCE.iter().for_each(|key| object("[source.s]\n", key, ""));
     let csv = "[source.s]\nconnector = \"socket\"\nformat = \"csv\"\n";
+    let unless_format = |key: &Key| if key.name == "format" { "" } else { "format = \"csv\"\n" };
     for key in keys::SOCKET {
-        object(
-            &csv.replace("format = \"csv\"\n", if key.name == "format" { "" } else { "format = \"csv\"\n" }),
-            key,
-            "",
-        );
+        object(&csv.replace("format = \"csv\"\n", unless_format(key)), key, "");
     }
     keys::GENERATE.iter().for_each(|key| object("[source.s]\nconnector = \"generate\"\n", key, ""));
-    for (connector, keys) in [("files", keys::FILES), ("queue", keys::QUEUE)] {
+    for (connector, keys) in [("files", keys::FILES), ("queue", keys::QUEUE), ("receiver", keys::RECEIVER)] {
         for key in keys {
-            let csv = if key.name == "format" { "" } else { "format = \"csv\"\n" };
-            object(&format!("[source.s]\nconnector = \"{connector}\"\n{csv}"), key, "");
+            object(&format!("[source.s]\nconnector = \"{connector}\"\n{}", unless_format(key)), key, "");
         }
     }
     keys::STREAM.iter().for_each(|key| object("[stream.s]\n", key, ""));
@@ -37,9 +33,21 @@ fn the_parser_reads_every_key_it_lists() {
     }
     let reduce = "[stream.s]\nreduce_by_key = { ";
     keys::REDUCE_BY_KEY.iter().for_each(|key| object(reduce, key, " }"));
+    for (operator, keys) in [
+        ("join", keys::JOIN),
+        ("group_by_key", keys::GROUP_BY_KEY),
+        ("sort", keys::SORT),
+        ("top_k", keys::TOP_K),
+        ("repartition", keys::REPARTITION),
+    ] {
+        keys.iter().for_each(|key| object(&format!("[stream.s]\n{operator} = {{ "), key, " }"));
+    }
+    keys::ON.iter().for_each(|key| object("[stream.s]\njoin = { on = { ", key, " } }"));
     let update = "[stream.s]\nupdate_state_by_key = { ";
     keys::UPDATE_STATE.iter().for_each(|key| object(update, key, " }"));
     keys::BATCH_MAP.iter().for_each(|key| object("[stream.s]\nbatch_map = { ", key, " }"));
+    let map = "[stream.s]\nmap_with_state = { ";
+    keys::MAP_WITH_STATE.iter().for_each(|key| object(map, key, " }"));
     let column = format!("{update}state = {{ a = {{ ");
     keys::STATE_COLUMN.iter().for_each(|key| object(&column, key, " } } }"));
     keys::OUTPUT.iter().for_each(|key| object("[[output]]\n", key, ""));
@@ -80,11 +88,19 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::GENERATE,
         keys::FILES,
         keys::QUEUE,
+        keys::RECEIVER,
         keys::STREAM,
         keys::OPERATORS,
         keys::FLAT_MAP,
         keys::REDUCE_BY_KEY,
         keys::UPDATE_STATE,
+        keys::MAP_WITH_STATE,
+        keys::JOIN,
+        keys::ON,
+        keys::GROUP_BY_KEY,
+        keys::SORT,
+        keys::TOP_K,
+        keys::REPARTITION,
         keys::STATE_COLUMN,
         keys::BATCH_MAP,
         keys::OUTPUT,
@@ -116,6 +132,7 @@ fn the_example_jobs_are_good() {
         include_str!("../../../../examples/jobs/analytics.toml"),
         include_str!("../../../../examples/jobs/word_count.toml"),
         include_str!("../../../../examples/jobs/generate.toml"),
+        include_str!("../../../../examples/jobs/own_functions.toml"),
     ] {
         good(text);
     }

@@ -208,6 +208,29 @@ fn streams() {
             ],
         ),
         ("reduce_by_key = { key = \"a\", aggregates = { a = \"count(*)\" } }", vec!["column `a` is there twice @ a"]),
+        ("join = {}", vec!["`join` has no `on` @ {}"]),
+        ("join = { on = { left = \"a\" } }", vec!["`on` has no `right` @ { left = \"a\" }"]),
+        (
+            "full_outer_join = { on = { left = [\"a\", \"b\"], right = \"c\" } }",
+            vec!["`left` has 2 columns and `right` has one column @ right"],
+        ),
+        ("group_by_key = { key = \"a\", values = [\"b\", \"a\"] }", vec!["column `a` is there twice @ a"]),
+        ("combine_by_key = { key = \"a\" }", vec!["`combine_by_key` has no `aggregates` @ { key = \"a\" }"]),
+        ("count_by_value = false", vec!["only `true` makes sense here @ false"]),
+        (
+            "sort = { by = [\"-a\", \"a\"], limit = 0 }",
+            vec!["column `a` is there twice @ a", "`0` is out of range @ 0"],
+        ),
+        (
+            "sort = { by = \"-\", descending = 1 }",
+            vec!["`` cannot name a column @ ", "expected a boolean, found an integer @ 1"],
+        ),
+        (
+            "top_k = { by = \"a\", per = [] }",
+            vec!["`top_k` has no `k` @ { by = \"a\", per = [] }", "expected at least one column @ []"],
+        ),
+        ("repartition = { by = 1 }", vec!["expected a column name or an array of them, found an integer @ 1"]),
+        ("repartition = false", vec!["only `true` makes sense here @ false"]),
         (
             "update_state_by_key = { key = 1, state = { a = { type = \"in\", updat = \"b\" } }, emit = \"none\" }",
             vec![
@@ -218,6 +241,16 @@ fn streams() {
                 "`none` is not among the choices @ none",
             ],
         ),
+        (
+            "map_with_state = { key = \"a\", per = \"batch\", state = { a = \"1\" }, emit = {}, timeout = \"3\" }",
+            vec![
+                "`batch` is not among the choices @ batch",
+                "column `a` is there twice @ a",
+                "expected at least one column @ {}",
+                "`3` is not a duration; write for example \"250ms\", \"10s\" or \"5min\" @ 3",
+            ],
+        ),
+        ("state_snapshots = false", vec!["only `true` makes sense here @ false"]),
     ] {
         assert_eq!(stream_mistakes(stream), expected, "{stream}");
     }
@@ -252,11 +285,20 @@ fn names_and_references() {
         ("[stream.a]\nfrom = \"rows\"\nunion = true", vec!["`union` reads two streams or more, not one @ rows"]),
         ("[stream.a]\nfrom = [\"rows\", \"lines\"]\ncount = true", vec!["`count` reads one stream, not 2 @ lines"]),
         ("[stream.a]\nfrom = [\"rows\", \"rows\"]\nsql = \"select 1\"", vec!["`sql` reads `rows` twice @ rows"]),
+        ("[stream.a]\nfrom = \"rows\"\njoin = { on = \"user\" }", vec!["`join` reads two streams, not one @ rows"]),
+        (
+            "[stream.a]\nfrom = [\"rows\", \"lines\", \"rows\"]\nsemi = { on = \"user\" }",
+            vec!["`semi` reads two streams, not 3 @ rows"],
+        ),
+        (
+            "[stream.a]\nfrom = [\"rows\", \"rows\"]\ncogroup = { on = \"user\" }",
+            vec!["`cogroup` reads `rows` twice @ rows"],
+        ),
         ("[[output]]\nfrom = \"lines\"\nprint = true", vec!["there are two outputs called `lines` @ lines"]),
         (
             "[[output]]\nfrom = \"rows\"\nprnt = true",
             vec![
-                "[[output]] has no sink (one of `print`, `json`, `text`, `csv`, `parquet`, `object`, `http`) @ [[output]]",
+                "[[output]] has no sink (one of `print`, `json`, `text`, `csv`, `parquet`, `object`, `http`, `for_each_batch`) @ [[output]]",
                 "unknown key `prnt` in [[output]] @ prnt",
             ],
         ),
