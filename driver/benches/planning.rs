@@ -132,7 +132,7 @@ fn compiled() -> Compiled {
         stages: vec![map, reduce],
         exchange_from: vec![0],
         key_groups: KEY_GROUPS,
-        sources: vec![SourceShape { name: "in".into(), receivers: 1 }],
+        sources: vec![SourceShape { name: "in".into(), receivers: 1, one_block_per_batch: false }],
         outputs: vec![OutputShape { name: "out".into(), kind: OutputKind::Rows { limit: Some(10) } }],
     };
     Compiled { settings, topology: Arc::new(topology), fingerprint: 0, functions: Vec::new() }

@@ -180,7 +180,7 @@ fn compiled(stateful: bool) -> Compiled {
         stages,
         exchange_from: if stateful { vec![0] } else { Vec::new() },
         key_groups: 2,
-        sources: vec![SourceShape { name: "s".into(), receivers: 2 }],
+        sources: vec![SourceShape { name: "s".into(), receivers: 2, one_block_per_batch: false }],
         outputs: vec![OutputShape { name: "o".into(), kind: OutputKind::Rows { limit: None } }],
     };
     let settings = Settings { replication: 1, ..Settings::with_batch_interval(Duration::from_millis(100)) };

@@ -65,6 +65,8 @@ pub(super) enum Shape {
     TextSink,
     /// Name to text.
     TextByName,
+    /// Lists of lines, one for each batch.
+    Batches,
     Table(&'static [Key]),
     /// A table of these keys, and of parameters that depend on a kind.
     OpenTable(&'static [Key]),
@@ -97,6 +99,8 @@ pub(super) fn words<T>(choices: Choices<T>) -> Vec<&'static str> {
 pub(super) enum ConnectorKind {
     Socket,
     Generate,
+    Files,
+    Queue,
     Receiver,
 }
 
@@ -106,6 +110,7 @@ pub(super) enum FormatKind {
     Text,
     Csv,
     Json,
+    Parquet,
 }
 
 pub(super) const DURABILITY: Choices<Durability> =
@@ -115,10 +120,22 @@ pub(super) const ON_UNDER_REPLICATED: Choices<OnUnderReplicated> = &[
     ("pause", OnUnderReplicated::Pause),
     ("fail", OnUnderReplicated::Fail),
 ];
-pub(super) const CONNECTORS: Choices<ConnectorKind> =
-    &[("socket", ConnectorKind::Socket), ("generate", ConnectorKind::Generate), ("receiver", ConnectorKind::Receiver)];
+pub(super) const CONNECTORS: Choices<ConnectorKind> = &[
+    ("socket", ConnectorKind::Socket),
+    ("generate", ConnectorKind::Generate),
+    ("files", ConnectorKind::Files),
+    ("queue", ConnectorKind::Queue),
+    ("receiver", ConnectorKind::Receiver),
+];
 pub(super) const FORMATS: Choices<FormatKind> =
     &[("text", FormatKind::Text), ("csv", FormatKind::Csv), ("json", FormatKind::Json)];
+/// Of a source that reads files.
+pub(super) const FILE_FORMATS: Choices<FormatKind> = &[
+    ("text", FormatKind::Text),
+    ("csv", FormatKind::Csv),
+    ("json", FormatKind::Json),
+    ("parquet", FormatKind::Parquet),
+];
 pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::Skip), ("fail", OnBadRecord::Fail)];
 pub(super) const UPDATE_KEYS: Choices<UpdateKeys> =
     &[("every_key", UpdateKeys::EveryKey), ("touched", UpdateKeys::Touched)];
@@ -225,6 +242,31 @@ pub(super) const GENERATE: &[Key] = &[
     Key::new("receivers", Shape::Count(RECEIVERS), "Receivers that share the rate. Default 1."),
 ];
 
+/// Keys of a source with `connector = "files"`, beside [`SOURCE`].
+pub(super) const FILES: &[Key] = &[
+    Key::new("path", Shape::Text, "A directory, relative to the job file.").required(),
+    Key::new("pattern", Shape::Text, "Names that count, with * and ?. Default: all."),
+    Key::new("new_files_only", Shape::Flag, "Whether files that are there at first are left out. Default false."),
+    Key::new("poll_interval", Shape::Duration, "How often the directory is looked at. Default 1s."),
+    Key::new("header", Shape::Flag, "Whether csv files begin with a line of names. Default false."),
+    Key::new("format", Shape::Choice(|| words(FILE_FORMATS)), "What is in the files. Default text."),
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
+];
+
+/// Keys of a source with `connector = "queue"`, beside [`SOURCE`].
+pub(super) const QUEUE: &[Key] = &[
+    Key::new("batches", Shape::Batches, "The lines of each batch.").required(),
+    Key::new("repeat", Shape::Flag, "Whether it begins anew after the last one. Default false."),
+    FORMAT,
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
+];
+
 /// Keys of a source with `connector = "receiver"`, beside [`SOURCE`].
 pub(super) const RECEIVER: &[Key] = &[
     Key::new("function", Shape::Text, "The name under which the receiver is registered.").required(),
@@ -239,7 +281,7 @@ pub(super) const RECEIVER: &[Key] = &[
 
 /// The keys of each connector, beside [`SOURCE`].
 pub(super) const CONNECTOR_KEYS: &[(&str, &[Key])] =
-    &[("socket", SOCKET), ("generate", GENERATE), ("receiver", RECEIVER)];
+    &[("socket", SOCKET), ("generate", GENERATE), ("files", FILES), ("queue", QUEUE), ("receiver", RECEIVER)];
 
 /// Keys of every model; the others are parameters of its family.
 pub(super) const MODEL: &[Key] = &[

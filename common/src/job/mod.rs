@@ -151,6 +151,15 @@ pub enum Connector {
         /// Receivers. Default 1.
         receivers: u32,
     },
+    /// Files that appear in a directory, each once, by modification time and name; one receiver.
+    Files(FilesSource),
+    /// Records given per batch (`queueStream`): one receiver.
+    Queue {
+        /// The lines of each batch; none is empty.
+        batches: Vec<Vec<String>>,
+        /// Begin anew after the last one. Default false.
+        repeat: bool,
+    },
     /// Records of a registered receiver.
     Receiver {
         /// Its name.
@@ -160,6 +169,33 @@ pub enum Connector {
         /// How many of it. Default 1.
         receivers: u32,
     },
+}
+
+/// A watched directory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilesSource {
+    /// The directory, relative to the job file.
+    pub path: String,
+    /// Which names count: `*` is any text, `?` any character. Default `*`.
+    pub pattern: String,
+    /// Whether files that are there when it is first looked at are left out. Default false.
+    pub new_files_only: bool,
+    /// How often it is looked at. Default 1 s.
+    pub poll_interval: Duration,
+    /// What is in the files.
+    pub content: FileContent,
+}
+
+/// What is in the files of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileContent {
+    /// Lines.
+    Lines {
+        /// Whether the first line is left out. Default false.
+        header: bool,
+    },
+    /// Parquet. Its rows become JSON lines when they are received.
+    Parquet,
 }
 
 /// How a record is read.

@@ -81,7 +81,9 @@ impl Job {
             }
             room = room.saturating_sub(block.bytes);
             *counts.entry(key).or_default() += 1;
-            open.push_back((key, queue));
+            if !self.topology.sources[key.source.0 as usize].one_block_per_batch {
+                open.push_back((key, queue));
+            }
         }
         let counts = counts.into_iter().collect();
         self.record(cx, JobRecord::Frozen { batch, time_ms, counts });

@@ -150,6 +150,7 @@ impl Job {
                 last_error: error.or_else(|| live.map(|live| live.last_error.clone())).unwrap_or_default(),
                 reconnects: reported.map_or(0, |r| r.reconnects),
                 discarded: reported.map_or(0, |r| r.discarded),
+                bad_files: reported.map_or(0, |r| r.bad_files),
             };
             sources[key.source.0 as usize].receivers.push(receiver);
         }

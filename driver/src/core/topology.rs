@@ -59,6 +59,8 @@ pub struct SourceShape {
     pub name: String,
     /// Number of receivers.
     pub receivers: u32,
+    /// A batch takes one block of it.
+    pub one_block_per_batch: bool,
 }
 
 /// The shape of an output.
@@ -98,11 +100,11 @@ impl Topology {
                 consumers.push(consumer);
             }
         }
-        let sources = plan
-            .def
-            .sources
-            .iter()
-            .map(|source| SourceShape { name: source.name.text.clone(), receivers: receivers(&source.connector) });
+        let sources = plan.def.sources.iter().map(|source| SourceShape {
+            name: source.name.text.clone(),
+            receivers: receivers(&source.connector),
+            one_block_per_batch: matches!(source.connector, Connector::Queue { .. }) && !capture,
+        });
         let outputs = plan.outputs.iter().map(|output| OutputShape {
             name: output.name.clone(),
             kind: match &output.sink {
@@ -178,5 +180,6 @@ fn receivers(connector: &Connector) -> u32 {
         Connector::Socket { addresses, receivers, .. } if addresses.len() == 1 => *receivers,
         Connector::Socket { addresses, .. } => addresses.len() as u32,
         Connector::Generate { receivers, .. } | Connector::Receiver { receivers, .. } => *receivers,
+        Connector::Files(_) | Connector::Queue { .. } => 1,
     }
 }

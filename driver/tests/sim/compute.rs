@@ -254,7 +254,9 @@ impl Builder {
             }
         }
         let sources = self.shapes.iter().filter_map(|stage| stage.source);
-        let sources = sources.map(|source| SourceShape { name: format!("s{source}"), receivers }).collect();
+        let sources = sources
+            .map(|source| SourceShape { name: format!("s{source}"), receivers, one_block_per_batch: false })
+            .collect();
         let output = |(number, kind)| OutputShape { name: format!("o{number}"), kind };
         let topology = Topology {
             models: Vec::new(),

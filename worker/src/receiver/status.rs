@@ -38,6 +38,7 @@ pub struct ReceiverStatus {
     reconnects: AtomicU64,
     discarded_partial: AtomicU64,
     discarded_oversized: AtomicU64,
+    bad_files: AtomicU64,
     reported: Mutex<String>,
 }
 
@@ -60,6 +61,8 @@ pub struct StatusSnapshot {
     pub discarded_partial: u64,
     /// Lines over 8 MiB; on an acknowledged stream an empty record stands for each.
     pub discarded_oversized: u64,
+    /// Files that changed after they were chosen, or could not be read.
+    pub bad_files: u64,
     /// The last error that a receiver that goes on has reported; else empty.
     pub reported: String,
 }
@@ -76,6 +79,7 @@ impl ReceiverStatus {
             reconnects: self.reconnects.load(Relaxed),
             discarded_partial: self.discarded_partial.load(Relaxed),
             discarded_oversized: self.discarded_oversized.load(Relaxed),
+            bad_files: self.bad_files.load(Relaxed),
             reported: crate::node::lock(&self.reported).clone(),
         }
     }
@@ -106,6 +110,10 @@ impl ReceiverStatus {
     pub(super) fn held(&self, offset: u64, unheld_bytes: u64) {
         self.held_offset.store(offset, Relaxed);
         self.unheld_bytes.store(unheld_bytes, Relaxed);
+    }
+
+    pub(super) fn bad_file(&self) {
+        self.bad_files.fetch_add(1, Relaxed);
     }
 
     pub(super) fn partial_discarded(&self) {

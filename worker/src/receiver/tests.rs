@@ -37,6 +37,11 @@ impl Log {
         Arc::new(Self { state: watch::Sender::default() })
     }
 
+    /// One that has so many records already, and does not know them.
+    pub(super) fn at(end: u64) -> Arc<Self> {
+        Arc::new(Self { state: watch::Sender::new(Held { end, ..Held::default() }) })
+    }
+
     /// A sink of a new epoch; those before are fenced.
     pub(super) fn sink(self: &Arc<Self>) -> Arc<dyn BlockSink> {
         self.state.send_modify(|held| held.epoch += 1);

@@ -20,8 +20,10 @@ fn the_parser_reads_every_key_it_lists() {
         object(&csv.replace("format = \"csv\"\n", unless_format(key)), key, "");
     }
     keys::GENERATE.iter().for_each(|key| object("[source.s]\nconnector = \"generate\"\n", key, ""));
-    for key in keys::RECEIVER {
-        object(&format!("[source.s]\nconnector = \"receiver\"\n{}", unless_format(key)), key, "");
+    for (connector, keys) in [("files", keys::FILES), ("queue", keys::QUEUE), ("receiver", keys::RECEIVER)] {
+        for key in keys {
+            object(&format!("[source.s]\nconnector = \"{connector}\"\n{}", unless_format(key)), key, "");
+        }
     }
     keys::STREAM.iter().for_each(|key| object("[stream.s]\n", key, ""));
     keys::OPERATORS.iter().for_each(|key| object("[stream.s]\n", key, ""));
@@ -94,6 +96,8 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::SOURCE,
         keys::SOCKET,
         keys::GENERATE,
+        keys::FILES,
+        keys::QUEUE,
         keys::RECEIVER,
         keys::STREAM,
         keys::OPERATORS,
