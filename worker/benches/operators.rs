@@ -108,6 +108,7 @@ fn bench(c: &mut Criterion) {
                     |(ctx, keys)| match &op {
                         StageState::ByKey(op) => update(op, &mut partition, &keys, &ctx),
                         StageState::Map(op) => map(op, &mut partition, &keys, &ctx),
+                        StageState::Fold(_) => unreachable!("no benchmark has a model"),
                     },
                     BatchSize::PerIteration,
                 );

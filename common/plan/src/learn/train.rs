@@ -28,6 +28,13 @@ pub(crate) struct TrainFold {
     snapshot_schema: SchemaRef,
 }
 
+/// Rows without a null.
+struct Learnable {
+    found: Matrix,
+    y: Option<Array1<f64>>,
+    weight: Option<Array1<f64>>,
+}
+
 impl TrainFold {
     /// `features` counts columns; `passing` are the columns that come out again where each record is predicted before
     /// it is learnt.
@@ -69,7 +76,7 @@ impl TrainFold {
     }
 
     /// The rows that can be learnt from, with labels and weights.
-    fn learnable(&self, rows: &RecordBatch) -> Result<(Matrix, Option<Array1<f64>>, Option<Array1<f64>>), PlanError> {
+    fn learnable(&self, rows: &RecordBatch) -> Result<Learnable, PlanError> {
         let (features, others) = rows.columns().split_at(self.features);
         let numbers: Vec<&Float64Array> = others
             .iter()
@@ -82,11 +89,11 @@ impl TrainFold {
         let mut numbers = numbers.iter();
         let y = if self.labelled { numbers.next().map(taken) } else { None };
         let weight = if self.weighted { numbers.next().map(taken) } else { None };
-        Ok((found, y, weight))
+        Ok(Learnable { found, y, weight })
     }
 
     fn in_batch(&self, model: &mut Model, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
-        let (found, y, weight) = self.learnable(rows)?;
+        let Learnable { found, y, weight } = self.learnable(rows)?;
         let count = found.x.nrows();
         let splits: Vec<Rows<'_>> = (0..count)
             .step_by(SPLIT_ROWS)
@@ -119,7 +126,7 @@ impl TrainFold {
     }
 
     fn record_by_record(&self, model: &mut Model, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
-        let (found, y, weight) = self.learnable(rows)?;
+        let Learnable { found, y, weight } = self.learnable(rows)?;
         let (y, weight) = (y.as_ref().map(|y| y.view()), weight.as_ref().map(|weight| weight.view()));
         let all = Rows { x: found.x.view(), y, weight };
         let (predicted, _) = model.train_per_record(&all).map_err(|error| self.wrong(&error))?;
