@@ -2,6 +2,7 @@
 
 mod disk;
 mod faults;
+mod learning;
 mod outputs;
 mod processes;
 mod refusals;

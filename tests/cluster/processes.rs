@@ -137,6 +137,8 @@ pub(crate) type Slot = usize;
 /// A driver and workers.
 pub(crate) struct Cluster {
     pub(crate) url: String,
+    /// `host:port` of the driver's HTTP face.
+    pub(crate) http: String,
     driver_options: Vec<String>,
     driver: Option<Process>,
     workers: BTreeMap<Slot, Process>,
@@ -150,6 +152,7 @@ impl Cluster {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let mut cluster = Self {
             url: "http://127.0.0.1:0".into(),
+            http: "127.0.0.1:0".into(),
             driver_options: Vec::new(),
             driver: None,
             workers: BTreeMap::new(),
@@ -174,7 +177,9 @@ impl Cluster {
         let listen = self.url.trim_start_matches("http://").to_string();
         let data_dir = self.text_path("driver");
         let options = ["driver", "--listen", &listen, "--data-dir", &data_dir];
-        let driver = Process::start(&options, self.path("driver.log"));
+        let driver = Process::start(&[&options[..], &["--http", &self.http]].concat(), self.path("driver.log"));
+        let second = driver.lines.recv_timeout(PATIENCE).expect("it says where it serves models");
+        self.http = second.split('/').nth(2).expect("a URL").to_string();
         self.url = driver.said.split_whitespace().last().expect("it says where it listens").to_string();
         self.driver_options = options.map(str::to_string).to_vec();
         self.driver = Some(driver);
