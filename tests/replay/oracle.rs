@@ -3,7 +3,10 @@
 //! It knows what the engine promises (`docs/architecture.md`): a batch is cut into blocks of 4 records; sums are
 //! added up per unit first (a block, or a key group) and then in the order of units; keyed rows come by key.
 
+mod window;
+
 use std::collections::{BTreeMap, BTreeSet};
+use window::{Frame, Panes};
 use twox_hash::XxHash3_64;
 
 /// Records in a block of a replay.
@@ -123,6 +126,34 @@ pub(crate) enum Operator {
         x: Aggregate,
     },
     Update(Update),
+    Window(Sliding),
+    /// `reduce_by_key_and_window`
+    ReduceByKeyAndWindow {
+        n: Option<Aggregate>,
+        x: Aggregate,
+        sliding: Sliding,
+        keep: bool,
+    },
+}
+
+/// Length and slide of a window, in firings of its input.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sliding {
+    pub(crate) length: i64,
+    pub(crate) slide: i64,
+}
+
+/// How often each stream fires: every so many batches.
+pub(crate) fn slides(streams: &[Stream]) -> Vec<i64> {
+    let mut slides: Vec<i64> = Vec::new();
+    for stream in streams {
+        let input = stream.from.map_or(1, |from| slides[from]);
+        slides.push(match stream.operator {
+            Operator::Window(sliding) | Operator::ReduceByKeyAndWindow { sliding, .. } => sliding.slide * input,
+            _ => input,
+        });
+    }
+    slides
 }
 
 /// `update_state_by_key`: `n` counts records, or calls; `x` adds up.
@@ -146,6 +177,9 @@ pub(crate) struct Oracle<'a> {
     key_groups: u64,
     streams: &'a [Stream],
     states: Vec<BTreeMap<Vec<u8>, Row>>,
+    panes: Vec<Panes>,
+    slides: Vec<i64>,
+    batch: i64,
 }
 
 /// The rows of a stream in one batch, unit by unit.
@@ -157,24 +191,95 @@ struct Rows {
 
 impl<'a> Oracle<'a> {
     pub(crate) fn new(key_groups: u64, streams: &'a [Stream]) -> Self {
-        Self { key_groups, streams, states: vec![BTreeMap::new(); streams.len()] }
+        let panes = streams.iter().map(|_| Panes::default()).collect();
+        let states = vec![BTreeMap::new(); streams.len()];
+        Self { key_groups, streams, states, panes, slides: slides(streams), batch: 0 }
     }
 
-    /// Runs a batch; gives back the JSON rows of every stream.
-    pub(crate) fn batch(&mut self, records: &[Record]) -> Vec<Vec<String>> {
+    /// Runs a batch; gives back the JSON rows of every stream that fires.
+    pub(crate) fn batch(&mut self, records: &[Record]) -> Vec<Option<Vec<String>>> {
+        self.batch += 1;
         let units = records.chunks(BLOCK).map(|block| block.iter().flatten().cloned().collect()).collect();
         let source = Rows { columns: vec![Column::K, Column::N, Column::X, Column::T], units };
-        let mut all: Vec<Rows> = Vec::new();
+        let mut all: Vec<Option<Rows>> = Vec::new();
         for (number, stream) in self.streams.iter().enumerate() {
-            let input = stream.from.map_or(&source, |from| &all[from]).clone();
-            let rows = self.stream(number, &stream.operator, input);
+            let rows = match self.over_window(number, stream) {
+                // Right over a window, some operators have a form of their own.
+                Some((frame, from)) => {
+                    let input = from.map_or(Some(&source), |from| all[from].as_ref()).cloned();
+                    input.and_then(|input| self.folded(number, &stream.operator, frame, &input))
+                }
+                None => {
+                    let input = stream.from.map_or(Some(&source), |from| all[from].as_ref()).cloned();
+                    input.and_then(|input| self.stream(number, stream, input))
+                }
+            };
             all.push(rows);
         }
-        all.into_iter().map(|rows| output(&rows)).collect()
+        all.into_iter().map(|rows| rows.map(|rows| output(&rows))).collect()
     }
 
-    fn stream(&mut self, number: usize, operator: &Operator, input: Rows) -> Rows {
+    /// The window that a stream is computed over without looking at its rows, and what that reads.
+    fn over_window(&self, number: usize, stream: &Stream) -> Option<(Frame, Option<usize>)> {
+        let slide = |from: Option<usize>| from.map_or(1, |from| self.slides[from]);
+        let frame = |of: usize, from, sliding: Sliding| {
+            let step = slide(from);
+            (Frame { length: sliding.length * step, slide: self.slides[of], step }, from)
+        };
+        match (&stream.operator, stream.from) {
+            (Operator::ReduceByKeyAndWindow { sliding, .. }, from) => Some(frame(number, from, *sliding)),
+            (Operator::ReduceByKey { .. } | Operator::Reduce { .. } | Operator::Count, Some(window)) => {
+                let under = &self.streams[window];
+                match under.operator {
+                    Operator::Window(sliding) => Some(frame(window, under.from, sliding)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn folded(&mut self, number: usize, operator: &Operator, frame: Frame, input: &Rows) -> Option<Rows> {
+        let (batch, panes) = (self.batch, &mut self.panes[number]);
+        let keyed = vec![Column::K, Column::N, Column::X];
         match operator {
+            Operator::ReduceByKeyAndWindow { n, x, keep, .. } => {
+                let mut totals = panes.totals(batch, frame, input, by_k, Totals { n: *n, x: *x })?;
+                if *keep {
+                    panes.keep(&mut totals, n.is_none());
+                }
+                Some(self.keyed(keyed, totals))
+            }
+            Operator::ReduceByKey { n, x } => {
+                let totals = panes.totals(batch, frame, input, by_k, Totals { n: *n, x: *x })?;
+                Some(self.keyed(keyed, totals))
+            }
+            Operator::Reduce { n, x } => {
+                let total = panes.totals(batch, frame, input, |_| Vec::new(), Totals { n: Some(*n), x: *x })?;
+                Some(single(vec![Column::N, Column::X], total.into_values().next()))
+            }
+            _ => {
+                let counted = Totals { n: None, x: Aggregate::Max };
+                let total = panes.totals(batch, frame, input, |_| Vec::new(), counted)?;
+                let count = total.into_values().next().and_then(|row| row.n).unwrap_or(0);
+                Some(single(vec![Column::N], Some(Row::new(None, Some(count), None, None))))
+            }
+        }
+    }
+
+    /// A stream whose input fires.
+    fn stream(&mut self, number: usize, stream: &Stream, input: Rows) -> Option<Rows> {
+        if let Operator::Window(sliding) = stream.operator {
+            let step = stream.from.map_or(1, |from| self.slides[from]);
+            let frame = Frame { length: sliding.length * step, slide: self.slides[number], step };
+            return self.panes[number].window(self.batch, frame, input);
+        }
+        Some(self.of_batch(number, &stream.operator, input))
+    }
+
+    fn of_batch(&mut self, number: usize, operator: &Operator, input: Rows) -> Rows {
+        match operator {
+            Operator::Window(_) | Operator::ReduceByKeyAndWindow { .. } => input,
             Operator::Select { add } => select(input, *add),
             Operator::Filter(condition) => filter(input, *condition),
             Operator::FlatMap => flat_map(&input),
@@ -363,7 +468,7 @@ fn sums_are_per_block_first() {
     let row = |x| Some(Row::new(Some("a"), Some(1), Some(x), None));
     let streams = [Stream { from: None, operator: Operator::ReduceByKey { n: None, x: Aggregate::Sum } }];
     let mut oracle = Oracle::new(4, &streams);
-    let sum = |x: &str| vec![vec![format!("{{\"k\":\"a\",\"n\":6,\"x\":{x}}}")]];
+    let sum = |x: &str| vec![Some(vec![format!("{{\"k\":\"a\",\"n\":6,\"x\":{x}}}")])];
     assert_eq!(oracle.batch(&[row(1e16), row(1.0), row(-1e16), row(0.0), row(0.0), row(1.0)]), sum("1.0"));
     assert_eq!(oracle.batch(&[row(1e16), row(0.0), row(0.0), row(0.0), row(-1e16), row(1.0)]), sum("0.0"));
 }

@@ -2,7 +2,9 @@
 //! evaluator says.
 
 use crate::command::Case;
-use crate::oracle::{Aggregate, Column, Condition, Operator, Oracle, Record, Row, Stream, Update};
+use crate::oracle::{
+    Aggregate, Column, Condition, Operator, Oracle, Record, Row, Sliding, Stream, Update, slides,
+};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::FileFailurePersistence;
@@ -36,7 +38,11 @@ fn operator() -> impl Strategy<Value = Operator> {
     });
     // The whole batch adds up within a block in no order that is easily told: `whole_sums_are_the_same_everywhere`.
     let extreme = select(vec![Aggregate::Min, Aggregate::Max]);
+    let sliding = || (1..7i64, 1..4i64).prop_map(|(length, slide)| Sliding { length, slide });
+    let windowed = (prop::option::of(aggregate()), aggregate(), sliding(), any::<bool>());
     prop_oneof![
+        3 => sliding().prop_map(Operator::Window),
+        3 => windowed.prop_map(|(n, x, sliding, keep)| Operator::ReduceByKeyAndWindow { n, x, sliding, keep }),
         2 => (-2..3i64).prop_map(|add| Operator::Select { add }),
         1 => (0..4i64).prop_map(|n| Operator::Filter(Condition::NAbove(n))),
         1 => select(vec![Condition::XBelow(0.5), Condition::NotA]).prop_map(Operator::Filter),
@@ -61,7 +67,7 @@ fn connect(operators: Vec<(Operator, bool, Index)>) -> Vec<Stream> {
         };
         match operator {
             Operator::Count | Operator::Reduce { .. } => {}
-            Operator::Select { .. } | Operator::Filter(_) | Operator::Distinct => {
+            Operator::Select { .. } | Operator::Filter(_) | Operator::Distinct | Operator::Window(_) => {
                 readable.push((Some(number), has_text))
             }
             _ => readable.push((Some(number), false)),
@@ -81,7 +87,7 @@ fn record() -> impl Strategy<Value = Record> {
 
 fn plan() -> impl Strategy<Value = Plan> {
     let operators = prop::collection::vec((operator(), prop::bool::weighted(0.6), any::<Index>()), 1..6);
-    let batches = prop::collection::vec(prop::collection::vec(record(), 0..40), 1..6);
+    let batches = prop::collection::vec(prop::collection::vec(record(), 0..40), 1..12);
     let outputs = prop::collection::vec(any::<bool>(), 6);
     let kill = prop::option::of(any::<Index>());
     (select(vec![1, 3, 64]), operators, outputs, batches, 1..6usize, kill).prop_map(
@@ -99,7 +105,14 @@ fn plan() -> impl Strategy<Value = Plan> {
 /// Whether some stream that an output needs has owners, who may be killed.
 fn has_key_groups(streams: &[Stream], outputs: &[usize]) -> bool {
     let keyed = |stream: &Stream| {
-        matches!(stream.operator, Operator::ReduceByKey { .. } | Operator::Distinct | Operator::Update(_))
+        matches!(
+            stream.operator,
+            Operator::ReduceByKey { .. }
+                | Operator::Distinct
+                | Operator::Update(_)
+                | Operator::Window(_)
+                | Operator::ReduceByKeyAndWindow { .. }
+        )
     };
     outputs.iter().any(|&output| {
         let mut path = std::iter::successors(Some(output), |&stream| streams[stream].from);
@@ -124,12 +137,14 @@ null = "-"
         plan.key_groups
     );
     let mut columns: Vec<Vec<Column>> = Vec::new();
+    let slides = slides(&plan.streams);
     for (number, stream) in plan.streams.iter().enumerate() {
         let from = stream.from.map_or("records".into(), |from| format!("s{from}"));
+        let step = stream.from.map_or(1, |from| slides[from]);
         let input = stream.from.map_or(vec![Column::K, Column::N, Column::X, Column::T], |from| columns[from].clone());
-        text += &format!("\n[stream.s{number}]\nfrom = \"{from}\"\n{}\n", operator_text(&stream.operator, &input));
+        text += &format!("\n[stream.s{number}]\nfrom = \"{from}\"\n{}\n", operator_text(&stream.operator, &input, step));
         columns.push(match stream.operator {
-            Operator::Select { .. } | Operator::Filter(_) | Operator::Distinct => input,
+            Operator::Select { .. } | Operator::Filter(_) | Operator::Distinct | Operator::Window(_) => input,
             Operator::FlatMap => vec![Column::N, Column::X, Column::K],
             _ => vec![Column::K, Column::N, Column::X],
         });
@@ -140,8 +155,11 @@ null = "-"
     text
 }
 
-fn operator_text(operator: &Operator, input: &[Column]) -> String {
+/// Of an operator whose input has these columns and fires every `step` batches.
+fn operator_text(operator: &Operator, input: &[Column], step: i64) -> String {
     let call = |aggregate: &Aggregate, column: &str| format!("{aggregate:?}({column})").to_lowercase();
+    let frame =
+        |of: &Sliding| format!("length = \"{}s\", slide = \"{}s\"", of.length * step, of.slide * step);
     match operator {
         Operator::Select { add } => {
             let expression = |column: &Column| match column {
@@ -158,6 +176,13 @@ fn operator_text(operator: &Operator, input: &[Column]) -> String {
         Operator::ReduceByKey { n, x } => {
             let n = n.as_ref().map_or("count(*)".into(), |n| call(n, "n"));
             format!("reduce_by_key = {{ key = \"k\", aggregates = {{ n = \"{n}\", x = \"{}\" }} }}", call(x, "x"))
+        }
+        Operator::Window(sliding) => format!("window = {{ {} }}", frame(sliding)),
+        Operator::ReduceByKeyAndWindow { n, x, sliding, keep } => {
+            let n = n.as_ref().map_or("count(*)".into(), |n| call(n, "n"));
+            let aggregates = format!("aggregates = {{ n = \"{n}\", x = \"{}\" }}", call(x, "x"));
+            let frame = frame(sliding);
+            format!("reduce_by_key_and_window = {{ key = \"k\", {aggregates}, {frame}, keep_zero_keys = {keep} }}")
         }
         Operator::Distinct => "distinct = true".into(),
         Operator::Count => "count = true".into(),
@@ -194,9 +219,10 @@ fn expected(plan: &Plan) -> String {
         for &output in &plan.outputs {
             let batch = number + 1;
             // A count has one column, whose name is fixed.
+            let Some(rows) = &rows[output] else { continue };
             let rows = match plan.streams[output].operator {
-                Operator::Count => rows[output].join(", ").replace("\"n\"", "\"count\""),
-                _ => rows[output].join(", "),
+                Operator::Count => rows.join(", ").replace("\"n\"", "\"count\""),
+                _ => rows.join(", "),
             };
             let time_ms = batch * 1000;
             text += &format!(

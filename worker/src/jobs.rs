@@ -3,6 +3,7 @@
 use crate::follow::Links;
 use crate::node::lock;
 use crate::restore::Written;
+use crate::stateful::window::Windows;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -23,6 +24,7 @@ pub(crate) struct Job {
     pub(crate) places: RwLock<Places>,
     pub(crate) links: Links,
     pub(crate) written: Written,
+    pub(crate) windows: Windows,
     tasks: Mutex<HashMap<TaskId, CancellationToken>>,
     pub(crate) stop: CancellationToken,
 }
@@ -74,6 +76,7 @@ impl Job {
             places: RwLock::default(),
             links: Links::default(),
             written: Written::default(),
+            windows: Windows::default(),
             tasks: Mutex::default(),
             stop: CancellationToken::new(),
             plan,

@@ -214,7 +214,8 @@ struct Unit {
 
 impl Unit {
     fn context(&self) -> BatchContext {
-        BatchContext { batch: BatchId(self.task.batch), time_ms: self.task.time_ms }
+        let (time_ms, previous_ms) = (self.task.time_ms, self.task.previous_ms);
+        BatchContext { batch: BatchId(self.task.batch), time_ms, previous_ms }
     }
 
     fn stage(&self) -> &Stage {
@@ -302,14 +303,21 @@ impl Unit {
     async fn run_keyed(&self, rows: &[RecordBatch], done: &mut pb::TaskDone) -> Result<Vec<OutputRecords>, TaskError> {
         let stage = self.stage();
         let key_groups = self.job.plan.def.settings.key_groups;
-        let head_schema = stage.head.as_ref().map_or_else(|| stage.schema.clone(), |head| head.schema());
+        let head_schema = self.job.plan.head_schema(stage);
         let mut keyed = KeyedRows::sort(&head_schema, rows, &stage.row_keys, &self.task.groups, key_groups)?;
         if let Some(state) = &stage.state {
             let (context, cancelled) = (self.context(), &self.cancelled);
             let attempt = Attempt { node: &self.node, job: &self.job, stage: stage.id, context, cancelled };
-            let updated = attempt.run(state, &keyed)?;
+            let Some(time_ms) = self.job.plan.input_rhythm(stage).fires(&context) else {
+                done.state_keys = attempt.pass(state, &self.task.groups)?;
+                return Ok(Vec::new());
+            };
+            let updated = attempt.run(state, &keyed, time_ms).await?;
             keyed = updated.rows;
             done.state_keys = updated.keys;
+            if stage.rhythm.fires(&context).is_none() {
+                return Ok(Vec::new());
+            }
         }
         let all = keyed.with_keys()?;
         let mut records = Vec::new();

@@ -8,6 +8,7 @@ mod narrow;
 mod query;
 mod stages;
 mod state;
+mod window;
 
 use crate::decode::SourcePlan;
 use crate::fragment::Fragment;
@@ -105,7 +106,9 @@ impl<'a> Compiler<'a> {
             return;
         };
         let name = &stream.name;
+        let over_window = self.over_window(stream);
         let rows = match &stream.operator {
+            _ if over_window.is_some() => over_window.flatten(),
             Operator::Select(columns) => self.select(input, columns),
             Operator::Filter(condition) => self.filter(input, condition),
             Operator::FlatMap { each, name, keep } => self.flat_map(input, each, name, keep),
@@ -115,6 +118,17 @@ impl<'a> Compiler<'a> {
             Operator::Distinct => self.distinct(input, name),
             Operator::Sql(sql) => self.sql(input, &stream.from, sql, name),
             Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
+            Operator::Window(frame) => self.window(input, frame, name),
+            Operator::ReduceByKeyAndWindow { key, aggregates, frame, keep_zero_keys } => {
+                self.reduce_by_key_and_window(input, key, aggregates, frame, *keep_zero_keys, name)
+            }
+            Operator::ReduceByWindow { aggregates, frame } => self.reduce_by_window(input, aggregates, frame, name),
+            Operator::CountByWindow(frame) => self.count_by_window(input, frame, name),
+            Operator::CountByValueAndWindow(frame) => self.count_by_value_and_window(input, frame, name),
+            Operator::GroupByKeyAndWindow { key, values, frame } => {
+                self.group_by_key_and_window(input, key, values.as_deref(), frame, name)
+            }
+            Operator::Slice { from_ms, to_ms } => self.slice(input, *from_ms, *to_ms, name),
         };
         if let Some(rows) = rows {
             let rows = self.stages.seal(rows);
@@ -172,7 +186,7 @@ fn fingerprint(plan: &JobPlan) -> u64 {
     let shown = |fragment: &Option<Fragment>| fragment.as_ref().map(Fragment::display);
     // Writing to a String cannot fail.
     for stage in &plan.stages {
-        let _ = writeln!(text, "{} {:?} {:?}", stage.id, stage.input, stage.placement);
+        let _ = writeln!(text, "{} {:?} {:?} {:?}", stage.id, stage.input, stage.placement, stage.rhythm);
         let _ = writeln!(text, "{:?} {:?} {:?}", stage.row_keys, columns(&stage.schema), shown(&stage.head));
         if let Some(state) = &stage.state {
             let _ = writeln!(text, "{state:?}");

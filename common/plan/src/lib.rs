@@ -14,12 +14,14 @@ mod ipc;
 mod keys;
 mod partition;
 mod plan;
+mod rhythm;
 mod rows;
 mod session;
 mod state;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 mod text;
+mod window;
 
 pub use compile::compile;
 pub use datafusion::arrow;
@@ -27,12 +29,14 @@ pub use decode::{BadRecord, BadRecords, Decoded, SourcePlan};
 pub use error::PlanError;
 pub use fragment::{Fragment, Runner};
 pub use ipc::{from_ipc, to_ipc};
-pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, key_group};
+pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, encode_rows, key_group};
 pub use partition::Partitioned;
 pub use plan::{
     BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Stage,
     StageInput,
 };
+pub use rhythm::Rhythm;
 pub use rows::rows_to_json;
 pub use state::{StageState, StateOp, Updated};
 pub use text::{CompiledJob, attachment_names, compile_text};
+pub use window::{Contents, Firing, Folds, GroupWindow, WindowOp};

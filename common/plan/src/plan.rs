@@ -6,6 +6,7 @@
 
 use crate::decode::SourcePlan;
 use crate::fragment::Fragment;
+use crate::rhythm::Rhythm;
 use crate::state::StageState;
 use datafusion::arrow::datatypes::SchemaRef;
 use std::sync::Arc;
@@ -33,6 +34,32 @@ pub struct JobPlan {
     pub fingerprint: u64,
 }
 
+impl JobPlan {
+    /// When a stage's input fires.
+    pub fn input_rhythm(&self, stage: &Stage) -> Rhythm {
+        match &stage.input {
+            StageInput::Source(_) => Rhythm::EveryBatch,
+            StageInput::Exchanges(exchanges) => {
+                let from = exchanges.first().and_then(|exchange| self.exchanges.get(exchange.0 as usize));
+                let from = from.and_then(|exchange| self.stages.get(exchange.from.0 as usize));
+                from.map_or(Rhythm::EveryBatch, |stage| stage.rhythm)
+            }
+        }
+    }
+
+    /// The rows that a stage's state, or its branches, get: of its head, or of its input without one.
+    pub fn head_schema(&self, stage: &Stage) -> SchemaRef {
+        match (&stage.head, &stage.input) {
+            (Some(head), _) => head.schema(),
+            (None, StageInput::Exchanges(exchanges)) => {
+                let first = exchanges.first().and_then(|exchange| self.exchanges.get(exchange.0 as usize));
+                first.map_or_else(|| stage.schema.clone(), |exchange| exchange.schema.clone())
+            }
+            (None, StageInput::Source(_)) => stage.schema.clone(),
+        }
+    }
+}
+
 /// A step between exchanges. Its *rows* are: the input, through `head`, through `state`; all branches read them.
 #[derive(Debug)]
 pub struct Stage {
@@ -50,10 +77,13 @@ pub struct Stage {
     /// Applied to what the head gives; the rows are then what it gives.
     pub state: Option<StageState>,
     /// Placement `KeyGroups`: where in the rows the key columns stand. The executor sorts the rows of each key group by
-    /// [`encode_keys`](crate::encode_keys) of them and appends that as [`KEY_COLUMN`]; empty for other placements.
+    /// [`encode_rows`](crate::encode_rows) of them and appends that as [`KEY_COLUMN`]. Without any, and for
+    /// other placements, this is empty.
     pub row_keys: Vec<usize>,
     /// The rows as branches see them, [`KEY_COLUMN`] included.
     pub schema: SchemaRef,
+    /// When it has rows. A stage that does not fire gives nothing to any branch.
+    pub rhythm: Rhythm,
     /// What happens with the rows; at least one. In a `KeyGroups` stage they run per key group.
     pub branches: Vec<Branch>,
 }
@@ -116,7 +146,7 @@ pub struct Exchange {
 pub enum ExchangeKind {
     /// The key group of the encoded key.
     Hash {
-        /// The key columns, as positions in the exchange's schema.
+        /// The key columns, as positions in the exchange's schema; see [`encode_rows`](crate::encode_rows).
         keys: Vec<usize>,
     },
     /// All rows go to the one unit of the reading stage.
@@ -143,4 +173,6 @@ pub struct BatchContext {
     pub batch: BatchId,
     /// Its time, milliseconds since 1970 UTC: what `now()` is.
     pub time_ms: i64,
+    /// The time of the batch before it; of the first batch, one batch interval less than its own.
+    pub previous_ms: i64,
 }

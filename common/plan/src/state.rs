@@ -4,6 +4,7 @@
 use crate::clock;
 use crate::error::PlanError;
 use crate::plan::BatchContext;
+use crate::window::WindowOp;
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{Fields, SchemaRef};
 use datafusion::common::ScalarValue;
@@ -17,6 +18,8 @@ use tidemill_common::job::{Emit, UpdateKeys};
 pub enum StageState {
     /// `update_state_by_key`: a row per key.
     ByKey(StateOp),
+    /// A window: a row per pane.
+    Window(Box<WindowOp>),
 }
 
 impl StageState {
@@ -24,6 +27,7 @@ impl StageState {
     pub fn fields(&self) -> &Fields {
         match self {
             Self::ByKey(op) => &op.state_fields,
+            Self::Window(op) => op.state_fields(),
         }
     }
 
@@ -31,6 +35,7 @@ impl StageState {
     pub fn initial(&self) -> Option<(usize, &RecordBatch)> {
         match self {
             Self::ByKey(op) => op.initial.as_ref().map(|rows| (op.key_fields.len(), rows)),
+            Self::Window(_) => None,
         }
     }
 }

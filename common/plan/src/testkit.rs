@@ -2,10 +2,12 @@
 //!
 //! How units are spread over tasks is up to the caller, who may check that it changes nothing.
 
+mod window;
+
 use crate::error::PlanError;
 use crate::fragment::{Fragment, Runner};
-use crate::keys::{encode_keys, key_group};
-use crate::plan::{BatchContext, BranchTarget, JobPlan, Placement, Stage, StageInput};
+use crate::keys::{encode_keys, encode_rows, key_group};
+use crate::plan::{BatchContext, BranchTarget, JobPlan, KEY_COLUMN, Placement, Stage, StageInput};
 use crate::rows::rows_to_json;
 use crate::state::{StageState, StateOp};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, UInt32Array};
@@ -14,13 +16,14 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use window::Panes;
 use tidemill_common::ids::{ExchangeId, SourceIdx};
 use tidemill_common::job::{Emit, UpdateKeys};
 
 const MEMORY_PER_TASK: usize = 256 << 20;
 
-/// Rows of one batch, per output.
-pub type Outputs = Vec<RecordBatch>;
+/// Rows of one batch, per output; none of one that does not fire.
+pub type Outputs = Vec<Option<RecordBatch>>;
 
 /// A job with its state.
 pub struct Evaluator {
@@ -30,6 +33,8 @@ pub struct Evaluator {
     tasks: u32,
     /// Per stage: encoded key to key and state columns.
     state: HashMap<u32, BTreeMap<Vec<u8>, Vec<ScalarValue>>>,
+    /// Per stage with a window.
+    windows: HashMap<u32, Panes>,
 }
 
 /// Rows at an exchange, per key group (0 for a gather), in the order of their units.
@@ -52,7 +57,7 @@ impl Evaluator {
                 state.insert(stage.id.0, known);
             }
         }
-        Ok(Self { plan, runner, tasks: tasks.max(1), state })
+        Ok(Self { plan, runner, tasks: tasks.max(1), state, windows: HashMap::new() })
     }
 
     /// Runs a batch over blocks per source.
@@ -68,12 +73,18 @@ impl Evaluator {
         let mut pieces = Pieces::new();
         let mut outputs = vec![Vec::new(); plan.outputs.len()];
         for stage in &plan.stages {
+            if plan.input_rhythm(stage).fires(ctx).is_none() {
+                continue;
+            }
             let units = self.units(stage, ctx, blocks, &pieces).await?;
-            for rows in units {
+            for rows in units.into_iter().filter(|_| stage.rhythm.fires(ctx).is_some()) {
                 self.branches(stage, ctx, rows, &mut pieces, &mut outputs).await?;
             }
         }
-        let finished = plan.outputs.iter().zip(outputs).map(|(output, batches)| finish(&output.schema, &batches));
+        let finished = plan.outputs.iter().zip(outputs).map(|(output, batches)| {
+            let stage = &plan.stages[output.from_stage.0 as usize];
+            stage.rhythm.fires(ctx).map(|_| finish(&output.schema, &batches)).transpose()
+        });
         finished.collect()
     }
 
@@ -85,8 +96,9 @@ impl Evaluator {
         &mut self,
         ctx: &BatchContext,
         blocks: &HashMap<SourceIdx, Vec<Vec<u8>>>,
-    ) -> Result<Vec<Vec<String>>, PlanError> {
-        self.batch(ctx, blocks).await?.iter().map(rows_to_json).collect()
+    ) -> Result<Vec<Option<Vec<String>>>, PlanError> {
+        let outputs = self.batch(ctx, blocks).await?;
+        outputs.iter().map(|rows| rows.as_ref().map(rows_to_json).transpose()).collect()
     }
 
     /// The rows of every unit of a stage.
@@ -115,7 +127,7 @@ impl Evaluator {
             let mine: Vec<_> = (task..groups).step_by(self.tasks as usize).collect();
             let together = mine.iter().flat_map(|group| input(*group)).collect();
             let rows = self.run(&stage.head, together, ctx).await?;
-            for (group, rows) in self.divided(stage, ctx, &mine, &rows)? {
+            for (group, rows) in self.divided(stage, ctx, &mine, &rows).await? {
                 units[group as usize] = vec![rows];
             }
         }
@@ -123,7 +135,7 @@ impl Evaluator {
     }
 
     /// The rows of a task's key groups, each sorted by key, with the key.
-    fn divided(
+    async fn divided(
         &mut self,
         stage: &Stage,
         ctx: &BatchContext,
@@ -131,10 +143,9 @@ impl Evaluator {
         rows: &[RecordBatch],
     ) -> Result<Vec<(u32, RecordBatch)>, PlanError> {
         let count = self.plan.def.settings.key_groups;
-        let schema = match (&stage.state, rows.first()) {
-            (_, Some(batch)) => batch.schema(),
-            (Some(_), None) => stage.head.as_ref().map_or_else(|| stage.schema.clone(), Fragment::schema),
-            (None, None) => Arc::new(without_last(&stage.schema)),
+        let schema = match rows.first() {
+            Some(batch) => batch.schema(),
+            None => self.plan.head_schema(stage),
         };
         let rows = concat_batches(&schema, rows)?;
         let rows = match &stage.state {
@@ -143,9 +154,17 @@ impl Evaluator {
                 let known = self.state.entry(stage.id.0).or_default();
                 updated(op, known, &rows, ctx, |key| groups.contains(&key_group(key, count)))?
             }
+            Some(StageState::Window(op)) => {
+                let rows = with_key(rows, op.pane(), &stage.row_keys)?;
+                let panes = self.windows.entry(stage.id.0).or_default();
+                panes.batch(op, &self.runner, ctx, rows, groups).await?
+            }
         };
-        let keys: Vec<_> = stage.row_keys.iter().map(|&i| rows.column(i).clone()).collect();
-        let keys = encode_keys(&keys)?;
+        let keys = match rows.schema().index_of(KEY_COLUMN) {
+            Ok(key) => encode_rows(&rows, &[key])?,
+            Err(_) => encode_rows(&rows, &stage.row_keys)?,
+        };
+        let rows = rows.project(&(0..stage.schema.fields().len() - 1).collect::<Vec<_>>())?;
         let mut divided = Vec::new();
         for &group in groups {
             let mut places: Vec<_> = (0..rows.num_rows() as u32)
@@ -201,9 +220,14 @@ impl Evaluator {
     }
 }
 
-fn without_last(schema: &Schema) -> Schema {
-    let fields = schema.fields();
-    Schema::new(fields[..fields.len() - 1].to_vec())
+/// With the encoded key as last column, if these columns have it and the rows do not yet.
+fn with_key(rows: RecordBatch, columns: &SchemaRef, keys: &[usize]) -> Result<RecordBatch, PlanError> {
+    if rows.num_columns() == columns.fields().len() {
+        return Ok(rows);
+    }
+    let mut all = rows.columns().to_vec();
+    all.push(Arc::new(encode_rows(&rows, keys)?));
+    Ok(RecordBatch::try_new(columns.clone(), all)?)
 }
 
 /// What users see of an output: rows of key groups are put in the order of their keys.

@@ -39,6 +39,8 @@ pub(super) enum Shape {
     Address,
     Addresses,
     Duration,
+    /// A point in time.
+    Time,
     Size,
     Count(RangeInclusive<u64>),
     Flag,
@@ -217,6 +219,21 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("distinct", Shape::True, "Distinct rows of the batch."),
     Key::new("sql", Shape::Sql, "A query over the input, by its name, within the batch."),
     Key::new("update_state_by_key", Shape::Table(UPDATE_STATE), "Running state per key."),
+    Key::new("window", Shape::Table(WINDOW), "The rows of the last batches."),
+    Key::new(
+        "reduce_by_key_and_window",
+        Shape::Table(REDUCE_BY_KEY_AND_WINDOW),
+        "Aggregates per key over the last batches.",
+    ),
+    Key::new("reduce_by_window", Shape::Table(REDUCE_BY_WINDOW), "Aggregates over the last batches; no row if empty."),
+    Key::new("count_by_window", Shape::Table(WINDOW), "The number of rows of the last batches, one row, also when 0."),
+    Key::new("count_by_value_and_window", Shape::Table(WINDOW), "How often each row is in the last batches."),
+    Key::new(
+        "group_by_key_and_window",
+        Shape::Table(GROUP_BY_KEY_AND_WINDOW),
+        "The values of each key in the last batches, as lists.",
+    ),
+    Key::new("slice", Shape::Table(SLICE), "The rows of the batches from one time to another, once."),
 ];
 
 const KEY: Key = Key::new("key", Shape::Columns, "Key columns of the input.").required();
@@ -244,6 +261,32 @@ pub(super) const UPDATE_STATE: &[Key] = &[
 pub(super) const STATE_COLUMN: &[Key] = &[
     Key::new("type", Shape::Type, "The column's type. Default: that of the expression."),
     Key::new("update", Shape::Sql, "The new value.").required(),
+];
+
+const LENGTH: Key = Key::new("length", Shape::Duration, "The time covered, back from the firing batch.").required();
+const SLIDE: Key =
+    Key::new("slide", Shape::Duration, "How often it fires: at multiples of this. Default: whenever the input does.");
+const AGGREGATES: Key = Key::new("aggregates", Shape::SqlByColumn, "Column names and their aggregates.").required();
+
+/// Keys of `window`, `count_by_window` and `count_by_value_and_window`.
+pub(super) const WINDOW: &[Key] = &[LENGTH, SLIDE];
+
+pub(super) const REDUCE_BY_KEY_AND_WINDOW: &[Key] = &[
+    KEY,
+    AGGREGATES,
+    LENGTH,
+    SLIDE,
+    Key::new("keep_zero_keys", Shape::Flag, "Whether keys without rows stay. Default false."),
+];
+
+pub(super) const REDUCE_BY_WINDOW: &[Key] = &[AGGREGATES, LENGTH, SLIDE];
+
+pub(super) const GROUP_BY_KEY_AND_WINDOW: &[Key] =
+    &[KEY, Key::new("values", Shape::Columns, "Columns to make lists of. Default: all but the key."), LENGTH, SLIDE];
+
+pub(super) const SLICE: &[Key] = &[
+    Key::new("from", Shape::Time, "The first batch time.").required(),
+    Key::new("to", Shape::Time, "The last batch time.").required(),
 ];
 
 /// Keys of an output beside its sink.

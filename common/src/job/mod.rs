@@ -14,6 +14,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod types;
+mod window;
 
 pub use parse::parse;
 pub use schema::schema;
@@ -266,6 +267,64 @@ pub enum Operator {
     Sql(Sql),
     /// Running state per key.
     UpdateStateByKey(Box<UpdateStateByKey>),
+    /// The rows of the last batches. `window = { length = "30s", slide = "10s" }`
+    Window(Frame),
+    /// `reduceByKeyAndWindow`: aggregates per key over a window.
+    ReduceByKeyAndWindow {
+        /// Key columns.
+        key: Vec<Name>,
+        /// Aggregates, in order.
+        aggregates: Vec<NamedSql>,
+        /// The window.
+        frame: Frame,
+        /// Whether keys stay for ever, with the aggregates over no rows (Spark's inverse form). Default false.
+        keep_zero_keys: bool,
+    },
+    /// `reduceByWindow`: aggregates over a window; nothing for an empty one.
+    ReduceByWindow {
+        /// Aggregates, in order.
+        aggregates: Vec<NamedSql>,
+        /// The window.
+        frame: Frame,
+    },
+    /// `countByWindow`: the number of rows of a window, column `count`; 0 for an empty one.
+    CountByWindow(Frame),
+    /// `countByValueAndWindow`: how often each row is in a window, column `count`.
+    CountByValueAndWindow(Frame),
+    /// `groupByKeyAndWindow`: the values of each key in a window, as lists, in the order in which they came.
+    GroupByKeyAndWindow {
+        /// Key columns.
+        key: Vec<Name>,
+        /// Columns to make lists of. Default: all but the key.
+        values: Option<Vec<Name>>,
+        /// The window.
+        frame: Frame,
+    },
+    /// `slice`: the rows of the batches from one time to another, once. `slice = { from = "0s", to = "2s" }`
+    Slice {
+        /// First batch time, in ms since 1970.
+        from_ms: i64,
+        /// Last batch time, in ms since 1970.
+        to_ms: i64,
+    },
+}
+
+/// Which batches a window covers, and when it fires.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Frame {
+    /// It covers the batches of this time, the one in which it fires included.
+    pub length: Period,
+    /// It fires when the batch time is a multiple of this. Default: whenever its input does.
+    pub slide: Option<Period>,
+}
+
+/// A duration as written, with its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Period {
+    /// The duration.
+    pub duration: Duration,
+    /// Where it stands (inside the quotes).
+    pub span: Span,
 }
 
 /// What a flat map goes over.

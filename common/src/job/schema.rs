@@ -47,6 +47,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::Address => json!({ "type": "string", "pattern": ADDRESS }),
         Shape::Addresses => list(&json!({ "type": "string", "pattern": ADDRESS })),
         Shape::Duration => json!({ "type": "string", "pattern": DURATION }),
+        Shape::Time => json!({ "type": "string", "minLength": 1 }),
         Shape::Size => json!({ "type": "string", "pattern": SIZE }),
         Shape::Count(range) => {
             json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() })
@@ -184,6 +185,10 @@ mod tests {
         assert_eq!(properties(&operators["reduce_by_key"]), names(&[keys::REDUCE_BY_KEY]));
         let update_state = &operators["update_state_by_key"];
         assert_eq!(properties(update_state), names(&[keys::UPDATE_STATE]));
+        assert_eq!(properties(&operators["window"]), names(&[keys::WINDOW]));
+        let reduce = &operators["reduce_by_key_and_window"];
+        assert_eq!(properties(reduce), names(&[keys::REDUCE_BY_KEY_AND_WINDOW]));
+        assert_eq!(properties(&operators["slice"]), names(&[keys::SLICE]));
         let output = &schema["properties"]["output"]["items"];
         assert_eq!(properties(output), names(&[keys::OUTPUT, keys::SINKS]));
     }

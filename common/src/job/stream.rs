@@ -36,12 +36,13 @@ fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Opt
         "reduce" => read_columns(r, value).map(Operator::Reduce),
         "distinct" => r.only_true(value).map(|()| Operator::Distinct),
         "sql" => r.sql(value).map(Operator::Sql),
-        _ => read_update_state(r, value),
+        "update_state_by_key" => read_update_state(r, value),
+        window => super::window::read(r, window, value),
     }
 }
 
 /// `{ column = "expression", .. }`, not empty.
-fn read_columns<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<NamedSql>> {
+pub(super) fn read_columns<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<NamedSql>> {
     each_column(r, value, |r, name, value| Some(NamedSql { name, sql: r.sql(value)? }))
 }
 
@@ -151,7 +152,7 @@ fn read_update_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Ope
 }
 
 /// Tells a key that is not there, which is fine, from one that is wrong, which is not.
-fn optional<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn optional<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
         Some(None) => None,
         Some(value) => Some(value),

@@ -126,7 +126,7 @@ impl Job {
     fn complete(&mut self, cx: &mut Cx<'_>) {
         let Some(run) = &mut self.run else { return };
         let batch = run.batch;
-        let time_ms = run.time_ms;
+        let (time_ms, context) = (run.time_ms, run.context());
         let micros = cx.now.mono_us.saturating_sub(run.started_us);
         let records = run.records;
         let mut totals = Totals { records, output_rows: vec![0; self.topology.outputs.len()], ..Totals::default() };
@@ -144,7 +144,7 @@ impl Job {
             let room = BAD_SAMPLES_KEPT.saturating_sub(self.bad_samples.len());
             self.bad_samples.extend(done.bad_samples.into_iter().take(room));
         }
-        let outputs = super::report::merge_outputs(&self.topology, rows);
+        let outputs = super::report::merge_outputs(&self.topology, &context, rows);
         for (number, output) in self.topology.outputs.iter().enumerate() {
             if let Some(batch) = outputs.iter().find(|batch| batch.name == output.name) {
                 totals.output_rows[number] += batch.total;

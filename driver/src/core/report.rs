@@ -6,11 +6,16 @@ use super::{Core, Cx, Now};
 use crate::record::{DurableJob, Ending};
 use std::collections::BTreeMap;
 use tidemill_common::ids::{BatchId, WorkerId};
+use tidemill_plan::BatchContext;
 use tidemill_proto::client as pb;
 use tidemill_proto::control::OutputRows;
 
-/// Puts the rows of all units into one order per output: keyed rows by key, others by unit.
-pub(crate) fn merge_outputs(topology: &Topology, rows: BTreeMap<(u32, u64), OutputRows>) -> Vec<pb::OutputBatch> {
+/// Puts the rows of all units into one order per output that fires: keyed rows by key, others by unit.
+pub(crate) fn merge_outputs(
+    topology: &Topology,
+    context: &BatchContext,
+    rows: BTreeMap<(u32, u64), OutputRows>,
+) -> Vec<pb::OutputBatch> {
     let mut by_output: BTreeMap<u32, Vec<OutputRows>> = BTreeMap::new();
     for ((output, _), rows) in rows {
         by_output.entry(output).or_default().push(rows);
@@ -18,6 +23,9 @@ pub(crate) fn merge_outputs(topology: &Topology, rows: BTreeMap<(u32, u64), Outp
     let mut merged = Vec::new();
     for (number, output) in topology.outputs.iter().enumerate() {
         let OutputKind::Rows { limit } = output.kind else { continue };
+        if output.rhythm.fires(context).is_none() {
+            continue;
+        }
         let units = by_output.remove(&(number as u32)).unwrap_or_default();
         let total = units.iter().map(|unit| unit.total).sum();
         let keyed = units.iter().any(|unit| !unit.keys.is_empty());

@@ -3,7 +3,7 @@
 use std::path::Path;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
 use tidemill_common::job::{Connector, Sink};
-use tidemill_plan::{BranchTarget, JobPlan, Placement, StageInput};
+use tidemill_plan::{BranchTarget, JobPlan, Placement, Rhythm, StageInput};
 
 /// The shape of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,10 @@ pub struct StageShape {
     pub inputs: Vec<ExchangeId>,
     /// Whether it keeps keyed state.
     pub stateful: bool,
+    /// When its input fires.
+    pub input: Rhythm,
+    /// When its rows are there.
+    pub rhythm: Rhythm,
     /// Stages that read its exchanges.
     pub consumers: Vec<usize>,
     /// Outputs that its branches end in.
@@ -53,6 +57,8 @@ pub struct OutputShape {
     pub name: String,
     /// What happens to its rows.
     pub kind: OutputKind,
+    /// When it has rows.
+    pub rhythm: Rhythm,
 }
 
 /// What happens to the rows of an output.
@@ -74,7 +80,7 @@ impl Topology {
     /// The shape of a compiled job, with paths relative to `base_dir` resolved. With `capture`, every output is
     /// a row output without a limit.
     pub fn new(plan: &JobPlan, capture: bool, base_dir: &Path) -> Self {
-        let mut stages: Vec<StageShape> = plan.stages.iter().map(StageShape::new).collect();
+        let mut stages: Vec<StageShape> = plan.stages.iter().map(|stage| StageShape::new(plan, stage)).collect();
         for exchange in &plan.exchanges {
             let consumers = &mut stages[exchange.from.0 as usize].consumers;
             let consumer = exchange.to.0 as usize;
@@ -89,6 +95,7 @@ impl Topology {
             .map(|source| SourceShape { name: source.name.text.clone(), receivers: receivers(&source.connector) });
         let outputs = plan.outputs.iter().map(|output| OutputShape {
             name: output.name.clone(),
+            rhythm: plan.stages[output.from_stage.0 as usize].rhythm,
             kind: match &output.sink {
                 _ if capture => OutputKind::Rows { limit: None },
                 Sink::Print { rows } => OutputKind::Rows { limit: Some(*rows) },
@@ -115,7 +122,7 @@ impl Topology {
 }
 
 impl StageShape {
-    fn new(stage: &tidemill_plan::Stage) -> Self {
+    fn new(plan: &JobPlan, stage: &tidemill_plan::Stage) -> Self {
         let (source, inputs) = match &stage.input {
             StageInput::Source(source) => (Some(*source), Vec::new()),
             StageInput::Exchanges(exchanges) => (None, exchanges.clone()),
@@ -129,6 +136,8 @@ impl StageShape {
             source,
             inputs,
             stateful: stage.state.is_some(),
+            input: plan.input_rhythm(stage),
+            rhythm: stage.rhythm,
             consumers: Vec::new(),
             outputs: outputs.collect(),
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
 use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
-use tidemill_plan::Placement;
+use tidemill_plan::{Placement, Rhythm};
 
 /// Keys with a value each.
 pub(crate) type Rows = Vec<(u32, f64)>;
@@ -222,6 +222,8 @@ impl Builder {
             source,
             inputs: inputs.iter().map(|exchange| ExchangeId(*exchange)).collect(),
             stateful: op == Op::Running,
+            input: Rhythm::EveryBatch,
+            rhythm: Rhythm::EveryBatch,
             consumers: Vec::new(),
             outputs: targets.iter().filter_map(output).collect(),
         });
@@ -250,7 +252,7 @@ impl Builder {
         }
         let sources = self.shapes.iter().filter_map(|stage| stage.source);
         let sources = sources.map(|source| SourceShape { name: format!("s{source}"), receivers }).collect();
-        let output = |(number, kind)| OutputShape { name: format!("o{number}"), kind };
+        let output = |(number, kind)| OutputShape { name: format!("o{number}"), kind, rhythm: Rhythm::EveryBatch };
         let topology = Topology {
             exchange_from: exchange_from.into_values().collect(),
             key_groups,

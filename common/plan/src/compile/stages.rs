@@ -5,8 +5,10 @@ use crate::exec::{LeafExec, StableSortExec};
 use crate::fragment::Fragment;
 use crate::keys::is_encodable;
 use crate::plan::{Branch, BranchTarget, Exchange, ExchangeKind, KEY_COLUMN, Placement, Stage, StageInput};
+use crate::rhythm::Rhythm;
 use crate::session::Shape;
 use crate::state::{StageState, StateOp};
+use crate::window::WindowOp;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
@@ -53,17 +55,22 @@ pub(super) enum Head {
 impl Rows {
     /// Without [`KEY_COLUMN`].
     pub(super) fn visible(&self) -> Result<Arc<dyn ExecutionPlan>> {
-        if self.part != (Part::Branch { keyed: true }) {
+        if !self.is_keyed() {
             return Ok(self.plan.clone());
         }
         let visible: Vec<_> = (0..self.plan.schema().fields().len() - 1).collect();
         project(&self.plan, &visible)
     }
 
+    /// Whether the last column is [`KEY_COLUMN`].
+    pub(super) fn is_keyed(&self) -> bool {
+        self.part == (Part::Branch { keyed: true })
+    }
+
     /// The columns that users see.
     pub(super) fn schema(&self) -> SchemaRef {
         let schema = self.plan.schema();
-        if self.part != (Part::Branch { keyed: true }) {
+        if !self.is_keyed() {
             return schema;
         }
         let fields = schema.fields();
@@ -114,9 +121,45 @@ impl Stages {
             state: None,
             row_keys: Vec::new(),
             schema,
+            rhythm: Rhythm::EveryBatch,
             branches: Vec::new(),
         });
         id
+    }
+
+    /// When rows are there.
+    pub(super) fn rhythm(&self, rows: &Rows) -> Rhythm {
+        self.stages[rows.stage.0 as usize].rhythm
+    }
+
+    /// Ends a stage that consists of a window: `rows` are what the exchange before it brings. What comes out has these
+    /// columns, the key columns at `keys`.
+    pub(super) fn seal_window(
+        &mut self,
+        stage: StageId,
+        window: WindowOp,
+        visible: &Schema,
+        keys: Vec<usize>,
+        rhythm: Rhythm,
+    ) -> Rows {
+        let stage_mut = &mut self.stages[stage.0 as usize];
+        stage_mut.schema = with_key(visible);
+        stage_mut.row_keys = keys;
+        stage_mut.rhythm = rhythm;
+        stage_mut.state = Some(StageState::Window(Box::new(window)));
+        let plan = leaf(stage_mut.schema.clone(), Shape::Distributed);
+        Rows { stage, plan, part: Part::Branch { keyed: true } }
+    }
+
+    /// Sends rows to where they are remembered: with their keys to the key groups they have, or without keys all to
+    /// one. Gives the stage that gets them.
+    pub(super) fn remember(&mut self, rows: Rows, name: &str) -> StageId {
+        let rows = self.seal(rows);
+        let keys = match rows.is_keyed() {
+            true => vec![rows.plan.schema().fields().len() - 1],
+            false => Vec::new(),
+        };
+        self.exchange(rows.stage, &rows.plan, ExchangeKind::Hash { keys }, Placement::KeyGroups, name)
     }
 
     /// Ends the head of a stage: from now on its rows are fixed.
@@ -204,6 +247,7 @@ impl Stages {
     ) -> StageId {
         let id = ExchangeId(self.exchanges.len() as u32);
         let to = self.stage(name, StageInput::Exchanges(vec![id]), placement, plan.schema());
+        self.stages[to.0 as usize].rhythm = self.stages[from.0 as usize].rhythm;
         self.exchanges.push(Exchange { id, from, to, kind, schema: plan.schema() });
         self.branch(from, plan, BranchTarget::Exchange(id));
         to
@@ -276,7 +320,7 @@ fn fragment(plan: &Arc<dyn ExecutionPlan>) -> Option<Fragment> {
     (!plan.is::<LeafExec>()).then(|| Fragment::new(plan.clone()))
 }
 
-fn with_key(schema: &Schema) -> SchemaRef {
+pub(super) fn with_key(schema: &Schema) -> SchemaRef {
     let mut fields = schema.fields().to_vec();
     fields.push(Arc::new(Field::new(KEY_COLUMN, DataType::Binary, false)));
     Arc::new(Schema::new(fields))

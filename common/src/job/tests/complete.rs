@@ -33,6 +33,18 @@ fn the_parser_reads_every_key_it_lists() {
     keys::REDUCE_BY_KEY.iter().for_each(|key| object(reduce, key, " }"));
     let update = "[stream.s]\nupdate_state_by_key = { ";
     keys::UPDATE_STATE.iter().for_each(|key| object(update, key, " }"));
+    let tables = [
+        ("window", keys::WINDOW),
+        ("count_by_window", keys::WINDOW),
+        ("count_by_value_and_window", keys::WINDOW),
+        ("reduce_by_key_and_window", keys::REDUCE_BY_KEY_AND_WINDOW),
+        ("reduce_by_window", keys::REDUCE_BY_WINDOW),
+        ("group_by_key_and_window", keys::GROUP_BY_KEY_AND_WINDOW),
+        ("slice", keys::SLICE),
+    ];
+    for (operator, keys) in tables {
+        keys.iter().for_each(|key| object(&format!("[stream.s]\n{operator} = {{ "), key, " }"));
+    }
     let column = format!("{update}state = {{ a = {{ ");
     keys::STATE_COLUMN.iter().for_each(|key| object(&column, key, " } } }"));
     keys::OUTPUT.iter().for_each(|key| object("[[output]]\n", key, ""));
@@ -68,6 +80,11 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::REDUCE_BY_KEY,
         keys::UPDATE_STATE,
         keys::STATE_COLUMN,
+        keys::WINDOW,
+        keys::REDUCE_BY_KEY_AND_WINDOW,
+        keys::REDUCE_BY_WINDOW,
+        keys::GROUP_BY_KEY_AND_WINDOW,
+        keys::SLICE,
         keys::OUTPUT,
         keys::SINKS,
         keys::PRINT,
