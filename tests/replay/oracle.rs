@@ -6,8 +6,8 @@
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
-use window::{Frame, Panes};
 use twox_hash::XxHash3_64;
+use window::{Frame, Panes};
 
 /// Records in a block of a replay.
 const BLOCK: usize = 4;

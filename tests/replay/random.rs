@@ -2,9 +2,7 @@
 //! evaluator says.
 
 use crate::command::Case;
-use crate::oracle::{
-    Aggregate, Column, Condition, Operator, Oracle, Record, Row, Sliding, Stream, Update, slides,
-};
+use crate::oracle::{Aggregate, Column, Condition, Operator, Oracle, Record, Row, Sliding, Stream, Update, slides};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::FileFailurePersistence;
@@ -142,7 +140,8 @@ null = "-"
         let from = stream.from.map_or("records".into(), |from| format!("s{from}"));
         let step = stream.from.map_or(1, |from| slides[from]);
         let input = stream.from.map_or(vec![Column::K, Column::N, Column::X, Column::T], |from| columns[from].clone());
-        text += &format!("\n[stream.s{number}]\nfrom = \"{from}\"\n{}\n", operator_text(&stream.operator, &input, step));
+        text +=
+            &format!("\n[stream.s{number}]\nfrom = \"{from}\"\n{}\n", operator_text(&stream.operator, &input, step));
         columns.push(match stream.operator {
             Operator::Select { .. } | Operator::Filter(_) | Operator::Distinct | Operator::Window(_) => input,
             Operator::FlatMap => vec![Column::N, Column::X, Column::K],
@@ -158,8 +157,7 @@ null = "-"
 /// Of an operator whose input has these columns and fires every `step` batches.
 fn operator_text(operator: &Operator, input: &[Column], step: i64) -> String {
     let call = |aggregate: &Aggregate, column: &str| format!("{aggregate:?}({column})").to_lowercase();
-    let frame =
-        |of: &Sliding| format!("length = \"{}s\", slide = \"{}s\"", of.length * step, of.slide * step);
+    let frame = |of: &Sliding| format!("length = \"{}s\", slide = \"{}s\"", of.length * step, of.slide * step);
     match operator {
         Operator::Select { add } => {
             let expression = |column: &Column| match column {

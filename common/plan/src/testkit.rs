@@ -16,9 +16,9 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use window::Panes;
 use tidemill_common::ids::{ExchangeId, SourceIdx};
 use tidemill_common::job::{Emit, UpdateKeys};
+use window::Panes;
 
 const MEMORY_PER_TASK: usize = 256 << 20;
 

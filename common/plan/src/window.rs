@@ -138,7 +138,7 @@ impl WindowOp {
     /// # Errors
     /// When the rows are not a pane's.
     pub fn encode(&self, rows: &RecordBatch) -> Result<Vec<u8>, PlanError> {
-        to_ipc(&[rows.clone()], &self.pane)
+        to_ipc(std::slice::from_ref(rows), &self.pane)
     }
 
     /// A pane from its bytes.

@@ -37,12 +37,7 @@ pub(crate) struct Attempt<'a> {
 impl Attempt<'_> {
     /// Applies a batch to the state of some groups; `rows` are what the stage's head gives, `time_ms` the time for which
     /// its input fires.
-    pub(crate) async fn run(
-        &self,
-        state: &StageState,
-        rows: &KeyedRows,
-        time_ms: i64,
-    ) -> Result<StateRows, TaskError> {
+    pub(crate) async fn run(&self, state: &StageState, rows: &KeyedRows, time_ms: i64) -> Result<StateRows, TaskError> {
         match state {
             StageState::ByKey(op) => by_key::update(self, op, rows),
             StageState::Window(op) => window::update(self, op, rows, time_ms).await,

@@ -83,9 +83,7 @@ async fn new_panes(
     rows: &KeyedRows,
 ) -> Result<Vec<(u32, Option<RecordBatch>)>, TaskError> {
     let of = |rows: &RecordBatch, groups: &[(u32, std::ops::Range<usize>)]| {
-        let pane = |range: &std::ops::Range<usize>| {
-            (!range.is_empty()).then(|| rows.slice(range.start, range.len()))
-        };
+        let pane = |range: &std::ops::Range<usize>| (!range.is_empty()).then(|| rows.slice(range.start, range.len()));
         groups.iter().map(|(group, range)| (*group, pane(range))).collect()
     };
     match op.contents() {
@@ -149,9 +147,8 @@ async fn fire(
         _ => None,
     };
     let firings = shares.iter_mut().filter(|share| home.is_none_or(|home| share.group == home));
-    let mut firings: Vec<_> = firings
-        .map(|share| Firing { window: &mut share.window, panes: std::mem::take(&mut share.panes) })
-        .collect();
+    let mut firings: Vec<_> =
+        firings.map(|share| Firing { window: &mut share.window, panes: std::mem::take(&mut share.panes) }).collect();
     if firings.is_empty() {
         return Ok(Vec::new());
     }
@@ -159,12 +156,7 @@ async fn fire(
 }
 
 /// Rows that come out, by group and key.
-fn keyed(
-    attempt: &Attempt<'_>,
-    op: &WindowOp,
-    rows: &[RecordBatch],
-    groups: &[u32],
-) -> Result<KeyedRows, TaskError> {
+fn keyed(attempt: &Attempt<'_>, op: &WindowOp, rows: &[RecordBatch], groups: &[u32]) -> Result<KeyedRows, TaskError> {
     let (schema, keys) = match op.contents() {
         Contents::Rows => (op.pane().clone(), vec![op.pane().fields().len() - 1]),
         Contents::Folds(folds) => (folds.schema(), (0..folds.keys()).collect()),
@@ -206,9 +198,8 @@ fn write(
     let keys: Vec<&dyn Array> = keys.iter().map(|keys| keys as &dyn Array).collect();
     let keys = binary(&datafusion::arrow::compute::concat(&keys)?)?;
     let state = WindowOp::state(values);
-    let known = attempt.write(share.group, &share.handle, &keys, &state, Some(&dropped), |partition| {
-        Ok(partition.len() as u64)
-    })?;
+    let known = attempt
+        .write(share.group, &share.handle, &keys, &state, Some(&dropped), |partition| Ok(partition.len() as u64))?;
     attempt.job.windows.put(attempt.stage, share.group, context.batch, share.window);
     Ok(known)
 }

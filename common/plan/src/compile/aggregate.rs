@@ -215,7 +215,12 @@ impl Compiler<'_> {
     }
 
     /// The named expressions, computed where the aggregates are.
-    pub(super) fn finish(&mut self, rows: Rows, reduction: Reduction<'_>, mut exprs: Vec<ProjectionExpr>) -> Option<Rows> {
+    pub(super) fn finish(
+        &mut self,
+        rows: Rows,
+        reduction: Reduction<'_>,
+        mut exprs: Vec<ProjectionExpr>,
+    ) -> Option<Rows> {
         for (column, expr) in reduction.exprs {
             let expr = physical(&self.session, &column.sql, expr, &reduction.schema);
             let expr = self.reported(expr)?;

@@ -267,7 +267,11 @@ fn nullable(field: &Field) -> Field {
 }
 
 /// The aggregates over no rows, by really running them.
-pub(super) fn defaults(compiler: &Compiler<'_>, schema: &SchemaRef, aggregates: &Aggregates) -> Result<Vec<ScalarValue>> {
+pub(super) fn defaults(
+    compiler: &Compiler<'_>,
+    schema: &SchemaRef,
+    aggregates: &Aggregates,
+) -> Result<Vec<ScalarValue>> {
     if aggregates.calls.is_empty() {
         return Ok(Vec::new());
     }

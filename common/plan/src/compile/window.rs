@@ -214,7 +214,8 @@ impl Compiler<'_> {
             Rhythm::EveryBatch => (interval, "the batch interval"),
             Rhythm::Every { slide_ms } => (Duration::from_millis(slide_ms as u64), "the slide of what it reads"),
             Rhythm::Once { .. } => {
-                let wrong = Diagnostic::new("a `slice` fires only once, so there is nothing for a window to slide over");
+                let wrong =
+                    Diagnostic::new("a `slice` fires only once, so there is nothing for a window to slide over");
                 self.report([wrong.at(self.place.clone()).help("put the window before the slice")]);
                 return None;
             }

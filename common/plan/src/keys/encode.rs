@@ -2,8 +2,8 @@
 
 use super::{NULL, VALUE};
 use crate::error::PlanError;
-use datafusion::arrow::array::types::*;
 use crate::plan::KEY_COLUMN;
+use datafusion::arrow::array::types::*;
 use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, RecordBatch};
 use datafusion::arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, TimeUnit};

@@ -220,7 +220,13 @@ fn streams() {
                 "`none` is not among the choices @ none",
             ],
         ),
-        ("window = { slide = \"1 day\" }", vec!["`window` has no `length` @ { slide = \"1 day\" }", "`1 day` is not a duration; write for example \"250ms\", \"10s\" or \"5min\" @ 1 day"]),
+        (
+            "window = { slide = \"1 day\" }",
+            vec![
+                "`window` has no `length` @ { slide = \"1 day\" }",
+                "`1 day` is not a duration; write for example \"250ms\", \"10s\" or \"5min\" @ 1 day",
+            ],
+        ),
         ("count_by_window = \"2s\"", vec!["expected a table, found a string @ \"2s\""]),
         (
             "group_by_key_and_window = { key = \"a\", values = [\"b\", \"a\"], length = \"2s\" }",

@@ -54,13 +54,10 @@ fn rows_of_a_window_come_batch_by_batch() {
 
 #[test]
 fn aggregates_over_windows() {
-    assert_eq!(five("count_by_window = { length = \"2s\", slide = \"2s\" }"), [
-        "-",
-        r#"{"count":4}"#,
-        "-",
-        r#"{"count":1}"#,
-        "-"
-    ]);
+    assert_eq!(
+        five("count_by_window = { length = \"2s\", slide = \"2s\" }"),
+        ["-", r#"{"count":4}"#, "-", r#"{"count":1}"#, "-"]
+    );
     assert_eq!(five("count_by_window = { length = \"1s\" }")[2], r#"{"count":0}"#);
     let sum = "reduce_by_window = { aggregates = { s = \"sum(price)\" }, length = \"1s\" }";
     assert_eq!(five(sum), [r#"{"s":6.0}"#, r#"{"s":4.0}"#, "", r#"{"s":5.0}"#, ""]);
@@ -80,9 +77,8 @@ fn aggregates_over_windows() {
 #[test]
 fn values_and_lists_over_windows() {
     let select = "select = { p = \"product\" }\n[stream.out]\nfrom = \"p\"\n";
-    let count = plan(&format!(
-        "[stream.p]\nfrom = \"purchases\"\n{select}count_by_value_and_window = {{ length = \"2s\" }}"
-    ));
+    let count =
+        plan(&format!("[stream.p]\nfrom = \"purchases\"\n{select}count_by_value_and_window = {{ length = \"2s\" }}"));
     assert_eq!(shown(fired(&count, 3, &lines(FIVE)))[1], r#"{"p":"x","count":3} {"p":"y","count":1}"#);
     let lists = five("group_by_key_and_window = { key = \"user\", values = \"price\", length = \"2s\" }");
     assert_eq!(lists[1], r#"{"user":"a","price":[1.0,3.0]} {"user":"b","price":[2.0,4.0]}"#);
@@ -102,7 +98,10 @@ fn what_follows_a_window_fires_with_it() {
     assert_eq!(over("count = true"), ["-", r#"{"count":4}"#, "-", r#"{"count":1}"#, "-"]);
     assert_eq!(over("sql = \"select count(*) as n from w\""), ["-", r#"{"n":4}"#, "-", r#"{"n":1}"#, "-"]);
     let sum = "aggregates = { s = \"sum(price)\" }";
-    assert_eq!(over(&format!("reduce_by_key = {{ key = \"product\", {sum} }}"))[1], r#"{"product":"x","s":8.0} {"product":"y","s":2.0}"#);
+    assert_eq!(
+        over(&format!("reduce_by_key = {{ key = \"product\", {sum} }}"))[1],
+        r#"{"product":"x","s":8.0} {"product":"y","s":2.0}"#
+    );
     assert_eq!(over("reduce = { s = \"sum(price)\" }")[3], r#"{"s":5.0}"#);
     assert_eq!(over("distinct = true")[3], r#"{"user":"c","product":"x","price":5.0}"#);
     let state = "update_state_by_key = { key = \"user\", state = { n = \"coalesce(state.n, 0) + count(*)\" } }";
@@ -125,29 +124,37 @@ fn a_window_of_keyed_rows_keeps_their_order() {
 #[test]
 fn mistakes_in_windows() {
     let wrong = |stream: &str| messages(&format!("[stream.out]\nfrom = \"purchases\"\n{stream}"));
-    assert_eq!(wrong("window = { length = \"1500ms\", slide = \"100ms\" }"), [
-        "the length of a window is a multiple of the batch interval, 1s",
-        "the slide of a window is a multiple of the batch interval, 1s"
-    ]);
     assert_eq!(
-        wrong("reduce_by_key_and_window = { key = \"usr\", length = \"1ms\", aggregates = { s = \"sum(price)\" } }").len(),
+        wrong("window = { length = \"1500ms\", slide = \"100ms\" }"),
+        [
+            "the length of a window is a multiple of the batch interval, 1s",
+            "the slide of a window is a multiple of the batch interval, 1s"
+        ]
+    );
+    assert_eq!(
+        wrong("reduce_by_key_and_window = { key = \"usr\", length = \"1ms\", aggregates = { s = \"sum(price)\" } }")
+            .len(),
         2
     );
-    assert_eq!(wrong("group_by_key_and_window = { key = [\"user\", \"product\", \"price\"], length = \"1s\" }"), [
-        "all columns are keys: there is nothing to make lists of"
-    ]);
+    assert_eq!(
+        wrong("group_by_key_and_window = { key = [\"user\", \"product\", \"price\"], length = \"1s\" }"),
+        ["all columns are keys: there is nothing to make lists of"]
+    );
     let over = |first: &str, then: &str| {
         messages(&format!("[stream.w]\nfrom = \"purchases\"\n{first}\n[stream.out]\nfrom = \"w\"\n{then}"))
     };
-    assert_eq!(over("window = { length = \"4s\", slide = \"2s\" }", "window = { length = \"3s\" }"), [
-        "the length of a window is a multiple of the slide of what it reads, 2s"
-    ]);
-    assert_eq!(over("slice = { from = \"0s\", to = \"2s\" }", "window = { length = \"3s\" }"), [
-        "a `slice` fires only once, so there is nothing for a window to slide over"
-    ]);
-    assert_eq!(over("select = { count = \"price\" }", "count_by_value_and_window = { length = \"3s\" }"), [
-        "there are two columns called `count`"
-    ]);
+    assert_eq!(
+        over("window = { length = \"4s\", slide = \"2s\" }", "window = { length = \"3s\" }"),
+        ["the length of a window is a multiple of the slide of what it reads, 2s"]
+    );
+    assert_eq!(
+        over("slice = { from = \"0s\", to = \"2s\" }", "window = { length = \"3s\" }"),
+        ["a `slice` fires only once, so there is nothing for a window to slide over"]
+    );
+    assert_eq!(
+        over("select = { count = \"price\" }", "count_by_value_and_window = { length = \"3s\" }"),
+        ["there are two columns called `count`"]
+    );
 }
 
 proptest! {
