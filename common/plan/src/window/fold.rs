@@ -104,7 +104,7 @@ impl Folds {
             rows.extend(runs.iter().flat_map(|run| self.rows_of(firing, *run)));
         }
         for firing in firings.iter_mut() {
-            firing.window.folded.retain(|run, _| run.slots().start >= slots.start);
+            firing.window.forget_runs_before(slots.start);
         }
         let mut rows = runner.run(&self.finish, vec![rows], ctx).await?;
         let Some(zero) = &self.zero else {

@@ -63,11 +63,25 @@ impl GroupWindow {
 
     /// Forgets the panes of this time and before, and gives their times.
     pub fn forget_until(&mut self, horizon_ms: i64) -> BTreeSet<i64> {
-        let kept = match horizon_ms.checked_add(1) {
-            Some(first) => self.times.split_off(&first),
-            None => BTreeSet::new(),
-        };
-        std::mem::replace(&mut self.times, kept)
+        let mut gone = BTreeSet::new();
+        while let Some(first) = self.times.first().copied().filter(|time| *time <= horizon_ms) {
+            self.times.remove(&first);
+            gone.insert(first);
+        }
+        gone
+    }
+
+    /// Forgets the runs that begin before a slot, without a look at the others.
+    pub(super) fn forget_runs_before(&mut self, slot: i64) {
+        let mut level = 1;
+        while let Some((&first, _)) = self.folded.range(Run { level, index: i64::MIN }..).next() {
+            level = first.level;
+            if first.slots().start < slot {
+                self.folded.remove(&first);
+            } else {
+                level += 1;
+            }
+        }
     }
 }
 

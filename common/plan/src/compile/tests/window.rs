@@ -122,6 +122,23 @@ fn a_window_of_keyed_rows_keeps_their_order() {
 }
 
 #[test]
+fn batches_cut_early_and_late_ones_are_in_the_windows_of_their_time() {
+    let count = "[stream.out]\nfrom = \"purchases\"\ncount_by_window = { length = \"2s\" }";
+    let definition = definition(count).replacen("key_groups", "cut_at_records = 5\nkey_groups", 1);
+    let plan = Arc::new(compile_in(&definition, Path::new(".")).unwrap());
+    let mut evaluator = Evaluator::new(plan, 2).unwrap();
+    let mut previous_ms = 0;
+    let mut fired = Vec::new();
+    for (number, time_ms) in [1000, 1300, 1600, 2000, 4500, 5000].into_iter().enumerate() {
+        let ctx = BatchContext { batch: BatchId(number as u64 + 1), time_ms, previous_ms };
+        let rows = block_on(evaluator.batch_json(&ctx, &blocks(&["a,x,1\n"]))).unwrap().remove(0);
+        fired.push(rows.map_or("-".to_string(), |rows| rows.join(" ")));
+        previous_ms = time_ms;
+    }
+    assert_eq!(fired, [r#"{"count":1}"#, "-", "-", r#"{"count":4}"#, r#"{"count":0}"#, r#"{"count":2}"#]);
+}
+
+#[test]
 fn mistakes_in_windows() {
     let wrong = |stream: &str| messages(&format!("[stream.out]\nfrom = \"purchases\"\n{stream}"));
     assert_eq!(
