@@ -8,6 +8,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tidemill_plan::Functions;
 use tracing_subscriber::EnvFilter;
 
 /// A distributed micro-batch stream engine: one small program, exact through failures.
@@ -76,14 +77,14 @@ pub(crate) struct DriverUrl {
     pub(crate) driver: String,
 }
 
-/// Parses the command line and runs the command.
-pub fn main() -> ExitCode {
+/// Parses the command line and runs the command, with these functions for jobs to use.
+pub(crate) fn main(functions: Functions) -> ExitCode {
     let cli = Cli::parse();
     if let Err(message) = start_logging(&cli.log, cli.log_json) {
         eprintln!("error: {message}");
         return crate::exit::Outcome::Usage.into();
     }
-    match run(cli.command) {
+    match run(cli.command, functions) {
         Ok(outcome) => outcome.into(),
         Err(Failure { outcome, message }) => {
             if !message.is_empty() {
@@ -106,22 +107,22 @@ fn start_logging(filter: &str, json: bool) -> Result<(), String> {
     Ok(())
 }
 
-fn run(command: Command) -> Done {
+fn run(command: Command, functions: Functions) -> Done {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(async {
         match command {
             Command::Demo(args) => demo::run(args).await,
-            Command::Driver(args) => roles::driver(args).await,
-            Command::Worker(args) => roles::worker(args).await,
-            Command::Submit(args) => watch::submit(args).await,
+            Command::Driver(args) => roles::driver(args, functions).await,
+            Command::Worker(args) => roles::worker(args, functions).await,
+            Command::Submit(args) => watch::submit(args, &functions).await,
             Command::Watch(args) => watch::watch(args).await,
             Command::Status(args) => show::status(args).await,
             Command::Workers(args) => show::workers(args).await,
             Command::Stop(args) => show::stop(args).await,
-            Command::Local(args) => roles::local(args).await,
+            Command::Local(args) => roles::local(args, functions).await,
             Command::Bench(args) => bench::run(args).await,
-            Command::Replay(args) => replay::run(args).await,
-            Command::Check { job } => crate::definition::check(&job),
+            Command::Replay(args) => replay::run(args, functions).await,
+            Command::Check { job } => crate::definition::check(&job, &functions),
             Command::Schema => show::schema(),
             Command::Produce(command) => producers::run(command).await,
             Command::Completions { shell } => {

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use tidemill_common::ids::WorkerId;
 use tidemill_driver::core::CoreConfig;
 use tidemill_driver::{Driver, DriverConfig, SendHook};
+use tidemill_plan::Functions;
 use tidemill_worker::{Worker, WorkerConfig};
 
 /// A running cluster.
@@ -14,16 +15,23 @@ pub(crate) struct Cluster {
     workers: Vec<Worker>,
     next_dir: usize,
     dir: TempDir,
+    functions: Functions,
 }
 
 impl Cluster {
     /// Starts a driver and workers; returns when all have joined.
-    pub(crate) async fn start(workers: usize, core: CoreConfig, hook: Option<SendHook>) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        workers: usize,
+        core: CoreConfig,
+        hook: Option<SendHook>,
+        functions: Functions,
+    ) -> Result<Self, Failure> {
         let dir = tempfile::tempdir()?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let config = DriverConfig { data_dir: dir.path().join("driver"), core, before_send: hook };
+        let config =
+            DriverConfig { data_dir: dir.path().join("driver"), core, before_send: hook, functions: functions.clone() };
         let driver = Driver::start(listener, config).await.map_err(|error| Failure::failed(error.to_string()))?;
-        let mut cluster = Self { driver, workers: Vec::new(), next_dir: 0, dir };
+        let mut cluster = Self { driver, workers: Vec::new(), next_dir: 0, dir, functions };
         for _ in 0..workers {
             cluster.add_worker().await?;
         }
@@ -41,6 +49,7 @@ impl Cluster {
         self.next_dir += 1;
         let mut config = WorkerConfig::new(self.url(), data_dir);
         config.slots = 2;
+        config.functions = self.functions.clone();
         let worker = Worker::start(config).await.map_err(|error| Failure::failed(error.to_string()))?;
         let id = worker.id();
         self.workers.push(worker);

@@ -5,8 +5,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use tidemill_common::diag::Diagnostics;
 use tidemill_common::job;
-use tidemill_plan::{CompiledJob, attachment_names, compile_text};
+use tidemill_plan::{CompiledJob, FunctionRef, Functions, attachment_names, compile_text};
 use tidemill_proto::client::SubmitRequest;
+use tidemill_proto::common::Function;
 
 /// A definition and the files it refers to.
 pub(crate) struct Definition {
@@ -32,8 +33,8 @@ impl Definition {
     }
 
     /// Compiles it, to find every mistake.
-    pub(crate) fn compile(&self) -> Result<CompiledJob, Failure> {
-        compile_text(&self.text, &self.attachments).map_err(|errors| self.wrong(&errors))
+    pub(crate) fn compile(&self, functions: &Functions) -> Result<CompiledJob, Failure> {
+        compile_text(&self.text, &self.attachments, functions).map_err(|errors| self.wrong(&errors))
     }
 
     fn wrong(&self, errors: &Diagnostics) -> Failure {
@@ -47,21 +48,26 @@ impl Definition {
         folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf())
     }
 
-    /// The request that submits it.
-    pub(crate) fn request(&self, capture: bool) -> SubmitRequest {
+    /// The request that submits it, as it was compiled here.
+    pub(crate) fn request(&self, compiled: &CompiledJob, capture: bool) -> SubmitRequest {
         SubmitRequest {
             definition: self.text.clone(),
             file_name: self.path.display().to_string(),
             attachments: self.attachments.iter().map(|bytes| bytes.clone().into()).collect(),
             base_dir: self.base_dir().to_string_lossy().into_owned(),
             capture,
+            functions: compiled.plan.functions.iter().map(on_wire).collect(),
         }
     }
 }
 
+fn on_wire(used: &FunctionRef) -> Function {
+    Function { kind: used.kind.name().to_string(), name: used.name.clone(), version: used.version }
+}
+
 /// `tidemill check`.
-pub(crate) fn check(path: &Path) -> Done {
-    let compiled = Definition::read(path)?.compile()?;
+pub(crate) fn check(path: &Path, functions: &Functions) -> Done {
+    let compiled = Definition::read(path)?.compile(functions)?;
     let (def, plan) = (&compiled.def, &compiled.plan);
     println!(
         "{} is fine: job `{}`, {} sources, {} streams, {} outputs, {} stages",

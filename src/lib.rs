@@ -1,8 +1,20 @@
-//! The `tidemill` command: command line, printing, and the commands that start more than one part
-//! (`local`, `replay`, `demo`). The engine is in `tidemill-driver` and `tidemill-worker`.
+//! The engine as a library, and the `tidemill` command.
+//!
+//! A program of one's own *is* the engine: [`app`] gives it the whole command line, with the functions it registers, so
+//! that driver and workers know the same.
+//!
+//! ```no_run
+//! fn main() -> std::process::ExitCode {
+//!     tidemill::app().scalar("domain", 1, |mail: &str| mail.rsplit('@').next().map(str::to_owned)).run()
+//! }
+//! ```
+//!
+//! The engine itself is in `tidemill-driver` and `tidemill-worker`; here are the command line, printing, and the commands
+//! that start more than one part (`local`, `replay`, `demo`).
 
+mod app;
 mod bench;
-pub mod cli;
+mod cli;
 mod client;
 mod cluster;
 mod definition;
@@ -16,3 +28,9 @@ mod replay;
 mod roles;
 mod show;
 mod watch;
+
+pub use app::{App, app};
+pub use tidemill_plan::arrow;
+pub use tidemill_plan::registry::{
+    Aggregate, Argument, Arguments, ArrowScalar, FunctionError, Functions, RegisterError,
+};

@@ -1,5 +1,5 @@
 //! The `tidemill` command.
 
 fn main() -> std::process::ExitCode {
-    tidemill::cli::main()
+    tidemill::app().run()
 }

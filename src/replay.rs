@@ -18,7 +18,7 @@ use std::time::Duration;
 use strike::Strike;
 use tidemill_common::ids::JobId;
 use tidemill_driver::core::CoreConfig;
-use tidemill_plan::CompiledJob;
+use tidemill_plan::{CompiledJob, Functions};
 use tidemill_proto::client::{BatchOutput, JobStatus, StatusRequest, WatchEvent, WatchRequest, watch_event};
 use tidemill_proto::common::{ErrorKind, ReceiverRef};
 use tidemill_proto::data::{FeedRequest, data_client::DataClient};
@@ -65,9 +65,9 @@ struct Input {
     sources: BTreeMap<String, Vec<Vec<String>>>,
 }
 
-pub(crate) async fn run(args: ReplayArgs) -> Done {
+pub(crate) async fn run(args: ReplayArgs, functions: Functions) -> Done {
     let definition = Definition::read(&args.job)?;
-    let compiled = definition.compile()?;
+    let compiled = definition.compile(&functions)?;
     let input = read_input(&args.input, &compiled)?;
     let expected = args.expect.as_deref().map(Expected::read).transpose()?;
     let longest = input.sources.values().map(Vec::len).max().unwrap_or(0) as u64;
@@ -84,7 +84,7 @@ pub(crate) async fn run(args: ReplayArgs) -> Done {
         let strike = strike.clone();
         Arc::new(move |message: &_| strike.before_send(message))
     };
-    let cluster = Cluster::start(args.workers, core, Some(hook)).await?;
+    let cluster = Cluster::start(args.workers, core, Some(hook), functions).await?;
     let mut replay = Replay::start(cluster, strike, &definition, &compiled, input).await?;
     let mut lines = Vec::new();
     for number in 1..=batches {
@@ -173,7 +173,7 @@ impl Replay {
         mut input: Input,
     ) -> Result<Self, Failure> {
         let mut client = client::connect(&cluster.url()).await?;
-        let submitted = client.submit(definition.request(true)).await.map_err(client::refused)?.into_inner();
+        let submitted = client.submit(definition.request(compiled, true)).await.map_err(client::refused)?.into_inner();
         let request = WatchRequest { job: submitted.job.to_string() };
         let events = client.watch(request).await.map_err(client::refused)?.into_inner();
         let take =

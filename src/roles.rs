@@ -12,6 +12,7 @@ use std::time::Duration;
 use tidemill_common::units::{parse_duration, parse_size};
 use tidemill_driver::core::CoreConfig;
 use tidemill_driver::{Driver, DriverConfig, DriverError};
+use tidemill_plan::Functions;
 use tidemill_worker::{Worker, WorkerConfig, WorkerError};
 
 /// Options of `tidemill driver`.
@@ -28,7 +29,7 @@ pub(crate) struct DriverArgs {
     worker_timeout: Duration,
 }
 
-pub(crate) async fn driver(args: DriverArgs) -> Done {
+pub(crate) async fn driver(args: DriverArgs, functions: Functions) -> Done {
     let heartbeat = args.worker_timeout / 5;
     if heartbeat < Duration::from_millis(10) {
         return Err(Failure::usage(
@@ -41,7 +42,7 @@ pub(crate) async fn driver(args: DriverArgs) -> Done {
         ..CoreConfig::default()
     };
     let listener = bind(args.listen).await?;
-    let config = DriverConfig { data_dir: args.data_dir, core, before_send: None };
+    let config = DriverConfig { data_dir: args.data_dir, core, before_send: None, functions };
     let driver = Driver::start(listener, config).await.map_err(|error| driver_failure(&error))?;
     println!("driver of cluster {} listening on http://{}", driver.cluster_id(), driver.address());
     tokio::select! {
@@ -90,7 +91,7 @@ pub(crate) struct WorkerArgs {
     disk: u64,
 }
 
-pub(crate) async fn worker(args: WorkerArgs) -> Done {
+pub(crate) async fn worker(args: WorkerArgs, functions: Functions) -> Done {
     let data_dir =
         args.data_dir.unwrap_or_else(|| PathBuf::from("tidemill-data").join(format!("worker-{}", std::process::id())));
     let driver =
@@ -103,6 +104,7 @@ pub(crate) async fn worker(args: WorkerArgs) -> Done {
     config.shuffle_memory_bytes = args.shuffle_memory as usize;
     config.task_memory_bytes = args.task_memory as usize;
     config.disk_bytes = args.disk;
+    config.functions = functions;
     let mut worker = Worker::start(config).await.map_err(|error| worker_failure(&error))?;
     println!("worker {} joined, data service on {}", worker.id(), worker.address());
     tokio::select! {
@@ -137,12 +139,12 @@ pub(crate) struct LocalArgs {
     json: bool,
 }
 
-pub(crate) async fn local(args: LocalArgs) -> Done {
+pub(crate) async fn local(args: LocalArgs, functions: Functions) -> Done {
     let definition = Definition::read(&args.job)?;
-    definition.compile()?;
-    let cluster = Cluster::start(args.workers.max(1), CoreConfig::default(), None).await?;
+    let compiled = definition.compile(&functions)?;
+    let cluster = Cluster::start(args.workers.max(1), CoreConfig::default(), None, functions).await?;
     let mut client = client::connect(&cluster.url()).await?;
-    let submitted = client.submit(definition.request(false)).await.map_err(client::refused)?.into_inner();
+    let submitted = client.submit(definition.request(&compiled, false)).await.map_err(client::refused)?.into_inner();
     let name = submitted.job.to_string();
     let done = watch::until_ended(&mut client, &name, args.json, args.batches).await;
     cluster.shutdown().await;

@@ -8,6 +8,7 @@ use crate::print;
 use clap::Args;
 use std::io::Write;
 use std::path::PathBuf;
+use tidemill_plan::Functions;
 use tidemill_proto::client::{BatchOutput, Incident, JobStatus, StopRequest, WatchRequest, watch_event};
 
 /// Options of `tidemill submit`.
@@ -25,11 +26,11 @@ pub(crate) struct SubmitArgs {
     driver: DriverUrl,
 }
 
-pub(crate) async fn submit(args: SubmitArgs) -> Done {
+pub(crate) async fn submit(args: SubmitArgs, functions: &Functions) -> Done {
     let definition = Definition::read(&args.job)?;
-    definition.compile()?;
+    let compiled = definition.compile(functions)?;
     let mut client = client::connect(&args.driver.driver).await?;
-    let submitted = client.submit(definition.request(false)).await.map_err(client::refused)?.into_inner();
+    let submitted = client.submit(definition.request(&compiled, false)).await.map_err(client::refused)?.into_inner();
     if args.json {
         println!("{}", serde_json::json!({"job": submitted.job, "name": submitted.name}));
     } else {

@@ -140,7 +140,7 @@ fn compiled() -> Compiled {
             rhythm: Rhythm::EveryBatch,
         }],
     };
-    Compiled { settings, topology: Arc::new(topology), fingerprint: 0 }
+    Compiled { settings, topology: Arc::new(topology), fingerprint: 0, functions: Vec::new() }
 }
 
 fn sends(actions: Vec<Action>) -> Vec<(SessionId, driver_message::Kind)> {

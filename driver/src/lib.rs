@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tidemill_common::ids::JobId;
+use tidemill_plan::Functions;
 use tidemill_proto::client::client_server::ClientServer;
 use tidemill_proto::control::control_server::ControlServer;
 use tidemill_proto::control::driver_message;
@@ -48,6 +49,8 @@ pub struct DriverConfig {
     pub core: CoreConfig,
     /// Sees every message to a worker before it is sent.
     pub before_send: Option<SendHook>,
+    /// The functions in Rust that jobs may use.
+    pub functions: Functions,
 }
 
 impl std::fmt::Debug for DriverConfig {
@@ -92,7 +95,7 @@ impl Driver {
     pub async fn start(listener: TcpListener, config: DriverConfig) -> Result<Self, DriverError> {
         let address = listener.local_addr()?;
         let (log, durable) = Log::open(&config.data_dir)?;
-        let (durable, compiled) = recompile(durable).await?;
+        let (durable, compiled) = recompile(durable, config.functions.clone()).await?;
         let clock = Clock::start();
         let fresh_id = format!("{:016x}", random_id());
         let (core, first) = Core::start(config.core, durable, compiled, &fresh_id, clock.now());
@@ -105,6 +108,7 @@ impl Driver {
             clock,
             input: input.clone(),
             tracker: tracker.clone(),
+            stop: stop.clone(),
             before_send: config.before_send,
             sessions: HashMap::new(),
             requests: HashMap::new(),
@@ -118,7 +122,7 @@ impl Driver {
             stop_loop.cancel();
             ended
         });
-        serve(listener, input.clone(), &tracker, &stop);
+        serve(listener, input.clone(), config.functions, &tracker, &stop);
         Ok(Self { address, cluster_id, input, stop, tracker, event_loop })
     }
 
@@ -158,11 +162,14 @@ impl Driver {
 }
 
 /// Jobs of the log that have not ended, compiled anew. One that does not compile any more stays in the log, failed.
-async fn recompile(durable: Durable) -> Result<(Durable, BTreeMap<JobId, Compiled>), DriverError> {
+async fn recompile(
+    durable: Durable,
+    functions: Functions,
+) -> Result<(Durable, BTreeMap<JobId, Compiled>), DriverError> {
     let work = tokio::task::spawn_blocking(move || {
         let mut compiled = BTreeMap::new();
         for job in durable.jobs.values().filter(|job| job.ending.is_none()) {
-            match tidemill_plan::compile_text(&job.definition, &job.attachments) {
+            match tidemill_plan::compile_text(&job.definition, &job.attachments, &functions) {
                 Ok(done) => {
                     compiled.insert(job.id, submit::for_core(&done, job.capture, &job.base_dir));
                 }
@@ -174,7 +181,13 @@ async fn recompile(durable: Durable) -> Result<(Durable, BTreeMap<JobId, Compile
     work.await.map_err(|error| DriverError::Loop(error.to_string()))
 }
 
-fn serve(listener: TcpListener, input: mpsc::Sender<Input>, tracker: &TaskTracker, stop: &CancellationToken) {
+fn serve(
+    listener: TcpListener,
+    input: mpsc::Sender<Input>,
+    functions: Functions,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+) {
     let control = ControlService {
         input: input.clone(),
         next_session: AtomicU64::new(1),
@@ -184,7 +197,7 @@ fn serve(listener: TcpListener, input: mpsc::Sender<Input>, tracker: &TaskTracke
     let limit = tidemill_proto::MAX_MESSAGE_BYTES;
     let server = tonic::transport::Server::builder()
         .add_service(ControlServer::new(control).max_decoding_message_size(limit))
-        .add_service(ClientServer::new(ClientService { input }).max_decoding_message_size(limit))
+        .add_service(ClientServer::new(ClientService { input, functions }).max_decoding_message_size(limit))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             stop.clone().cancelled_owned(),

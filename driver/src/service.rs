@@ -8,6 +8,7 @@ use futures::{Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tidemill_plan::Functions;
 use tidemill_proto::client::{self as client_pb, watch_event};
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, worker_message};
@@ -85,6 +86,8 @@ async fn forward(
 #[derive(Debug)]
 pub(crate) struct ClientService {
     pub(crate) input: mpsc::Sender<Input>,
+    /// What jobs may use.
+    pub(crate) functions: Functions,
 }
 
 impl ClientService {
@@ -107,8 +110,10 @@ impl client_pb::client_server::Client for ClientService {
             let message = format!("the files it refers to have {attached} bytes; at most 32 MiB can be submitted");
             return Err(status(ErrorKind::ErrorInvalid, message));
         }
+        let functions = self.functions.clone();
+        submit::check_functions(&request, &functions)?;
         let compiled = tokio::task::spawn_blocking(move || {
-            let compiled = tidemill_plan::compile_text(&request.definition, &request.attachments);
+            let compiled = tidemill_plan::compile_text(&request.definition, &request.attachments, &functions);
             let rendered = |errors: tidemill_common::diag::Diagnostics| {
                 errors.render(&request.file_name, &request.definition, false)
             };

@@ -47,6 +47,8 @@ pub(crate) struct Shell {
     pub(crate) clock: Clock,
     pub(crate) input: mpsc::Sender<Input>,
     pub(crate) tracker: TaskTracker,
+    /// The driver ends.
+    pub(crate) stop: CancellationToken,
     pub(crate) before_send: Option<SendHook>,
     pub(crate) sessions: HashMap<SessionId, mpsc::Sender<pb::DriverMessage>>,
     pub(crate) requests: HashMap<RequestId, oneshot::Sender<Answer>>,
@@ -175,11 +177,15 @@ impl Shell {
                 }
             }
             Action::Publish { job, event } => self.watchers.publish(job, *event),
-            Action::Commit { job, batch, files } => {
-                let input = self.input.clone();
+            Action::Commit { job, batch, outputs } => {
+                let (input, stop) = (self.input.clone(), self.stop.clone());
+                let writer = commit::Writer { cluster: self.core.cluster_id().to_string(), job, batch };
                 self.tracker.spawn(async move {
-                    let done = tokio::task::spawn_blocking(move || commit::commit(job, batch, &files)).await;
-                    let result = done.unwrap_or_else(|error| Err(error.to_string()));
+                    let result = commit::commit(writer, outputs, stop.clone()).await;
+                    // One that was broken off is done again by the next driver.
+                    if stop.is_cancelled() {
+                        return;
+                    }
                     let _ = input.send(Input::Event(Event::Committed { job, batch, result })).await;
                 });
             }

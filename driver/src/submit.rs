@@ -1,15 +1,33 @@
 //! From a compiled definition to a job that the core can start.
 
 use crate::core::topology::Topology;
+use crate::core::wire::function_ref;
 use crate::core::{Compiled, NewJob};
 use crate::record::DurableJob;
 use std::path::Path;
 use std::sync::Arc;
-use tidemill_plan::CompiledJob;
+use tidemill_plan::{CompiledJob, Functions};
 use tidemill_proto::client::SubmitRequest;
+use tidemill_proto::common::ErrorKind;
+use tidemill_proto::status;
+use tonic::Status;
 
 /// Files that a definition refers to may have this many bytes together.
 pub const MAX_ATTACHMENT_BYTES: usize = 32 << 20;
+
+/// Tells a client that knows functions which this driver does not.
+pub(crate) fn check_functions(request: &SubmitRequest, known: &Functions) -> Result<(), Status> {
+    let used = request.functions.iter().filter_map(function_ref);
+    let lacks: Vec<_> = used.filter_map(|function| known.lack(&function)).collect();
+    if lacks.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the job uses functions in Rust that the driver does not know:\n  {}\nstart the driver and all workers from the same program",
+        lacks.join("\n  ")
+    );
+    Err(status(ErrorKind::ErrorInvalid, message))
+}
 
 /// What the core needs of a job: paths of outputs relative to `base_dir`; with `capture`, all rows to watchers.
 pub(crate) fn for_core(job: &CompiledJob, capture: bool, base_dir: &str) -> Compiled {
@@ -17,6 +35,7 @@ pub(crate) fn for_core(job: &CompiledJob, capture: bool, base_dir: &str) -> Comp
         settings: job.def.settings.clone(),
         topology: Arc::new(Topology::new(&job.plan, capture, Path::new(base_dir))),
         fingerprint: job.plan.fingerprint,
+        functions: job.plan.functions.clone(),
     }
 }
 

@@ -13,6 +13,8 @@ use tidemill_proto::PROTOCOL_VERSION;
 use tidemill_proto::common::{BlockRef, ReceiverRef};
 use tidemill_proto::control::{self as pb, FailureKind, driver_message, task_report, worker_message};
 
+/// A frozen batch: number, time, blocks of each receiver.
+type Frozen = (u64, i64, Vec<(u32, u32)>);
 type Sent = Vec<(SessionId, driver_message::Kind)>;
 
 /// A core with a clock; what it logged, and what it sent and nobody has looked at.
@@ -133,7 +135,7 @@ impl Driver {
         })
     }
 
-    fn frozen(&self) -> Vec<(u64, i64, Vec<(u32, u32)>)> {
+    fn frozen(&self) -> Vec<Frozen> {
         let frozen = |record: &JobRecord| match record {
             JobRecord::Frozen { batch, time_ms, counts } => {
                 Some((batch.0, *time_ms, counts.iter().map(|(key, count)| (key.receiver, *count)).collect()))
@@ -186,7 +188,7 @@ fn compiled(stateful: bool) -> Compiled {
         }],
     };
     let settings = Settings { replication: 1, ..Settings::with_batch_interval(Duration::from_millis(100)) };
-    Compiled { settings, topology: Arc::new(topology), fingerprint: 1 }
+    Compiled { settings, topology: Arc::new(topology), fingerprint: 1, functions: Vec::new() }
 }
 
 /// A driver with one worker (session and id 1) and a running job.

@@ -2,6 +2,7 @@
 
 mod disk;
 mod faults;
+mod outputs;
 mod processes;
 mod refusals;
 mod revenue;

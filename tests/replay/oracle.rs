@@ -126,6 +126,20 @@ pub(crate) enum Operator {
         x: Aggregate,
     },
     Update(Update),
+    Map(Map),
+    /// All state of the stream that is read.
+    Snapshots,
+    /// All inputs, one after the other.
+    Union,
+    /// A join by `k` of two inputs, and what becomes of a pair: see [`paired`].
+    Join(JoinKind),
+    /// By `n` (greatest first, if so), then `x`; so many rows.
+    Sort {
+        descending: bool,
+        limit: Option<usize>,
+    },
+    /// The rows with the greatest `n` of every `k`.
+    TopK(usize),
     Window(Sliding),
     /// `reduce_by_key_and_window`
     ReduceByKeyAndWindow {
@@ -143,17 +157,28 @@ pub(crate) struct Sliding {
     pub(crate) slide: i64,
 }
 
-/// How often each stream fires: every so many batches.
+/// How often each stream fires: every so many batches. All that it reads does so together.
 pub(crate) fn slides(streams: &[Stream]) -> Vec<i64> {
     let mut slides: Vec<i64> = Vec::new();
     for stream in streams {
-        let input = stream.from.map_or(1, |from| slides[from]);
+        let input = stream.from[0].map_or(1, |from| slides[from]);
         slides.push(match stream.operator {
             Operator::Window(sliding) | Operator::ReduceByKeyAndWindow { sliding, .. } => sliding.slide * input,
             _ => input,
         });
     }
     slides
+}
+
+/// The joins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum JoinKind {
+    Inner,
+    LeftOuter,
+    RightOuter,
+    FullOuter,
+    Semi,
+    Anti,
 }
 
 /// `update_state_by_key`: `n` counts records, or calls; `x` adds up.
@@ -165,53 +190,101 @@ pub(crate) struct Update {
     pub(crate) drop_over: Option<i64>,
 }
 
-/// A stream: what it reads (a stream, or the source) and its operator.
+/// `map_with_state`: `n` counts records, `x` adds up.
+#[derive(Debug, Clone)]
+pub(crate) struct Map {
+    pub(crate) per_record: bool,
+    pub(crate) remove_over: Option<i64>,
+    /// In batches, which are a second long.
+    pub(crate) timeout: Option<u64>,
+    /// Rows of records come out if `n` is above: that of the record, or of the state if there is one row per key.
+    pub(crate) emit_over: Option<i64>,
+}
+
+/// A stream: what it reads (streams, or the source) and its operator.
 #[derive(Debug, Clone)]
 pub(crate) struct Stream {
-    pub(crate) from: Option<usize>,
+    pub(crate) from: Vec<Option<usize>>,
     pub(crate) operator: Operator,
+}
+
+/// Whether all rows of a stream (or of the source) have a key.
+fn keyed(streams: &[Stream], of: Option<usize>) -> bool {
+    let Some(stream) = of.map(|of| &streams[of]) else {
+        return false;
+    };
+    match stream.operator {
+        Operator::Select { .. } | Operator::Filter(_) | Operator::FlatMap | Operator::Union => {
+            stream.from.iter().all(|from| keyed(streams, *from))
+        }
+        Operator::Sort { .. } | Operator::Count | Operator::Reduce { .. } => false,
+        _ => true,
+    }
 }
 
 /// A job and its state.
 pub(crate) struct Oracle<'a> {
     key_groups: u64,
     streams: &'a [Stream],
+    batch: i64,
     states: Vec<BTreeMap<Vec<u8>, Row>>,
+    /// The batch of each key's last record.
+    updated: Vec<BTreeMap<Vec<u8>, i64>>,
     panes: Vec<Panes>,
     slides: Vec<i64>,
-    batch: i64,
 }
 
-/// The rows of a stream in one batch, unit by unit.
+/// The rows of a stream in one batch: lane by lane (several only in a union), in each unit by unit.
 #[derive(Clone)]
 struct Rows {
     columns: Vec<Column>,
-    units: Vec<Vec<Row>>,
+    lanes: Vec<Vec<Vec<Row>>>,
+}
+
+impl Rows {
+    fn units(&self) -> impl Iterator<Item = &Vec<Row>> {
+        self.lanes.iter().flatten()
+    }
+
+    fn units_mut(&mut self) -> impl Iterator<Item = &mut Vec<Row>> {
+        self.lanes.iter_mut().flatten()
+    }
+
+    /// All rows as they come out: lane by lane, in each keyed ones by key, others as they are.
+    fn in_order(&self) -> Vec<&Row> {
+        let mut all = Vec::new();
+        for lane in &self.lanes {
+            let mut rows: Vec<&Row> = lane.iter().flatten().collect();
+            rows.sort_by(|a, b| a.key.cmp(&b.key));
+            all.extend(rows);
+        }
+        all
+    }
 }
 
 impl<'a> Oracle<'a> {
     pub(crate) fn new(key_groups: u64, streams: &'a [Stream]) -> Self {
+        let (states, updated) = (vec![BTreeMap::new(); streams.len()], vec![BTreeMap::new(); streams.len()]);
         let panes = streams.iter().map(|_| Panes::default()).collect();
-        let states = vec![BTreeMap::new(); streams.len()];
-        Self { key_groups, streams, states, panes, slides: slides(streams), batch: 0 }
+        Self { key_groups, streams, batch: 0, states, updated, panes, slides: slides(streams) }
     }
 
     /// Runs a batch; gives back the JSON rows of every stream that fires.
     pub(crate) fn batch(&mut self, records: &[Record]) -> Vec<Option<Vec<String>>> {
         self.batch += 1;
         let units = records.chunks(BLOCK).map(|block| block.iter().flatten().cloned().collect()).collect();
-        let source = Rows { columns: vec![Column::K, Column::N, Column::X, Column::T], units };
+        let source = Rows { columns: vec![Column::K, Column::N, Column::X, Column::T], lanes: vec![units] };
         let mut all: Vec<Option<Rows>> = Vec::new();
         for (number, stream) in self.streams.iter().enumerate() {
+            let rows = |from: Option<usize>| from.map_or(Some(&source), |from| all[from].as_ref()).cloned();
             let rows = match self.over_window(number, stream) {
                 // Right over a window, some operators have a form of their own.
                 Some((frame, from)) => {
-                    let input = from.map_or(Some(&source), |from| all[from].as_ref()).cloned();
-                    input.and_then(|input| self.folded(number, &stream.operator, frame, &input))
+                    rows(from).and_then(|input| self.folded(number, &stream.operator, frame, &input))
                 }
                 None => {
-                    let input = stream.from.map_or(Some(&source), |from| all[from].as_ref()).cloned();
-                    input.and_then(|input| self.stream(number, stream, input))
+                    let inputs: Option<Vec<_>> = stream.from.iter().map(|from| rows(*from)).collect();
+                    inputs.and_then(|inputs| self.stream(number, stream, inputs))
                 }
             };
             all.push(rows);
@@ -226,12 +299,12 @@ impl<'a> Oracle<'a> {
             let step = slide(from);
             (Frame { length: sliding.length * step, slide: self.slides[of], step }, from)
         };
-        match (&stream.operator, stream.from) {
+        match (&stream.operator, stream.from[0]) {
             (Operator::ReduceByKeyAndWindow { sliding, .. }, from) => Some(frame(number, from, *sliding)),
             (Operator::ReduceByKey { .. } | Operator::Reduce { .. } | Operator::Count, Some(window)) => {
                 let under = &self.streams[window];
                 match under.operator {
-                    Operator::Window(sliding) => Some(frame(window, under.from, sliding)),
+                    Operator::Window(sliding) => Some(frame(window, under.from[0], sliding)),
                     _ => None,
                 }
             }
@@ -268,18 +341,57 @@ impl<'a> Oracle<'a> {
     }
 
     /// A stream whose input fires.
-    fn stream(&mut self, number: usize, stream: &Stream, input: Rows) -> Option<Rows> {
+    fn stream(&mut self, number: usize, stream: &Stream, mut inputs: Vec<Rows>) -> Option<Rows> {
         if let Operator::Window(sliding) = stream.operator {
-            let step = stream.from.map_or(1, |from| self.slides[from]);
+            let input = inputs.remove(0);
+            let step = stream.from[0].map_or(1, |from| self.slides[from]);
             let frame = Frame { length: sliding.length * step, slide: self.slides[number], step };
-            return self.panes[number].window(self.batch, frame, input);
+            let columns = input.columns.clone();
+            let rows = self.panes[number].window(self.batch, frame, input, keyed(self.streams, stream.from[0]))?;
+            return Some(self.in_groups(columns, rows));
         }
-        Some(self.of_batch(number, &stream.operator, input))
+        Some(self.of_batch(number, &stream.operator, inputs))
     }
 
-    fn of_batch(&mut self, number: usize, operator: &Operator, input: Rows) -> Rows {
+    fn of_batch(&mut self, number: usize, operator: &Operator, mut inputs: Vec<Rows>) -> Rows {
+        let input = inputs.remove(0);
         match operator {
             Operator::Window(_) | Operator::ReduceByKeyAndWindow { .. } => input,
+            Operator::Union => {
+                let lanes = inputs.into_iter().flat_map(|other| other.lanes);
+                Rows { columns: input.columns, lanes: input.lanes.into_iter().chain(lanes).collect() }
+            }
+            Operator::Join(kind) => {
+                let columns = match kind {
+                    JoinKind::Semi | JoinKind::Anti => input.columns.clone(),
+                    _ => vec![Column::K, Column::N, Column::X],
+                };
+                let rows = join(*kind, &input, &inputs[0]);
+                self.in_groups(columns, rows)
+            }
+            Operator::Sort { descending, limit } => {
+                let mut rows: Vec<Row> = input.in_order().into_iter().cloned().collect();
+                rows.sort_by(|a, b| {
+                    let n = a.n.cmp(&b.n);
+                    let n = if *descending { n.reverse() } else { n };
+                    n.then(a.x.map(ordered_bits).cmp(&b.x.map(ordered_bits)))
+                });
+                rows.truncate(limit.unwrap_or(usize::MAX));
+                let rows = rows.into_iter().map(|row| Row { key: Vec::new(), ..row }).collect();
+                Rows { columns: input.columns, lanes: vec![vec![rows]] }
+            }
+            Operator::TopK(k) => {
+                let mut of_key: BTreeMap<Vec<u8>, Vec<Row>> = BTreeMap::new();
+                for row in input.units().flatten() {
+                    of_key.entry(by_k(row)).or_default().push(row.clone());
+                }
+                let mut rows = Vec::new();
+                for (key, mut of_key) in of_key {
+                    of_key.sort_by_key(|row| std::cmp::Reverse(row.n));
+                    rows.extend(of_key.into_iter().take(*k).map(|row| Row { key: key.clone(), ..row }));
+                }
+                self.in_groups(input.columns, rows)
+            }
             Operator::Select { add } => select(input, *add),
             Operator::Filter(condition) => filter(input, *condition),
             Operator::FlatMap => flat_map(&input),
@@ -294,7 +406,7 @@ impl<'a> Oracle<'a> {
                 self.keyed(columns, first)
             }
             Operator::Count => {
-                let count = input.units.iter().flatten().count() as i64;
+                let count = input.units().flatten().count() as i64;
                 single(vec![Column::N], Some(Row::new(None, Some(count), None, None)))
             }
             Operator::Reduce { n, x } => {
@@ -307,33 +419,119 @@ impl<'a> Oracle<'a> {
                 let rows = update_state(update, state, touched);
                 self.keyed(vec![Column::K, Column::N, Column::X], rows)
             }
+            Operator::Map(map) => {
+                let rows = self.map_state(number, map, &input);
+                self.keyed(vec![Column::K, Column::N, Column::X], rows)
+            }
+            Operator::Snapshots => {
+                let from = self.streams[number].from[0].expect("it reads a stream with state");
+                self.keyed(vec![Column::K, Column::N, Column::X], self.states[from].clone())
+            }
         }
     }
 
-    /// Puts rows into their key groups, each by key.
-    fn keyed(&self, columns: Vec<Column>, rows: BTreeMap<Vec<u8>, Row>) -> Rows {
-        let mut units = vec![Vec::new(); self.key_groups as usize];
-        for (key, row) in rows {
-            let group = XxHash3_64::oneshot_with_seed(SEED, &key) % self.key_groups;
-            units[group as usize].push(Row { key, ..row });
+    /// Visits the keys in order, each with its records.
+    fn map_state(&mut self, number: usize, map: &Map, input: &Rows) -> Vec<(Vec<u8>, Row)> {
+        let (state, updated, now) = (&mut self.states[number], &mut self.updated[number], self.batch);
+        let mut visits: BTreeMap<Vec<u8>, Vec<Row>> = BTreeMap::new();
+        if let Some(timeout) = map.timeout {
+            let quiet = updated.iter().filter(|(_, last)| now - **last > timeout as i64);
+            visits.extend(quiet.map(|(key, _)| (key.clone(), Vec::new())));
         }
-        Rows { columns, units }
+        if map.per_record {
+            for row in input.units().flatten() {
+                visits.entry(by_k(row)).or_default().push(row.clone());
+            }
+        } else {
+            let touched = totals(input, by_k, Totals { n: None, x: Aggregate::Sum });
+            visits.extend(touched.into_iter().map(|(key, row)| (key, vec![row])));
+        }
+        let mut out = Vec::new();
+        for (key, records) in visits {
+            if records.is_empty() {
+                out.extend(state.remove(&key).map(|row| (key.clone(), row)));
+                updated.remove(&key);
+                continue;
+            }
+            for record in records {
+                let mut row = state.remove(&key).unwrap_or(Row { k: record.k.clone(), ..Row::default() });
+                let records = if map.per_record { Some(1) } else { record.n };
+                row.n = Some(row.n.unwrap_or(0) + records.unwrap_or(0));
+                row.x = Some(row.x.unwrap_or(0.0) + record.x.unwrap_or(0.0));
+                let n = if map.per_record { record.n } else { row.n };
+                if map.emit_over.is_none_or(|over| n.is_some_and(|n| n > over)) {
+                    out.push((key.clone(), row.clone()));
+                }
+                updated.insert(key.clone(), now);
+                if map.remove_over.is_some_and(|over| row.n > Some(over)) {
+                    updated.remove(&key);
+                } else {
+                    state.insert(key.clone(), row);
+                }
+            }
+        }
+        out
+    }
+
+    /// Puts rows into their key groups, each by key.
+    fn keyed(&self, columns: Vec<Column>, rows: impl IntoIterator<Item = (Vec<u8>, Row)>) -> Rows {
+        self.in_groups(columns, rows.into_iter().map(|(key, row)| Row { key, ..row }).collect())
+    }
+
+    /// Puts rows that have a key into its group, each by key and otherwise in their order.
+    fn in_groups(&self, columns: Vec<Column>, mut rows: Vec<Row>) -> Rows {
+        rows.sort_by(|a, b| a.key.cmp(&b.key));
+        let mut units = vec![Vec::new(); self.key_groups as usize];
+        for row in rows {
+            let group = XxHash3_64::oneshot_with_seed(SEED, &row.key) % self.key_groups;
+            units[group as usize].push(row);
+        }
+        Rows { columns, lanes: vec![units] }
     }
 }
 
 fn single(columns: Vec<Column>, row: Option<Row>) -> Rows {
-    Rows { columns, units: vec![row.into_iter().collect()] }
+    Rows { columns, lanes: vec![vec![row.into_iter().collect()]] }
 }
 
-/// Rows as they leave: keyed ones by key, others as they are.
+/// Rows as they leave.
 fn output(rows: &Rows) -> Vec<String> {
-    let mut all: Vec<&Row> = rows.units.iter().flatten().collect();
-    all.sort_by(|a, b| a.key.cmp(&b.key));
-    all.into_iter().map(|row| row.json(&rows.columns)).collect()
+    rows.in_order().into_iter().map(|row| row.json(&rows.columns)).collect()
+}
+
+/// Rows of two streams by `k`, which is never null in a pair: in the order of the left side, then of the right one;
+/// right rows without a partner at the end.
+fn join(kind: JoinKind, left: &Rows, right: &Rows) -> Vec<Row> {
+    let right: Vec<&Row> = right.units().flatten().collect();
+    let (mut joined, mut met) = (Vec::new(), vec![false; right.len()]);
+    for row in left.units().flatten() {
+        let partners: Vec<_> = (0..right.len()).filter(|&at| row.k.is_some() && right[at].k == row.k).collect();
+        match kind {
+            JoinKind::Semi if partners.is_empty() => {}
+            JoinKind::Anti if !partners.is_empty() => {}
+            JoinKind::Semi | JoinKind::Anti => joined.push(Row { key: by_k(row), ..row.clone() }),
+            JoinKind::LeftOuter | JoinKind::FullOuter if partners.is_empty() => joined.push(paired(Some(row), None)),
+            _ => joined.extend(partners.iter().map(|&at| paired(Some(row), Some(right[at])))),
+        }
+        partners.into_iter().for_each(|at| met[at] = true);
+    }
+    if matches!(kind, JoinKind::RightOuter | JoinKind::FullOuter) {
+        let alone = right.into_iter().zip(met).filter(|(_, met)| !met);
+        joined.extend(alone.map(|(row, _)| paired(None, Some(row))));
+    }
+    joined
+}
+
+/// `k`, ten times the left `n` (0 without one) and the right one, the left `x`.
+fn paired(left: Option<&Row>, right: Option<&Row>) -> Row {
+    let n = |row: Option<&Row>| row.and_then(|row| row.n).unwrap_or(0);
+    let k = left.or(right).and_then(|row| row.k.clone());
+    let row = Row { k, n: Some(10 * n(left) + n(right)), x: left.and_then(|row| row.x), t: None, key: Vec::new() };
+    Row { key: by_k(&row), ..row }
 }
 
 fn select(mut input: Rows, add: i64) -> Rows {
-    for row in input.units.iter_mut().flatten() {
+    for row in input.units_mut().flatten() {
         row.n = row.n.map(|n| n + add);
         row.x = row.x.map(|x| x * 0.5);
     }
@@ -341,7 +539,7 @@ fn select(mut input: Rows, add: i64) -> Rows {
 }
 
 fn filter(mut input: Rows, condition: Condition) -> Rows {
-    for unit in &mut input.units {
+    for unit in input.units_mut() {
         unit.retain(|row| match condition {
             Condition::NAbove(than) => row.n.is_some_and(|n| n > than),
             Condition::XBelow(than) => row.x.is_some_and(|x| x < than),
@@ -365,8 +563,9 @@ fn flat_map(input: &Rows) -> Rows {
         let row = row.clone();
         words.into_iter().map(move |word| Row { k: Some(word), t: None, ..row.clone() })
     };
-    let units = input.units.iter().map(|unit| unit.iter().flat_map(rows).collect()).collect();
-    Rows { columns: vec![Column::N, Column::X, Column::K], units }
+    let unit = |unit: &Vec<Row>| unit.iter().flat_map(rows).collect();
+    let lanes = input.lanes.iter().map(|lane| lane.iter().map(unit).collect());
+    Rows { columns: vec![Column::N, Column::X, Column::K], lanes: lanes.collect() }
 }
 
 /// Aggregates of `n` (a count without one) and `x`.
@@ -379,7 +578,7 @@ struct Totals {
 /// Adds up per unit, then over the units in their order; other columns are those of the first row.
 fn totals(input: &Rows, key: impl Fn(&Row) -> Vec<u8>, of: Totals) -> BTreeMap<Vec<u8>, Row> {
     let mut merged = BTreeMap::new();
-    for unit in &input.units {
+    for unit in input.units() {
         let mut partial = BTreeMap::new();
         for row in unit {
             let n = if of.n.is_some() { row.n } else { Some(1) };
@@ -466,7 +665,7 @@ fn encode_text(text: Option<&str>, last: bool, key: &mut Vec<u8>) {
 #[test]
 fn sums_are_per_block_first() {
     let row = |x| Some(Row::new(Some("a"), Some(1), Some(x), None));
-    let streams = [Stream { from: None, operator: Operator::ReduceByKey { n: None, x: Aggregate::Sum } }];
+    let streams = [Stream { from: vec![None], operator: Operator::ReduceByKey { n: None, x: Aggregate::Sum } }];
     let mut oracle = Oracle::new(4, &streams);
     let sum = |x: &str| vec![Some(vec![format!("{{\"k\":\"a\",\"n\":6,\"x\":{x}}}")])];
     assert_eq!(oracle.batch(&[row(1e16), row(1.0), row(-1e16), row(0.0), row(0.0), row(1.0)]), sum("1.0"));

@@ -2,7 +2,9 @@
 //! evaluator says.
 
 use crate::command::Case;
-use crate::oracle::{Aggregate, Column, Condition, Operator, Oracle, Record, Row, Sliding, Stream, Update, slides};
+use crate::oracle::{
+    Aggregate, Column, Condition, JoinKind, Map, Operator, Oracle, Record, Row, Sliding, Stream, Update, slides,
+};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::FileFailurePersistence;
@@ -34,6 +36,13 @@ fn operator() -> impl Strategy<Value = Operator> {
         count_calls,
         drop_over,
     });
+    let map = (any::<bool>(), prop::option::of(1..5i64), prop::option::of(1..3u64), prop::option::of(-1..3i64));
+    let map = map.prop_map(|(per_record, remove_over, timeout, emit_over)| Map {
+        per_record,
+        remove_over,
+        timeout,
+        emit_over,
+    });
     // The whole batch adds up within a block in no order that is easily told: `whole_sums_are_the_same_everywhere`.
     let extreme = select(vec![Aggregate::Min, Aggregate::Max]);
     let sliding = || (1..7i64, 1..4i64).prop_map(|(length, slide)| Sliding { length, slide });
@@ -50,29 +59,102 @@ fn operator() -> impl Strategy<Value = Operator> {
         1 => Just(Operator::Count),
         1 => (aggregate(), extreme).prop_map(|(n, x)| Operator::Reduce { n, x }),
         5 => update.prop_map(Operator::Update),
+        5 => map.prop_map(Operator::Map),
+        2 => Just(Operator::Snapshots),
+        3 => Just(Operator::Union),
+        3 => select(JOINS.map(|(kind, _)| kind).to_vec()).prop_map(Operator::Join),
+        1 => (any::<bool>(), prop::option::of(1..6usize)).prop_map(|(descending, limit)| {
+            Operator::Sort { descending, limit }
+        }),
+        1 => (1..4usize).prop_map(Operator::TopK),
     ]
 }
 
-/// Makes each operator fit what it reads: the newest stream that can be read, or any other.
+const JOINS: [(JoinKind, &str); 6] = [
+    (JoinKind::Inner, "join"),
+    (JoinKind::LeftOuter, "left_outer_join"),
+    (JoinKind::RightOuter, "right_outer_join"),
+    (JoinKind::FullOuter, "full_outer_join"),
+    (JoinKind::Semi, "semi"),
+    (JoinKind::Anti, "anti"),
+];
+
+/// The columns of the source and of streams.
+fn columns(streams: &[Stream], of: Option<usize>) -> Vec<Column> {
+    let Some(stream) = of.map(|of| &streams[of]) else {
+        return vec![Column::K, Column::N, Column::X, Column::T];
+    };
+    match stream.operator {
+        Operator::FlatMap => vec![Column::N, Column::X, Column::K],
+        Operator::Select { .. }
+        | Operator::Filter(_)
+        | Operator::Distinct
+        | Operator::Union
+        | Operator::Join(JoinKind::Semi | JoinKind::Anti)
+        | Operator::Window(_)
+        | Operator::Sort { .. }
+        | Operator::TopK(_) => columns(streams, stream.from[0]),
+        _ => vec![Column::K, Column::N, Column::X],
+    }
+}
+
+/// Rows of a key in a join.
+const MOST_PAIRS: u64 = 50_000;
+
+/// About how many rows a key has in a batch, at most.
+fn most(streams: &[Stream], of: Option<usize>) -> u64 {
+    let Some(stream) = of.map(|of| &streams[of]) else {
+        return 20;
+    };
+    let mut inputs = stream.from.iter().map(|from| most(streams, *from));
+    match stream.operator {
+        Operator::Join(_) => inputs.product(),
+        Operator::Union => inputs.sum(),
+        Operator::Window(sliding) => inputs.sum::<u64>() * sliding.length.unsigned_abs(),
+        Operator::ReduceByKey { .. } | Operator::ReduceByKeyAndWindow { .. } | Operator::Update(_) => 1,
+        _ => inputs.next().unwrap_or(1),
+    }
+}
+
+/// Makes each operator fit what it reads: the newest stream that can be read, or any other; beside it, if it reads two,
+/// any that fits.
 fn connect(operators: Vec<(Operator, bool, Index)>) -> Vec<Stream> {
     let mut streams: Vec<Stream> = Vec::new();
-    let mut readable = vec![(None, true)];
+    let mut readable = vec![None];
+    let mut joins = 0;
     for (number, (operator, newest, any)) in operators.into_iter().enumerate() {
-        let (from, has_text) = if newest { readable[readable.len() - 1] } else { *any.get(&readable) };
-        let operator = match operator {
-            Operator::FlatMap if !has_text => Operator::Select { add: 1 },
-            operator => operator,
+        let from = if newest { readable[readable.len() - 1] } else { *any.get(&readable) };
+        let input = columns(&streams, from);
+        let slides = slides(&streams);
+        let slide = |of: Option<usize>| of.map_or(1, |of| slides[of]);
+        let together = |other: Option<usize>| most(&streams, from).saturating_mul(most(&streams, other));
+        let fits = |other: &&Option<usize>| match operator {
+            _ if slide(**other) != slide(from) => false,
+            Operator::Union => columns(&streams, **other) == input,
+            _ => **other != from && together(**other) <= MOST_PAIRS,
         };
-        match operator {
-            Operator::Count | Operator::Reduce { .. } => {}
-            Operator::Select { .. } | Operator::Filter(_) | Operator::Distinct | Operator::Window(_) => {
-                readable.push((Some(number), has_text))
+        let others: Vec<Option<usize>> = readable.iter().filter(fits).copied().collect();
+        let (operator, also) = match operator {
+            Operator::FlatMap if !input.contains(&Column::T) => (Operator::Select { add: 1 }, None),
+            Operator::Snapshots if !from.is_some_and(|from| has_state(&streams[from])) => {
+                (Operator::Select { add: 2 }, None)
             }
-            _ => readable.push((Some(number), false)),
+            // Joins of joins of joins have too many rows.
+            Operator::Join(_) if others.is_empty() || joins == 2 => (Operator::Select { add: 1 }, None),
+            operator @ (Operator::Join(_) | Operator::Union) => (operator, Some(*any.get(&others))),
+            operator => (operator, None),
+        };
+        joins += usize::from(matches!(operator, Operator::Join(_)));
+        if !matches!(operator, Operator::Count | Operator::Reduce { .. }) {
+            readable.push(Some(number));
         }
-        streams.push(Stream { from, operator });
+        streams.push(Stream { from: [from].into_iter().chain(also).collect(), operator });
     }
     streams
+}
+
+fn has_state(stream: &Stream) -> bool {
+    matches!(stream.operator, Operator::Update(_) | Operator::Map(_))
 }
 
 fn record() -> impl Strategy<Value = Record> {
@@ -94,7 +176,9 @@ fn plan() -> impl Strategy<Value = Plan> {
             let last = streams.len() - 1;
             let outputs: Vec<_> = (0..=last).filter(|&stream| stream == last || with_output[stream]).collect();
             let killable = workers > 1 && has_key_groups(&streams, &outputs);
+            // In an empty batch there is nothing to lose between map and reduce, which `replay` says.
             let kill = kill.filter(|_| killable).map(|batch| batch.index(batches.len()) + 1);
+            let kill = kill.filter(|batch| !batches[batch - 1].is_empty());
             Plan { key_groups, streams, outputs, batches, workers, kill }
         },
     )
@@ -107,14 +191,16 @@ fn has_key_groups(streams: &[Stream], outputs: &[usize]) -> bool {
             stream.operator,
             Operator::ReduceByKey { .. }
                 | Operator::Distinct
-                | Operator::Update(_)
+                | Operator::Join(_)
+                | Operator::TopK(_)
                 | Operator::Window(_)
                 | Operator::ReduceByKeyAndWindow { .. }
-        )
+        ) || has_state(stream)
     };
     outputs.iter().any(|&output| {
-        let mut path = std::iter::successors(Some(output), |&stream| streams[stream].from);
-        path.any(|stream| keyed(&streams[stream]))
+        let stream = &streams[output];
+        let inputs: Vec<usize> = stream.from.iter().flatten().copied().collect();
+        keyed(stream) || has_key_groups(streams, &inputs)
     })
 }
 
@@ -134,19 +220,19 @@ null = "-"
 "#,
         plan.key_groups
     );
-    let mut columns: Vec<Vec<Column>> = Vec::new();
     let slides = slides(&plan.streams);
     for (number, stream) in plan.streams.iter().enumerate() {
-        let from = stream.from.map_or("records".into(), |from| format!("s{from}"));
-        let step = stream.from.map_or(1, |from| slides[from]);
-        let input = stream.from.map_or(vec![Column::K, Column::N, Column::X, Column::T], |from| columns[from].clone());
-        text +=
-            &format!("\n[stream.s{number}]\nfrom = \"{from}\"\n{}\n", operator_text(&stream.operator, &input, step));
-        columns.push(match stream.operator {
-            Operator::Select { .. } | Operator::Filter(_) | Operator::Distinct | Operator::Window(_) => input,
-            Operator::FlatMap => vec![Column::N, Column::X, Column::K],
-            _ => vec![Column::K, Column::N, Column::X],
-        });
+        let names: Vec<_> =
+            stream.from.iter().map(|from| from.map_or("records".into(), |from| format!("s{from}"))).collect();
+        let name = format!("s{number}");
+        text += &match stream.operator {
+            Operator::Join(kind) => join_text(&name, &names, kind),
+            _ => {
+                let input = columns(&plan.streams, stream.from[0]);
+                let step = stream.from[0].map_or(1, |from| slides[from]);
+                format!("\n[stream.{name}]\nfrom = {names:?}\n{}\n", operator_text(&stream.operator, &input, step))
+            }
+        };
     }
     for output in &plan.outputs {
         text += &format!("\n[[output]]\nfrom = \"s{output}\"\nprint = true\n");
@@ -186,7 +272,29 @@ fn operator_text(operator: &Operator, input: &[Column], step: i64) -> String {
         Operator::Count => "count = true".into(),
         Operator::Reduce { n, x } => format!("reduce = {{ n = \"{}\", x = \"{}\" }}", call(n, "n"), call(x, "x")),
         Operator::Update(update) => update_text(update),
+        Operator::Map(map) => map_text(map),
+        Operator::Snapshots => "state_snapshots = true".into(),
+        Operator::Union | Operator::Join(_) => "union = true".into(),
+        Operator::Sort { descending, limit } => {
+            let n = if *descending { "-n" } else { "n" };
+            let limit = limit.map_or(String::new(), |limit| format!(", limit = {limit}"));
+            format!("sort = {{ by = [\"{n}\", \"x\"]{limit} }}")
+        }
+        Operator::TopK(k) => format!("top_k = {{ k = {k}, by = \"n\", per = \"k\" }}"),
     }
+}
+
+/// A join, and what becomes of a pair in a stream of its own.
+fn join_text(name: &str, from: &[String], kind: JoinKind) -> String {
+    let key = JOINS.iter().find(|(known, _)| *known == kind).map_or("join", |(_, key)| *key);
+    if matches!(kind, JoinKind::Semi | JoinKind::Anti) {
+        return format!("\n[stream.{name}]\nfrom = {from:?}\n{key} = {{ on = \"k\" }}\n");
+    }
+    let (left, right) = (&from[0], &from[1]);
+    format!(
+        "\n[stream.{name}_pairs]\nfrom = {from:?}\n{key} = {{ on = \"k\" }}\n\n[stream.{name}]\nfrom = \"{name}_pairs\"\n\
+         select = {{ k = \"k\", n = \"10 * coalesce({left}_n, 0) + coalesce({right}_n, 0)\", x = \"{left}_x\" }}\n"
+    )
 }
 
 fn update_text(update: &Update) -> String {
@@ -198,6 +306,18 @@ fn update_text(update: &Update) -> String {
         "update_state_by_key = {{ key = \"k\", update = \"{keys}\", emit = \"{emit}\"{drop_when}, state = {{ \
          n = \"coalesce(state.n, 0) + {n}\", x = \"coalesce(state.x, 0.0) + coalesce(sum(x), 0.0)\" }} }}"
     )
+}
+
+fn map_text(map: &Map) -> String {
+    let (per, n, x) = if map.per_record { ("record", "1", "x") } else { ("key", "count(*)", "sum(x)") };
+    let mut text = format!(
+        "map_with_state = {{ key = \"k\", per = \"{per}\", state = {{ \
+         n = \"coalesce(state.n, 0) + {n}\", x = \"coalesce(state.x, 0.0) + coalesce({x}, 0.0)\" }}"
+    );
+    text += &map.remove_over.map_or(String::new(), |over| format!(", remove_when = \"state.n > {over}\""));
+    text += &map.timeout.map_or(String::new(), |batches| format!(", timeout = \"{batches}s\""));
+    text += &map.emit_over.map_or(String::new(), |over| format!(", emit_when = \"timing_out or n > {over}\""));
+    text + " }"
 }
 
 fn line(record: &Record) -> String {

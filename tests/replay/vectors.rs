@@ -18,7 +18,7 @@ fn check(folder: &str, expected_cases: usize) {
     for job in jobs {
         let expect = job.with_extension("expect.jsonl");
         let mut options = vec!["--tolerance", "1e-10", "--expect", expect.to_str().expect("a plain path")];
-        if job.file_stem().is_some_and(|name| name == "flat_map") {
+        if job.file_stem().is_some_and(|name| name == "flat_map" || name == "union") {
             options.push("--ordered");
         }
         for workers in ["1", "3"] {
@@ -31,7 +31,7 @@ fn check(folder: &str, expected_cases: usize) {
 
 #[test]
 fn spark_suites() {
-    check("dstream", 12);
+    check("dstream", 18);
 }
 
 #[test]

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, ExchangeId};
-use tidemill_plan::{BatchContext, BranchTarget, Contents, Firing, GroupWindow, Runner, StageState, WindowOp};
+use tidemill_plan::{
+    BatchContext, BranchTarget, Contents, Firing, Functions, GroupWindow, Runner, StageState, WindowOp,
+};
 use tidemill_worker::state::StatePartition;
 
 const INTERVAL_MS: i64 = 1000;
@@ -39,7 +41,8 @@ print = true
 "#
     );
     let none: [&[u8]; 0] = [];
-    Runner::new(tidemill_plan::compile_text(&job, &none).expect("the job is good").plan, 256 << 20)
+    let compiled = tidemill_plan::compile_text(&job, &none, &Functions::default()).expect("the job is good");
+    Runner::new(compiled.plan, 256 << 20)
 }
 
 /// One key group of the window, as its owner has it.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::time::Duration;
+use tidemill_plan::Functions;
 
 /// Settings of a worker.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct WorkerConfig {
     pub request_timeout: Duration,
     /// How long the first connection to the driver may take; later ones are tried for ever.
     pub connect_timeout: Duration,
+    /// The functions in Rust that jobs may use.
+    pub functions: Functions,
 }
 
 impl WorkerConfig {
@@ -45,6 +48,7 @@ impl WorkerConfig {
             disk_bytes: 16 << 30,
             request_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
+            functions: Functions::new(),
         }
     }
 }

@@ -4,10 +4,10 @@ use crate::stateful::binary;
 use crate::tasks::TaskError;
 use datafusion::arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take, take_record_batch};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use std::ops::Range;
 use std::sync::Arc;
-use tidemill_plan::{KEY_COLUMN, StateOp, decode_keys, encode_rows, key_group};
+use tidemill_plan::{KEY_COLUMN, decode_keys, encode_rows, key_group};
 
 /// Rows of some key groups.
 pub(crate) struct KeyedRows {
@@ -58,9 +58,13 @@ impl KeyedRows {
         })
     }
 
-    /// Rows that a state operator emits, per group: keys and state columns. Sorted by key within each group here.
-    pub(crate) fn of_state(op: &StateOp, parts: Vec<(u32, BinaryArray, Vec<ArrayRef>)>) -> Result<Self, TaskError> {
-        let fields = op.key_fields.iter().chain(op.state_fields.iter()).cloned().collect::<Vec<_>>();
+    /// Keys and state columns of each group. Sorted by key within each group here.
+    pub(crate) fn of_state(
+        key_fields: &Fields,
+        state_fields: &Fields,
+        parts: Vec<(u32, BinaryArray, Vec<ArrayRef>)>,
+    ) -> Result<Self, TaskError> {
+        let fields = key_fields.iter().chain(state_fields).cloned().collect::<Vec<_>>();
         let schema = Arc::new(Schema::new(fields));
         let (mut batches, mut all_keys, mut groups) = (Vec::new(), Vec::new(), Vec::new());
         let mut start = 0;
@@ -69,7 +73,7 @@ impl KeyedRows {
             order.sort_by(|a, b| keys.value(*a as usize).cmp(keys.value(*b as usize)));
             let order = UInt32Array::from(order);
             let keys = binary(&take(&keys, &order, None)?)?;
-            let mut columns = decode_keys(&keys, &op.key_fields)?;
+            let mut columns = decode_keys(&keys, key_fields)?;
             for column in &state {
                 columns.push(take(column, &order, None)?);
             }

@@ -5,23 +5,24 @@ use crate::node::Node;
 use crate::stateful::binary;
 use crate::tasks::TaskError;
 use datafusion::arrow::array::RecordBatch;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
-use tidemill_common::ids::{BatchId, JobId, OutputIdx};
-use tidemill_common::job::{Durability, Sink};
-use tidemill_common::layout::attempts_dir;
-use tidemill_plan::{KEY_COLUMN, rows_to_json};
+use tidemill_common::ids::{BatchId, JobId, OutputIdx, TaskId};
+use tidemill_common::job::{Durability, FileSink, MAX_BODY_BYTES, Sink};
+use tidemill_common::layout::part_name;
+use tidemill_plan::{KEY_COLUMN, PartRow, RowEncoding, rows_to_json};
 use tidemill_proto::control as pb;
 
 /// Rows of one unit for one output.
 pub(crate) struct OutputRecords {
     pub(crate) output: OutputIdx,
+    pub(crate) lane: u32,
     pub(crate) order: u64,
     pub(crate) rows: Vec<RecordBatch>,
 }
 
-/// Puts the rows of a task into its report, or into part files. `records` are in order of unit.
+/// Puts the rows of a task into its report, or into part files. `records` are in order of lane and unit.
 pub(crate) async fn deliver(
     node: &Arc<Node>,
     job: &Arc<Job>,
@@ -36,8 +37,8 @@ pub(crate) async fn deliver(
         let number = OutputIdx(number as u32);
         let mine: Vec<&OutputRecords> = records.iter().filter(|records| records.output == number).collect();
         match &output.sink {
-            Sink::Json { path } if !job.capture => {
-                if let Some(part) = write_part(node, job, task, number, path, &mine).await? {
+            Sink::Files(files) if !job.capture => {
+                if let Some(part) = write_part(node, job, task, number, files, &mine).await? {
                     done.parts.push(part);
                 }
             }
@@ -49,8 +50,22 @@ pub(crate) async fn deliver(
                 for unit in mine {
                     done.rows.push(rows_of(unit, limit)?);
                 }
+                if let (Sink::Http(_), false) = (sink, job.capture) {
+                    within_a_request(number, &output.name, &done.rows)?;
+                }
             }
         }
+    }
+    Ok(())
+}
+
+/// What goes to `http` passes through the driver's memory.
+fn within_a_request(output: OutputIdx, name: &str, rows: &[pb::OutputRows]) -> Result<(), TaskError> {
+    let mine = rows.iter().filter(|rows| rows.output == output.0);
+    let bytes: usize = mine.flat_map(|rows| &rows.rows).map(|row| row.len() + 1).sum();
+    if bytes > MAX_BODY_BYTES {
+        let most = MAX_BODY_BYTES >> 20;
+        return Err(TaskError::User(format!("output `{name}`: a batch has more than {most} MiB for one request")));
     }
     Ok(())
 }
@@ -69,8 +84,13 @@ fn visible(batch: &RecordBatch) -> Result<(RecordBatch, Option<datafusion::arrow
 
 fn rows_of(unit: &OutputRecords, limit: usize) -> Result<pb::OutputRows, TaskError> {
     let total: usize = unit.rows.iter().map(RecordBatch::num_rows).sum();
-    let mut rows =
-        pb::OutputRows { output: unit.output.0, order: unit.order, total: total as u64, ..pb::OutputRows::default() };
+    let mut rows = pb::OutputRows {
+        output: unit.output.0,
+        lane: unit.lane,
+        order: unit.order,
+        total: total as u64,
+        ..pb::OutputRows::default()
+    };
     // Rows of several key groups are in order of group: only the whole can be cut by key.
     let mut keyed: Vec<(bytes::Bytes, String)> = Vec::new();
     for batch in &unit.rows {
@@ -115,35 +135,56 @@ async fn write_part(
     job: &Arc<Job>,
     task: &pb::Task,
     output: OutputIdx,
-    path: &str,
+    files: &FileSink,
     records: &[&OutputRecords],
 ) -> Result<Option<pb::OutputPart>, TaskError> {
-    let mut lines = Vec::new();
-    for unit in records {
-        lines.extend(rows_of(unit, usize::MAX)?.rows);
-    }
-    if lines.is_empty() {
+    if records.iter().all(|unit| unit.rows.iter().all(|rows| rows.num_rows() == 0)) {
         return Ok(None);
     }
-    let rows = lines.len() as u64;
-    let folder = attempts_dir(&job.base_dir.join(path), JobId(task.job), BatchId(task.batch));
-    let file = format!("{:04}-{:020}-{}", task.stage, task.task_id, output);
+    let schema = job.plan.outputs[output.0 as usize].schema.clone();
+    let encoding = RowEncoding::new(files.format.clone(), schema);
+    let units: Vec<(u64, Vec<RecordBatch>)> = records.iter().map(|unit| (unit.order, unit.rows.clone())).collect();
+    let folder = files.place.parts_dir(&job.base_dir, JobId(task.job), BatchId(task.batch), output);
+    let file = part_name(task.stage, TaskId(task.task_id));
     let place = folder.join(&file);
     let sync = job.plan.def.settings.durability == Durability::Disk;
-    let written = node.blocking(move |_| write_lines(&folder, &place, &lines, sync).map_err(|e| (place, e))).await;
-    match written.map_err(|error| TaskError::Internal(error.message().into()))? {
-        Ok(()) => Ok(Some(pb::OutputPart { output: output.0, file, rows })),
-        Err((place, error)) => Err(TaskError::Resources(format!("{}: {error}", place.display()))),
-    }
+    let work = move |_: &Node| -> Result<u64, TaskError> {
+        let rows = part_rows(&encoding, &units)?;
+        let written = write_file(&folder, &place, &rows, sync);
+        written.map_err(|error| TaskError::Resources(format!("{}: {error}", place.display())))?;
+        Ok(rows.len() as u64)
+    };
+    let rows = node.blocking(work).await.map_err(|error| TaskError::Internal(error.message().into()))??;
+    Ok(Some(pb::OutputPart { output: output.0, file, rows }))
 }
 
-fn write_lines(folder: &Path, place: &Path, lines: &[String], sync: bool) -> io::Result<()> {
+/// The rows of a task with their places in the order of the batch, ascending. Rows with keys go by key, wherever
+/// their key groups lie.
+fn part_rows(encoding: &RowEncoding, units: &[(u64, Vec<RecordBatch>)]) -> Result<Vec<PartRow>, TaskError> {
+    let mut rows = Vec::new();
+    let mut keyed = false;
+    for (order, batches) in units {
+        for batch in batches {
+            let (batch, keys) = visible(batch)?;
+            keyed |= keys.is_some();
+            let encoded = encoding.encode(&batch)?.into_iter().enumerate();
+            rows.extend(encoded.map(|(number, row)| match &keys {
+                Some(keys) => PartRow { order: 0, key: keys.value(number).to_vec(), row },
+                None => PartRow { order: *order, key: Vec::new(), row },
+            }));
+        }
+    }
+    if keyed {
+        // Stable: what has the same key stays in its order.
+        rows.sort_by(|a, b| a.key.cmp(&b.key));
+    }
+    Ok(rows)
+}
+
+fn write_file(folder: &Path, place: &Path, rows: &[PartRow], sync: bool) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let mut file = BufWriter::new(std::fs::File::create(place)?);
-    for line in lines {
-        file.write_all(line.as_bytes())?;
-        file.write_all(b"\n")?;
-    }
+    tidemill_plan::write_part(&mut file, rows)?;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
     if sync { file.sync_all() } else { Ok(()) }
 }

@@ -45,6 +45,7 @@ pub(crate) async fn run(
         checkpoints,
         arithmetic_hash: crate::arithmetic::hash(),
         recovered_blocks: recovered_blocks(node).await?,
+        functions: node.config.functions.known().map(crate::wire::function).collect(),
         ..pb::Hello::default()
     };
     while !node.stop.is_cancelled() {
@@ -226,7 +227,8 @@ async fn start_job(node: &Arc<Node>, message: pb::StartJob) {
         return;
     }
     let (definition, attachments) = (message.definition.clone(), message.attachments.clone());
-    let compiled = node.data.spawn_blocking(move || compile_text(&definition, &attachments)).await;
+    let functions = node.config.functions.clone();
+    let compiled = node.data.spawn_blocking(move || compile_text(&definition, &attachments, &functions)).await;
     let refusal = match compiled {
         Err(error) => Some(format!("compiling it failed: {error}")),
         Ok(Err(errors)) => Some(format!("it does not compile on this worker:\n{errors}")),

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tidemill_common::ids::{BatchId, ExchangeId, JobId, SourceIdx, TaskId, WorkerId};
 use tidemill_common::job::OnBadRecord;
-use tidemill_plan::{BatchContext, BranchTarget, PlanError, Stage, StageInput};
+use tidemill_plan::{BatchContext, BranchTarget, PlanError, Reads, Stage, StageInput};
 use tidemill_proto::common as common_pb;
 use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_message};
 use tokio_util::sync::CancellationToken;
@@ -198,7 +198,7 @@ async fn run_splits(unit: Unit, source: SourceIdx) -> Result<pb::TaskDone, TaskE
     }
     done.bad_samples.sort_by_key(|bad| bad.offset);
     done.bad_samples.truncate(BAD_SAMPLES);
-    records.sort_by_key(|records: &OutputRecords| records.order);
+    records.sort_by_key(|records: &OutputRecords| (records.lane, records.order));
     outputs::deliver(&unit.node, &unit.job, &unit.task, records, &mut done).await?;
     Ok(done)
 }
@@ -269,7 +269,9 @@ impl Unit {
             };
             match branch.target {
                 BranchTarget::Exchange(exchange) => self.leave(exchange, order, &result)?,
-                BranchTarget::Output(output) => records.push(OutputRecords { output, order, rows: result }),
+                BranchTarget::Output { output, lane } => {
+                    records.push(OutputRecords { output, lane, order, rows: result });
+                }
             }
         }
         Ok(records)
@@ -303,8 +305,8 @@ impl Unit {
     async fn run_keyed(&self, rows: &[RecordBatch], done: &mut pb::TaskDone) -> Result<Vec<OutputRecords>, TaskError> {
         let stage = self.stage();
         let key_groups = self.job.plan.def.settings.key_groups;
-        let head_schema = self.job.plan.head_schema(stage);
-        let mut keyed = KeyedRows::sort(&head_schema, rows, &stage.row_keys, &self.task.groups, key_groups)?;
+        let mut snapshots = None;
+        let mut keyed = KeyedRows::sort(&stage.head_schema(), rows, &stage.row_keys, &self.task.groups, key_groups)?;
         if let Some(state) = &stage.state {
             let (context, cancelled) = (self.context(), &self.cancelled);
             let attempt = Attempt { node: &self.node, job: &self.job, stage: stage.id, context, cancelled };
@@ -318,19 +320,27 @@ impl Unit {
             if stage.rhythm.fires(&context).is_none() {
                 return Ok(Vec::new());
             }
+            if stage.has_snapshots() {
+                let all = attempt.snapshots(state, &keyed.groups)?;
+                snapshots = Some((all.with_keys()?, all.groups));
+            }
         }
-        let all = keyed.with_keys()?;
+        let rows = (keyed.with_keys()?, keyed.groups);
         let mut records = Vec::new();
         for branch in &stage.branches {
+            let (all, groups) = match (branch.reads, &snapshots) {
+                (Reads::Snapshots, Some(snapshots)) => snapshots,
+                _ => &rows,
+            };
             match branch.target {
-                BranchTarget::Output(output) => {
+                BranchTarget::Output { output, lane } => {
                     let rows = self.run_fragment(branch, all.clone()).await?;
                     let order = self.task.groups.first().copied().map_or(0, u64::from);
-                    records.push(OutputRecords { output, order, rows });
+                    records.push(OutputRecords { output, lane, order, rows });
                 }
                 // Partial aggregates must not depend on which groups lie together: each group for itself.
                 BranchTarget::Exchange(exchange) => {
-                    for (group, range) in &keyed.groups {
+                    for (group, range) in groups {
                         let rows = self.run_fragment(branch, all.slice(range.start, range.len())).await?;
                         self.leave(exchange, u64::from(*group), &rows)?;
                     }

@@ -3,7 +3,8 @@
 use crate::receiver::SealedBlock;
 use crate::store::BlockId;
 use tidemill_common::ids::{JobId, SourceIdx};
-use tidemill_proto::common::{BlockRef, ErrorKind, ReceiverRef};
+use tidemill_plan::FunctionRef;
+use tidemill_proto::common::{BlockRef, ErrorKind, Function, ReceiverRef};
 use tidemill_proto::status;
 use tonic::Status;
 
@@ -60,4 +61,9 @@ pub(crate) fn sealed_ref(receiver: ReceiverId, epoch: u64, block: &SealedBlock) 
         records: block.records,
         bytes: block.bytes.len() as u64,
     }
+}
+
+/// A function in Rust that this worker knows.
+pub(crate) fn function(known: &FunctionRef) -> Function {
+    Function { kind: known.kind.name().to_string(), name: known.name.clone(), version: known.version }
 }

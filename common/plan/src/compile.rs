@@ -1,43 +1,55 @@
 //! From a definition to a plan: types are checked, stages are made, and two processes can tell that they made the same.
 
 mod aggregate;
+mod batch_map;
 mod cut;
 mod expr;
 mod initial;
+mod join;
+mod map_state;
 mod narrow;
+mod order;
 mod query;
+mod scope;
 mod stages;
 mod state;
+mod together;
 mod window;
 
 use crate::decode::SourcePlan;
+use crate::files::RowEncoding;
 use crate::fragment::Fragment;
 use crate::keys::KEY_ENCODING_VERSION;
 use crate::plan::{JobPlan, OutputPlan};
+use crate::registry::{Functions, Uses};
 use crate::session::{self, Shape};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::context::SessionState;
-use stages::{Rows, Stages};
+use stages::{Lane, Rows, Stages};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::{Diagnostic, Diagnostics};
 use tidemill_common::ids::{OutputIdx, SourceIdx};
-use tidemill_common::job::{Format, JobDef, Operator, Span, StreamDef};
+use tidemill_common::job::{FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef};
 use twox_hash::XxHash3_64;
 
-/// Compiles a job; `base_dir` is the folder of the job file, for the files it names.
+/// Compiles a job; `base_dir` is the folder of the job file, for the files it names; `functions` are those that its
+/// expressions may use beside SQL's.
 ///
 /// # Errors
 /// All mistakes of all expressions at once, except in streams over a stream that is itself wrong.
-pub fn compile(def: Arc<JobDef>, base_dir: &Path) -> Result<JobPlan, Diagnostics> {
+pub fn compile(def: Arc<JobDef>, base_dir: &Path, functions: &Functions) -> Result<JobPlan, Diagnostics> {
+    let uses = Uses::default();
     let mut compiler = Compiler {
         def: &def,
         base_dir,
-        session: session::state(Shape::Distributed),
-        single_session: session::state(Shape::Single),
+        session: session::state(Shape::Distributed, functions, &uses),
+        single_session: session::state(Shape::Single, functions, &uses),
+        functions,
+        uses: uses.clone(),
         stages: Stages::default(),
         streams: HashMap::new(),
         diagnostics: Diagnostics::new(),
@@ -53,7 +65,8 @@ pub fn compile(def: Arc<JobDef>, base_dir: &Path) -> Result<JobPlan, Diagnostics
         return Err(compiler.diagnostics);
     }
     let Stages { stages, exchanges } = compiler.stages;
-    let mut plan = JobPlan { def: def.clone(), sources, stages, exchanges, outputs, fingerprint: 0 };
+    let mut plan =
+        JobPlan { def: def.clone(), sources, stages, exchanges, outputs, functions: uses.all(), fingerprint: 0 };
     plan.fingerprint = fingerprint(&plan);
     Ok(plan)
 }
@@ -76,6 +89,9 @@ struct Compiler<'a> {
     session: SessionState,
     /// Plans to run in one piece.
     single_session: SessionState,
+    functions: &'a Functions,
+    /// Of `functions`, those that are used.
+    uses: Uses,
     stages: Stages,
     /// What is known of each source and stream; finished rows. Absent if something is wrong with it.
     streams: HashMap<&'a str, Rows>,
@@ -102,22 +118,68 @@ impl<'a> Compiler<'a> {
 
     fn stream(&mut self, stream: &'a StreamDef) {
         self.place = stream.operator_span.clone();
-        let Some(input) = self.streams.get(stream.from.text.as_str()).cloned() else {
+        let inputs = stream.from.iter().map(|from| self.streams.get(from.text.as_str()).cloned());
+        let Some(mut inputs) = inputs.collect::<Option<Vec<_>>>() else {
             return;
         };
+        if !self.fire_together(&inputs, &stream.from) {
+            return;
+        }
         let name = &stream.name;
         let over_window = self.over_window(stream);
         let rows = match &stream.operator {
             _ if over_window.is_some() => over_window.flatten(),
-            Operator::Select(columns) => self.select(input, columns),
-            Operator::Filter(condition) => self.filter(input, condition),
-            Operator::FlatMap { each, name, keep } => self.flat_map(input, each, name, keep),
+            Operator::Union => self.union(inputs, &stream.from),
+            Operator::Join(kind, on) => self.join(inputs, &stream.from, *kind, on, name),
+            Operator::Cogroup(on) => self.cogroup(inputs, &stream.from, on, name),
+            Operator::Sql(sql) => self.sql(&inputs, &stream.from, sql, name),
+            Operator::StateSnapshots => self.state_snapshots(&inputs, &stream.from),
+            one => inputs.pop().and_then(|input| self.over_one(input, one, name)),
+        };
+        if let Some(rows) = rows {
+            let rows = self.stages.seal(rows);
+            self.streams.insert(&name.text, rows);
+        }
+    }
+
+    /// Whether all inputs of a stream have rows in the same batches. Notes those that do not.
+    fn fire_together(&mut self, inputs: &[Rows], from: &[Name]) -> bool {
+        let Some((first, others)) = inputs.split_first() else {
+            return true;
+        };
+        let rhythm = self.stages.rhythm(first);
+        let wrong = others.iter().zip(&from[1..]).filter_map(|(rows, name)| {
+            let other = self.stages.rhythm(rows);
+            let fires = format!("`{}` fires {rhythm}, `{}` {other}", from[0].text, name.text);
+            (other != rhythm).then(|| Diagnostic::new(fires).at(name.span.clone()).label("fires in other batches"))
+        });
+        let wrong: Vec<_> = wrong.collect();
+        let fine = wrong.is_empty();
+        let help = "what one stream reads has to fire together: put a `window` with the same `slide` over each of them";
+        self.report(wrong.into_iter().map(|wrong| wrong.help(help)));
+        fine
+    }
+
+    /// An operator over one stream.
+    fn over_one(&mut self, input: Rows, operator: &Operator, name: &Name) -> Option<Rows> {
+        match operator {
+            Operator::Select(columns) => self.each_lane(input, |it, lane| it.select(lane, columns)),
+            Operator::Filter(condition) => self.each_lane(input, |it, lane| it.filter(lane, condition)),
+            Operator::FlatMap { each, name, keep } => {
+                self.each_lane(input, |it, lane| it.flat_map(lane, each, name, keep))
+            }
             Operator::ReduceByKey { key, aggregates } => self.reduce_by_key(input, key, aggregates, name),
             Operator::Count => self.count(input, name),
             Operator::Reduce(columns) => self.reduce(input, columns, name),
             Operator::Distinct => self.distinct(input, name),
-            Operator::Sql(sql) => self.sql(input, &stream.from, sql, name),
             Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
+            Operator::BatchMap(function) => self.each_lane(input, |it, lane| it.batch_map(lane, function)),
+            Operator::MapWithState(map) => self.map_with_state(input, map, name),
+            Operator::GroupByKey { key, values } => self.group_by_key(input, key, values.as_deref(), name),
+            Operator::CountByValue => self.count_by_value(input, name),
+            Operator::Sort { by, limit } => self.sort(input, by, *limit, name),
+            Operator::TopK { k, by, per } => self.top_k(input, *k, by, per, name),
+            Operator::Repartition { by } => self.repartition(input, by, name),
             Operator::Window(frame) => self.window(input, frame, name),
             Operator::ReduceByKeyAndWindow { key, aggregates, frame, keep_zero_keys } => {
                 self.reduce_by_key_and_window(input, key, aggregates, frame, *keep_zero_keys, name)
@@ -129,31 +191,62 @@ impl<'a> Compiler<'a> {
                 self.group_by_key_and_window(input, key, values.as_deref(), frame, name)
             }
             Operator::Slice { from_ms, to_ms } => self.slice(input, *from_ms, *to_ms, name),
-        };
-        if let Some(rows) = rows {
-            let rows = self.stages.seal(rows);
-            self.streams.insert(&name.text, rows);
+            Operator::Union
+            | Operator::Join(..)
+            | Operator::Cogroup(_)
+            | Operator::Sql(_)
+            | Operator::StateSnapshots => None,
         }
+    }
+
+    /// What looks at one row at a time does so in every lane. What is wrong in the first lane would be in all.
+    fn each_lane(&mut self, input: Rows, step: impl Fn(&mut Self, Lane) -> Option<Lane>) -> Option<Rows> {
+        let before = self.diagnostics.len();
+        let mut lanes = Vec::with_capacity(input.0.len());
+        for lane in input.0 {
+            lanes.push(step(self, lane)?);
+            if self.diagnostics.len() > before {
+                return None;
+            }
+        }
+        Some(Rows(lanes))
     }
 
     fn outputs(&mut self) -> Vec<OutputPlan> {
         let mut ends = Vec::with_capacity(self.def.outputs.len());
         for (i, output) in self.def.outputs.iter().enumerate() {
-            if let Some(rows) = self.streams.get(output.from.text.as_str()) {
-                self.stages.output(rows, OutputIdx(i as u32));
-                ends.push((output, rows.schema()));
+            if let Some(rows) = self.streams.get(output.from.text.as_str()).cloned() {
+                let rows = self.stages.in_order(rows, &output.name.text);
+                let Some(rows) = self.checked(rows) else { continue };
+                self.stages.output(&rows, OutputIdx(i as u32));
+                ends.push((output, rows.schema(), self.stages.rhythm(&rows)));
             }
         }
+        ends.iter().for_each(|(output, schema, _)| self.sink(output, schema));
         self.stages.prune();
-        ends.into_iter()
-            .enumerate()
-            .map(|(i, (output, schema))| OutputPlan {
-                name: output.name.text.clone(),
-                sink: output.sink.clone(),
-                schema,
-                from_stage: self.stages.end_of(OutputIdx(i as u32)),
-            })
-            .collect()
+        let output = |(output, schema, rhythm): (&OutputDef, _, _)| {
+            let (name, sink) = (output.name.text.clone(), output.sink.clone());
+            OutputPlan { name, sink, schema, rhythm }
+        };
+        ends.into_iter().map(output).collect()
+    }
+
+    /// Notes what an output's format cannot hold.
+    fn sink(&mut self, output: &OutputDef, schema: &SchemaRef) {
+        let Sink::Files(files) = &output.sink else { return };
+        if let Err(wrong) = RowEncoding::new(files.format.clone(), schema.clone()).check() {
+            let place = match &files.format {
+                FileFormat::Text { column: Some(column) } => column.span.clone(),
+                _ => output.from.span.clone(),
+            };
+            let names = schema.fields().iter().map(|field| field.name().as_str());
+            let wrong = Diagnostic::new(wrong).at(place);
+            self.report([match &files.format {
+                FileFormat::Text { column: Some(column) } => wrong.did_you_mean(&column.text, names),
+                FileFormat::Text { .. } => wrong.help("name one with `column`, or make one with `select`"),
+                _ => wrong,
+            }]);
+        }
     }
 
     fn report(&mut self, mistakes: impl IntoIterator<Item = Diagnostic>) {
@@ -180,9 +273,10 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// What every process has to find the same: the definition, the plans as displayed, all schemas, the key encoding.
+/// What every process has to find the same: the definition, the functions with their versions, the plans as displayed,
+/// all schemas, the key encoding.
 fn fingerprint(plan: &JobPlan) -> u64 {
-    let mut text = format!("keys {KEY_ENCODING_VERSION}\n{:?}\n", plan.def);
+    let mut text = format!("keys {KEY_ENCODING_VERSION}\n{:?}\n{:?}\n", plan.def, plan.functions);
     let shown = |fragment: &Option<Fragment>| fragment.as_ref().map(Fragment::display);
     // Writing to a String cannot fail.
     for stage in &plan.stages {
@@ -192,7 +286,7 @@ fn fingerprint(plan: &JobPlan) -> u64 {
             let _ = writeln!(text, "{state:?}");
         }
         for branch in &stage.branches {
-            let _ = writeln!(text, "{:?} {:?}", branch.target, shown(&branch.fragment));
+            let _ = writeln!(text, "{:?} {:?} {:?}", branch.reads, branch.target, shown(&branch.fragment));
         }
     }
     for exchange in &plan.exchanges {

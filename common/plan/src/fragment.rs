@@ -18,7 +18,7 @@ use futures::TryStreamExt;
 use std::fmt;
 use std::sync::Arc;
 
-/// A prepared physical plan over leaves that a task fills. Opaque.
+/// A prepared physical plan over inputs that a task fills. Opaque.
 #[derive(Clone)]
 pub struct Fragment {
     plan: Arc<dyn ExecutionPlan>,
@@ -26,9 +26,9 @@ pub struct Fragment {
 }
 
 impl Fragment {
-    /// Of a plan over one leaf, read by as many operators as it likes.
-    pub(crate) fn new(plan: Arc<dyn ExecutionPlan>) -> Self {
-        Self { plan, leaves: 1 }
+    /// Of a plan over so many inputs, each read by as many leaves as it likes.
+    pub(crate) fn new(plan: Arc<dyn ExecutionPlan>, leaves: usize) -> Self {
+        Self { plan, leaves }
     }
 
     /// How many inputs a run takes.
@@ -79,7 +79,7 @@ impl Runner {
         &self.plan
     }
 
-    /// Runs a fragment; `inputs[i]` feeds leaf *i*. Runs may overlap, as often as one likes.
+    /// Runs a fragment; `inputs[i]` is what leaves read as input *i*. Runs may overlap, as often as one likes.
     ///
     /// # Errors
     /// When an expression fails on the data, when memory does not suffice, and for inputs that do not fit.
@@ -91,7 +91,7 @@ impl Runner {
     ) -> Result<Vec<RecordBatch>, PlanError> {
         if inputs.len() != fragment.leaves {
             let (expected, got) = (fragment.leaves, inputs.len());
-            return Err(PlanError::Internal(format!("{got} inputs for {expected} leaves")));
+            return Err(PlanError::Internal(format!("{got} inputs in place of {expected}")));
         }
         let run = run(&fragment.plan, self.context(inputs));
         clock::at(ctx.time_ms, run).await

@@ -8,12 +8,15 @@ mod compile;
 mod decode;
 mod error;
 mod exec;
+mod files;
 mod fragment;
 mod functions;
 mod ipc;
 mod keys;
+mod map_state;
 mod partition;
 mod plan;
+pub mod registry;
 mod rhythm;
 mod rows;
 mod session;
@@ -27,14 +30,17 @@ pub use compile::compile;
 pub use datafusion::arrow;
 pub use decode::{BadRecord, BadRecords, Decoded, SourcePlan};
 pub use error::PlanError;
+pub use files::{FileOutput, PartRow, RowEncoding, RowWriter, merge, read_part, write_part};
 pub use fragment::{Fragment, Runner};
 pub use ipc::{from_ipc, to_ipc};
 pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, encode_rows, key_group};
+pub use map_state::{MapOp, Mapped, Timeout, UPDATED_COLUMN, Visit};
 pub use partition::Partitioned;
 pub use plan::{
-    BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Stage,
-    StageInput,
+    BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Reads,
+    Stage, StageInput,
 };
+pub use registry::{FunctionKind, FunctionRef, Functions, lack};
 pub use rhythm::Rhythm;
 pub use rows::rows_to_json;
 pub use state::{StageState, StateOp, Updated};

@@ -6,6 +6,7 @@
 
 use crate::decode::SourcePlan;
 use crate::fragment::Fragment;
+use crate::registry::FunctionRef;
 use crate::rhythm::Rhythm;
 use crate::state::StageState;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -30,12 +31,14 @@ pub struct JobPlan {
     pub exchanges: Vec<Exchange>,
     /// By [`OutputIdx`].
     pub outputs: Vec<OutputPlan>,
+    /// The functions in Rust that it uses, in order.
+    pub functions: Vec<FunctionRef>,
     /// Two processes may share a job only when theirs are equal.
     pub fingerprint: u64,
 }
 
 impl JobPlan {
-    /// When a stage's input fires.
+    /// When a stage's inputs fire, which they do together.
     pub fn input_rhythm(&self, stage: &Stage) -> Rhythm {
         match &stage.input {
             StageInput::Source(_) => Rhythm::EveryBatch,
@@ -44,18 +47,6 @@ impl JobPlan {
                 let from = from.and_then(|exchange| self.stages.get(exchange.from.0 as usize));
                 from.map_or(Rhythm::EveryBatch, |stage| stage.rhythm)
             }
-        }
-    }
-
-    /// The rows that a stage's state, or its branches, get: of its head, or of its input without one.
-    pub fn head_schema(&self, stage: &Stage) -> SchemaRef {
-        match (&stage.head, &stage.input) {
-            (Some(head), _) => head.schema(),
-            (None, StageInput::Exchanges(exchanges)) => {
-                let first = exchanges.first().and_then(|exchange| self.exchanges.get(exchange.0 as usize));
-                first.map_or_else(|| stage.schema.clone(), |exchange| exchange.schema.clone())
-            }
-            (None, StageInput::Source(_)) => stage.schema.clone(),
         }
     }
 }
@@ -74,11 +65,13 @@ pub struct Stage {
     /// Makes the rows from the input; without it the input is the rows. Leaf *i* reads the *i*-th exchange, or
     /// the decoded records.
     pub head: Option<Fragment>,
+    /// What the head gives, or without one what comes in.
+    pub(crate) given: SchemaRef,
     /// Applied to what the head gives; the rows are then what it gives.
     pub state: Option<StageState>,
-    /// Placement `KeyGroups`: where in the rows the key columns stand. The executor sorts the rows of each key group by
-    /// [`encode_rows`](crate::encode_rows) of them and appends that as [`KEY_COLUMN`]. Without any, and for
-    /// other placements, this is empty.
+    /// Placement `KeyGroups`: where in what the head gives the key columns stand. The executor sorts the rows of each
+    /// key group by [`encode_keys`](crate::encode_keys) of them and appends that as [`KEY_COLUMN`]; empty for other
+    /// placements.
     pub row_keys: Vec<usize>,
     /// The rows as branches see them, [`KEY_COLUMN`] included.
     pub schema: SchemaRef,
@@ -88,12 +81,24 @@ pub struct Stage {
     pub branches: Vec<Branch>,
 }
 
+impl Stage {
+    /// The columns of what the head gives, or of the input where there is none.
+    pub fn head_schema(&self) -> SchemaRef {
+        self.given.clone()
+    }
+
+    /// Whether some branch reads [`Reads::Snapshots`].
+    pub fn has_snapshots(&self) -> bool {
+        self.branches.iter().any(|branch| branch.reads == Reads::Snapshots)
+    }
+}
+
 /// Where a stage's input comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StageInput {
     /// Blocks of a source.
     Source(SourceIdx),
-    /// What other stages gave to these exchanges.
+    /// What other stages gave to these exchanges; without a head, one after the other.
     Exchanges(Vec<ExchangeId>),
 }
 
@@ -111,10 +116,21 @@ pub enum Placement {
 /// One use of a stage's rows.
 #[derive(Debug)]
 pub struct Branch {
+    /// Which rows.
+    pub reads: Reads,
     /// What is done with them (one leaf); nothing, if absent.
     pub fragment: Option<Fragment>,
     /// Where that goes. To an output of a `KeyGroups` stage it goes with [`KEY_COLUMN`] as its last column.
     pub target: BranchTarget,
+}
+
+/// Which rows of a stage a branch reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Those that the stage makes of its input.
+    Rows,
+    /// All keys of the stage's state after the batch: the columns of [`StageState::snapshot_fields`], [`KEY_COLUMN`].
+    Snapshots,
 }
 
 /// Where a branch ends.
@@ -122,8 +138,13 @@ pub struct Branch {
 pub enum BranchTarget {
     /// In an exchange.
     Exchange(ExchangeId),
-    /// In an output.
-    Output(OutputIdx),
+    /// In an output, as one of its lanes.
+    Output {
+        /// The output.
+        output: OutputIdx,
+        /// Rows of an output come lane by lane, from 0; within a lane by key if it has one, else in order of unit.
+        lane: u32,
+    },
 }
 
 /// Rows on their way from one stage to another.
@@ -162,8 +183,8 @@ pub struct OutputPlan {
     pub sink: Sink,
     /// What users see, without [`KEY_COLUMN`].
     pub schema: SchemaRef,
-    /// The stage with the branch that ends in it.
-    pub from_stage: StageId,
+    /// When it has rows.
+    pub rhythm: Rhythm,
 }
 
 /// What a run may know about its batch.

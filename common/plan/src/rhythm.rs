@@ -1,6 +1,8 @@
 //! In which batches a stream has rows at all.
 
 use crate::plan::BatchContext;
+use std::fmt;
+use std::time::Duration;
 use tidemill_common::ids::BatchId;
 
 /// When a stream fires. What does not fire in a batch gives nothing, which is not the same as no rows.
@@ -36,6 +38,16 @@ impl Rhythm {
                 let first = ctx.batch == BatchId(1) || at_ms > ctx.previous_ms;
                 (at_ms <= ctx.time_ms && first).then_some(at_ms)
             }
+        }
+    }
+}
+
+impl fmt::Display for Rhythm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EveryBatch => f.write_str("in every batch"),
+            Self::Every { slide_ms } => write!(f, "every {:?}", Duration::from_millis(slide_ms.unsigned_abs())),
+            Self::Once { at_ms } => write!(f, "once, {at_ms} ms after 1970"),
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use crate::clock;
 use crate::decode::BATCH_ROWS;
+use crate::registry::{Functions, Uses};
 use datafusion::config::Dialect;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::prelude::SessionConfig;
+use std::sync::Arc;
 
 /// How many partitions plans are made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,18 +67,22 @@ pub(crate) fn config(shape: Shape) -> SessionConfig {
 
 /// A session whose partial aggregates can be merged in any number of steps. Distinct values are not split off into an
 /// aggregation of their own, which is done when a batch is.
-pub(crate) fn mergeable() -> SessionState {
-    let state = state(Shape::Distributed);
+pub(crate) fn mergeable(users: &Functions, uses: &Uses) -> SessionState {
+    let state = state(Shape::Distributed, users, uses);
     let split_off = SingleDistinctToGroupBy::new();
     let rules = state.optimizers().iter().filter(|rule| rule.name() != split_off.name()).cloned().collect();
     SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build()
 }
 
-/// A session with DataFusion's functions, and ours for the time.
-pub(crate) fn state(shape: Shape) -> SessionState {
+/// A session with DataFusion's functions, ours for the time, and the users'. Which of those are used is noted in `uses`.
+pub(crate) fn state(shape: Shape, users: &Functions, uses: &Uses) -> SessionState {
     let mut functions = SessionStateBuilder::new().with_default_features();
     if let Some(scalar) = functions.scalar_functions() {
         scalar.extend(clock::functions());
+        scalar.extend(users.scalars().cloned());
     }
-    functions.with_config(config(shape)).build()
+    if let Some(aggregate) = functions.aggregate_functions() {
+        aggregate.extend(users.aggregates().cloned());
+    }
+    functions.with_config(config(shape).with_extension(Arc::new(uses.clone()))).build()
 }

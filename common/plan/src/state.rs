@@ -3,10 +3,11 @@
 
 use crate::clock;
 use crate::error::PlanError;
+use crate::map_state::MapOp;
 use crate::plan::BatchContext;
 use crate::window::WindowOp;
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
-use datafusion::arrow::datatypes::{Fields, SchemaRef};
+use datafusion::arrow::datatypes::{Fields, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use std::fmt;
@@ -20,6 +21,8 @@ pub enum StageState {
     ByKey(StateOp),
     /// A window: a row per pane.
     Window(Box<WindowOp>),
+    /// `map_with_state`: a row per key.
+    Map(MapOp),
 }
 
 impl StageState {
@@ -27,7 +30,17 @@ impl StageState {
     pub fn fields(&self) -> &Fields {
         match self {
             Self::ByKey(op) => &op.state_fields,
+            Self::Map(op) => &op.stored_fields,
             Self::Window(op) => op.state_fields(),
+        }
+    }
+
+    /// The columns of a snapshot: the key's, then those of the state that users see; none of a window.
+    pub fn snapshot_fields(&self) -> Option<(&Fields, &Fields)> {
+        match self {
+            Self::ByKey(op) => Some((&op.key_fields, &op.state_fields)),
+            Self::Map(op) => Some((&op.key_fields, &op.state_fields)),
+            Self::Window(_) => None,
         }
     }
 
@@ -36,6 +49,7 @@ impl StageState {
         match self {
             Self::ByKey(op) => op.initial.as_ref().map(|rows| (op.key_fields.len(), rows)),
             Self::Window(_) => None,
+            Self::Map(op) => op.initial.as_ref().map(|rows| (op.key_fields.len(), rows)),
         }
     }
 }
@@ -55,9 +69,9 @@ pub struct StateOp {
     pub(crate) steps: Steps,
 }
 
-/// The prepared expressions of a [`StateOp`]. They see key columns, state columns (old; new for `drop_when`),
-/// aggregates.
+/// The prepared expressions of a [`StateOp`].
 pub(crate) struct Steps {
+    /// Key columns, old state, aggregates; new state, which updates do not see.
     pub(crate) schema: SchemaRef,
     /// One per state column, of its type.
     pub(crate) updates: Vec<Arc<dyn PhysicalExpr>>,
@@ -98,38 +112,42 @@ impl StateOp {
     ) -> Result<Updated, PlanError> {
         clock::sync_at(ctx.time_ms, || {
             let rows = keys.first().map_or(0, |key| key.len());
-            let seen = self.batch(keys, old_state, aggregates, rows)?;
+            let mut columns: Vec<_> = keys.iter().chain(old_state).chain(aggregates).cloned().collect();
+            let before = seen(&self.steps.schema, columns.clone(), rows)?;
             let mut state = Vec::with_capacity(self.steps.updates.len());
             for update in &self.steps.updates {
-                state.push(update.evaluate(&seen)?.into_array(rows)?);
+                state.push(update.evaluate(&before)?.into_array(rows)?);
             }
             let dropped = match &self.steps.drop_when {
                 None => None,
                 Some(drop_when) => {
-                    let seen = self.batch(keys, &state, aggregates, rows)?;
-                    let dropped = drop_when.evaluate(&seen)?.into_array(rows)?;
-                    Some(dropped.as_boolean().iter().map(|drop| Some(drop == Some(true))).collect())
+                    columns.extend(state.iter().cloned());
+                    Some(true_where(drop_when, &seen(&self.steps.schema, columns, rows)?)?)
                 }
             };
             Ok(Updated { state, dropped })
         })
     }
+}
 
-    fn batch(
-        &self,
-        keys: &[ArrayRef],
-        state: &[ArrayRef],
-        aggregates: &[ArrayRef],
-        rows: usize,
-    ) -> Result<RecordBatch, PlanError> {
-        let columns = keys.iter().chain(state).chain(aggregates).cloned().collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(self.steps.schema.clone(), columns, &options)?)
-    }
+/// So many rows of the first columns of a schema.
+pub(crate) fn seen(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, PlanError> {
+    let schema = match schema.fields().len() > columns.len() {
+        true => Arc::new(Schema::new(schema.fields()[..columns.len()].to_vec())),
+        false => schema.clone(),
+    };
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}
+
+/// Where a condition holds: false in place of null.
+pub(crate) fn true_where(condition: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<BooleanArray, PlanError> {
+    let holds = condition.evaluate(rows)?.into_array(rows.num_rows())?;
+    Ok(holds.as_boolean().iter().map(|holds| Some(holds == Some(true))).collect())
 }
 
 /// As displayed, which says the same in every process.
-fn shown(values: impl Iterator<Item = impl ToString>) -> Vec<String> {
+pub(crate) fn shown(values: impl Iterator<Item = impl ToString>) -> Vec<String> {
     values.map(|value| value.to_string()).collect()
 }
 

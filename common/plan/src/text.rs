@@ -1,6 +1,6 @@
 //! From the text of a definition, with the files it refers to, to a plan: the one way that driver and workers go.
 
-use crate::{JobPlan, compile};
+use crate::{Functions, JobPlan, compile};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,11 +16,15 @@ pub struct CompiledJob {
     pub plan: Arc<JobPlan>,
 }
 
-/// Parses and compiles a definition with its attachments. Driver and workers both go this way.
+/// Parses and compiles a definition with its attachments and the functions that this process knows. Driver and workers both go this way.
 ///
 /// # Errors
 /// All mistakes of the definition.
-pub fn compile_text(definition: &str, attachments: &[impl AsRef<[u8]>]) -> Result<CompiledJob, Diagnostics> {
+pub fn compile_text(
+    definition: &str,
+    attachments: &[impl AsRef<[u8]>],
+    functions: &Functions,
+) -> Result<CompiledJob, Diagnostics> {
     let mut def = job::parse(definition)?;
     let folder = tempfile::tempdir();
     let written = folder.as_ref().map_err(|e| io::Error::new(e.kind(), e.to_string())).and_then(|folder| {
@@ -35,7 +39,7 @@ pub fn compile_text(definition: &str, attachments: &[impl AsRef<[u8]>]) -> Resul
     });
     if let (Ok(folder), Ok(())) = (&folder, &written) {
         let def = Arc::new(def);
-        let plan = Arc::new(compile(def.clone(), folder.path())?);
+        let plan = Arc::new(compile(def.clone(), folder.path(), functions)?);
         return Ok(CompiledJob { def, plan });
     }
     let mut diagnostics = Diagnostics::new();
@@ -50,6 +54,7 @@ pub fn attachment_names(def: &mut JobDef) -> Vec<&mut String> {
         .iter_mut()
         .filter_map(|stream| match &mut stream.operator {
             Operator::UpdateStateByKey(update) => update.initial.as_mut().map(|name| &mut name.text),
+            Operator::MapWithState(map) => map.initial.as_mut().map(|name| &mut name.text),
             _ => None,
         })
         .collect()

@@ -4,12 +4,13 @@ use super::reader::Reader;
 use super::{Name, OutputDef, Sink, SourceDef, StreamDef};
 use crate::diag::Diagnostic;
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 /// A source, stream or output that may have mistakes of its own; what is known of it is still checked.
 pub(super) struct Draft<T> {
     pub(super) name: Option<Name>,
     /// What it reads.
-    pub(super) from: Option<Name>,
+    pub(super) from: Vec<Name>,
     /// None if something is wrong with it.
     pub(super) def: Option<T>,
 }
@@ -63,10 +64,10 @@ fn outputs_taken_twice(r: &mut Reader<'_>, outputs: &[Draft<OutputDef>]) {
 fn directories_taken_twice(r: &mut Reader<'_>, outputs: &[Draft<OutputDef>]) {
     let mut seen = HashSet::new();
     for output in outputs.iter().filter_map(|draft| draft.def.as_ref()) {
-        if let Sink::Json { path } = &output.sink
-            && !seen.insert(path.trim_end_matches('/'))
+        if let Sink::Files(files) = &output.sink
+            && !seen.insert(files.place.root(Path::new("")))
         {
-            let wrong = Diagnostic::new(format!("two outputs write to `{path}`"));
+            let wrong = Diagnostic::new(format!("two outputs write to `{}`", files.place.text()));
             let wrong = wrong.at(output.name.span.clone()).label("the second one");
             r.push(wrong.help("give each output a directory of its own"));
         }
@@ -81,26 +82,35 @@ fn known(r: &mut Reader<'_>, from: &Name, names: &[&Name]) {
     }
 }
 
-/// Notes every circle of streams once, at its first stream in the file.
+/// Notes every circle of streams once, where it closes when one follows the streams from the first in the file on.
 fn circles(r: &mut Reader<'_>, streams: &[Draft<StreamDef>]) {
-    let parents: HashMap<&str, &Name> =
-        streams.iter().filter_map(|draft| Some((draft.name.as_ref()?.text.as_str(), draft.from.as_ref()?))).collect();
+    let known = |draft| -> Option<(&str, &[Name])> {
+        let Draft { name, from, .. }: &Draft<StreamDef> = draft;
+        Some((&name.as_ref()?.text, from))
+    };
+    let inputs: HashMap<&str, &[Name]> = streams.iter().filter_map(known).collect();
+    let of = |name: &str| inputs.get(name).copied().unwrap_or_default();
     let mut done: HashSet<&str> = HashSet::new();
     for start in streams.iter().flat_map(|draft| &draft.name) {
-        let mut path = vec![start.text.as_str()];
-        let mut at = start.text.as_str();
-        while let Some(from) = parents.get(at).filter(|_| !done.contains(at)) {
-            at = from.text.as_str();
-            if let Some(first) = path.iter().position(|name| *name == at) {
-                let mut circle = path[first..].to_vec();
-                circle.push(at);
-                let message = format!("streams read each other in a circle: {}", circle.join(" from "));
+        if done.contains(start.text.as_str()) {
+            continue;
+        }
+        // The way down to where we are, each stream with the inputs that are still to be followed.
+        let mut path: Vec<(&str, std::slice::Iter<'_, Name>)> = vec![(&start.text, of(&start.text).iter())];
+        while let Some((at, rest)) = path.last_mut() {
+            let Some(from) = rest.next() else {
+                done.insert(at);
+                path.pop();
+                continue;
+            };
+            if let Some(first) = path.iter().position(|(name, _)| *name == from.text) {
+                let names: Vec<_> = path[first..].iter().map(|(name, _)| *name).chain([from.text.as_str()]).collect();
+                let message = format!("streams read each other in a circle: {}", names.join(" from "));
                 let wrong = Diagnostic::new(message).label("expected a source in the end");
                 r.push(wrong.at(from.span.clone()));
-                break;
+            } else if !done.contains(from.text.as_str()) {
+                path.push((&from.text, of(&from.text).iter()));
             }
-            path.push(at);
         }
-        done.extend(path);
     }
 }

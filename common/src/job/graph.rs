@@ -34,21 +34,27 @@ impl JobDef {
         self.streams.iter().find(|stream| stream.name.text == name)
     }
 
-    /// Positions in `streams`, every stream after the one it reads; otherwise in the order of the file.
+    /// Positions in `streams`, every stream after those it reads; otherwise in the order of the file.
     pub fn topological(&self) -> Vec<usize> {
         let position = |name: &str| self.streams.iter().position(|s| s.name.text == name);
-        let mut placed = vec![false; self.streams.len()];
+        // Marking on the way up also ends the walk in a definition with a circle.
+        let mut seen = vec![false; self.streams.len()];
         let mut order = Vec::with_capacity(self.streams.len());
         for start in 0..self.streams.len() {
-            let mut chain = Vec::new();
-            let mut next = Some(start);
-            // Marking on the way up also ends the walk in a definition with a circle.
-            while let Some(at) = next.filter(|at| !placed[*at]) {
-                placed[at] = true;
-                chain.push(at);
-                next = position(&self.streams[at].from.text);
+            if std::mem::replace(&mut seen[start], true) {
+                continue;
             }
-            order.extend(chain.into_iter().rev());
+            let mut path = vec![(start, self.streams[start].from.iter())];
+            while let Some((at, rest)) = path.last_mut() {
+                let Some(from) = rest.next() else {
+                    order.push(*at);
+                    path.pop();
+                    continue;
+                };
+                if let Some(next) = position(&from.text).filter(|next| !std::mem::replace(&mut seen[*next], true)) {
+                    path.push((next, self.streams[next].from.iter()));
+                }
+            }
         }
         order
     }

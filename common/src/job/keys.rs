@@ -1,6 +1,6 @@
 //! Every key a definition may hold: the one list behind the parser, the JSON Schema and the check of the documentation.
 
-use super::{Durability, Emit, OnBadRecord, OnUnderReplicated, UpdateKeys};
+use super::{Durability, Emit, OnBadRecord, OnUnderReplicated, Per, UpdateKeys};
 use std::ops::RangeInclusive;
 
 /// A key of a table.
@@ -31,10 +31,16 @@ pub(super) enum Shape {
     JobName,
     /// The name of a stream, a source or an output.
     Name,
+    /// One such name, or a list of them.
+    Names,
     /// The name of a column.
     Column,
     /// One column name, or a list of them.
     Columns,
+    /// Those, or a table of these keys.
+    ColumnsOrTable(&'static [Key]),
+    /// One column name, or a list of them, each with a `-` before it or not.
+    SortKeys,
     /// `host:port`.
     Address,
     Addresses,
@@ -57,6 +63,10 @@ pub(super) enum Shape {
     StateByColumn(&'static [Key]),
     /// The table of [`FLAT_MAP`], which has alternatives.
     FlatMap,
+    /// The table of [`TEXT`], which has alternatives.
+    TextSink,
+    /// Name to text.
+    TextByName,
     Table(&'static [Key]),
     TrueOrTable(&'static [Key]),
     /// Any number of tables, each with its name.
@@ -111,6 +121,7 @@ pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::S
 pub(super) const UPDATE_KEYS: Choices<UpdateKeys> =
     &[("every_key", UpdateKeys::EveryKey), ("touched", UpdateKeys::Touched)];
 pub(super) const EMIT: Choices<Emit> = &[("all", Emit::All), ("changed", Emit::Changed)];
+pub(super) const PER: Choices<Per> = &[("record", Per::Record), ("key", Per::Key)];
 
 pub(super) const BLOCK_BYTES: RangeInclusive<u64> = 1 << 10..=8 << 20;
 pub(super) const REPLICATION: RangeInclusive<u64> = 1..=8;
@@ -118,6 +129,7 @@ pub(super) const KEY_GROUPS: RangeInclusive<u64> = 1..=4096;
 pub(super) const TASK_FAILURES: RangeInclusive<u64> = 1..=100;
 pub(super) const RECEIVERS: RangeInclusive<u64> = 1..=64;
 pub(super) const PRINT_ROWS: RangeInclusive<u64> = 1..=10_000;
+pub(super) const RETRIES: RangeInclusive<u64> = 0..=100;
 /// Whole numbers in TOML have 63 bits.
 pub(super) const POSITIVE: RangeInclusive<u64> = 1..=i64::MAX as u64;
 pub(super) const NOT_NEGATIVE: RangeInclusive<u64> = 0..=i64::MAX as u64;
@@ -203,10 +215,9 @@ pub(super) const GENERATE: &[Key] = &[
     Key::new("receivers", Shape::Count(RECEIVERS), "Receivers that share the rate. Default 1."),
 ];
 
-const FROM: Key = Key::new("from", Shape::Name, "The source or stream that is read.").required();
-
 /// Keys of every stream.
-pub(super) const STREAM: &[Key] = &[FROM];
+pub(super) const STREAM: &[Key] =
+    &[Key::new("from", Shape::Names, "The source or stream that is read, or a list of them.").required()];
 
 /// The operators of a stream; exactly one of them stands beside [`STREAM`].
 pub(super) const OPERATORS: &[Key] = &[
@@ -217,8 +228,25 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("count", Shape::True, "The number of rows of the batch, one row, also when 0."),
     Key::new("reduce", Shape::SqlByColumn, "Aggregates over the batch; no row if it is empty."),
     Key::new("distinct", Shape::True, "Distinct rows of the batch."),
-    Key::new("sql", Shape::Sql, "A query over the input, by its name, within the batch."),
+    Key::new("sql", Shape::Sql, "A query over the inputs, by their names, within the batch."),
     Key::new("update_state_by_key", Shape::Table(UPDATE_STATE), "Running state per key."),
+    Key::new("union", Shape::True, "The rows of all inputs, one input after the other."),
+    Key::new("batch_map", Shape::Table(BATCH_MAP), "A function in Rust over all rows of a block or key group."),
+    Key::new("map_with_state", Shape::Table(MAP_WITH_STATE), "State per key, visited with every record."),
+    Key::new("state_snapshots", Shape::True, "Every key of a stateful stream with its state, after each batch."),
+    Key::new("join", Shape::Table(JOIN), "Pairs of rows of two inputs with the same key."),
+    Key::new("left_outer_join", Shape::Table(JOIN), "Pairs, and left rows without a partner."),
+    Key::new("right_outer_join", Shape::Table(JOIN), "Pairs, and right rows without a partner."),
+    Key::new("full_outer_join", Shape::Table(JOIN), "Pairs, and all rows without a partner."),
+    Key::new("semi", Shape::Table(JOIN), "Rows of the first input that have a partner in the second."),
+    Key::new("anti", Shape::Table(JOIN), "Rows of the first input that have no partner in the second."),
+    Key::new("cogroup", Shape::Table(JOIN), "Per key, the lists of the rows of two inputs."),
+    Key::new("group_by_key", Shape::Table(GROUP_BY_KEY), "Per key, the list of its rows."),
+    Key::new("combine_by_key", Shape::Table(REDUCE_BY_KEY), "Spark's other name for reduce_by_key."),
+    Key::new("count_by_value", Shape::True, "How often each row occurs in the batch."),
+    Key::new("sort", Shape::Table(SORT), "The rows in order, at most `limit` of them."),
+    Key::new("top_k", Shape::Table(TOP_K), "The greatest rows of the batch, or of each key."),
+    Key::new("repartition", Shape::TrueOrTable(REPARTITION), "Spreads rows over all key groups."),
     Key::new("window", Shape::Table(WINDOW), "The rows of the last batches."),
     Key::new(
         "reduce_by_key_and_window",
@@ -249,6 +277,32 @@ pub(super) const FLAT_MAP: &[Key] = &[
 pub(super) const REDUCE_BY_KEY: &[Key] =
     &[KEY, Key::new("aggregates", Shape::SqlByColumn, "Column names and their aggregates.").required()];
 
+pub(super) const JOIN: &[Key] =
+    &[Key::new("on", Shape::ColumnsOrTable(ON), "Key columns of both inputs, or those of each.").required()];
+
+pub(super) const ON: &[Key] = &[
+    Key::new("left", Shape::Columns, "Key columns of the first input.").required(),
+    Key::new("right", Shape::Columns, "Key columns of the second input.").required(),
+];
+
+pub(super) const GROUP_BY_KEY: &[Key] =
+    &[KEY, Key::new("values", Shape::Columns, "Columns that become lists. Default: all others.")];
+
+pub(super) const SORT: &[Key] = &[
+    Key::new("by", Shape::SortKeys, "Columns to sort by; with a `-` before it, greatest first.").required(),
+    Key::new("descending", Shape::Flag, "Turns the order of all columns round. Default false."),
+    Key::new("limit", Shape::Count(POSITIVE), "At most so many rows. Default: all."),
+];
+
+pub(super) const TOP_K: &[Key] = &[
+    Key::new("k", Shape::Count(POSITIVE), "How many rows.").required(),
+    Key::new("by", Shape::SortKeys, "Columns to compare; with a `-` before it, smallest first.").required(),
+    Key::new("per", Shape::Columns, "Key columns: so many rows of each key. Default: of the batch."),
+];
+
+pub(super) const REPARTITION: &[Key] =
+    &[Key::new("by", Shape::Columns, "Rows with the same values stay together. Default: all columns.")];
+
 pub(super) const UPDATE_STATE: &[Key] = &[
     KEY,
     Key::new("state", Shape::StateByColumn(STATE_COLUMN), "State columns and their updates.").required(),
@@ -258,10 +312,24 @@ pub(super) const UPDATE_STATE: &[Key] = &[
     Key::new("emit", Shape::Choice(|| words(EMIT)), "Which keys come out. Default all."),
 ];
 
+pub(super) const MAP_WITH_STATE: &[Key] = &[
+    KEY,
+    Key::new("per", Shape::Choice(|| words(PER)), "How often the state of a key changes. Default record."),
+    Key::new("state", Shape::StateByColumn(STATE_COLUMN), "State columns and their updates.").required(),
+    Key::new("emit", Shape::SqlByColumn, "What comes out. Default: key and state columns."),
+    Key::new("emit_when", Shape::Sql, "A row comes out when this is true. Default: always."),
+    Key::new("remove_when", Shape::Sql, "The key is forgotten when this is true."),
+    Key::new("timeout", Shape::Duration, "A key without records for longer than this is forgotten. Default: none is."),
+    Key::new("initial", Shape::Text, "A csv or JSON-lines file with the state to begin with."),
+];
+
 pub(super) const STATE_COLUMN: &[Key] = &[
     Key::new("type", Shape::Type, "The column's type. Default: that of the expression."),
     Key::new("update", Shape::Sql, "The new value.").required(),
 ];
+
+pub(super) const BATCH_MAP: &[Key] =
+    &[Key::new("function", Shape::Text, "The name under which the function is registered.").required()];
 
 const LENGTH: Key = Key::new("length", Shape::Duration, "The time covered, back from the firing batch.").required();
 const SLIDE: Key =
@@ -290,16 +358,59 @@ pub(super) const SLICE: &[Key] = &[
 ];
 
 /// Keys of an output beside its sink.
-pub(super) const OUTPUT: &[Key] =
-    &[FROM, Key::new("name", Shape::Name, "The output's name. Default: that of what it reads.")];
+pub(super) const OUTPUT: &[Key] = &[
+    Key::new("from", Shape::Name, "The source or stream that is read.").required(),
+    Key::new("name", Shape::Name, "The output's name. Default: that of what it reads."),
+];
 
 /// The sinks of an output; exactly one of them.
 pub(super) const SINKS: &[Key] = &[
     Key::new("print", Shape::TrueOrTable(PRINT), "Shows the first rows of every batch."),
     Key::new("json", Shape::Table(JSON), "Writes JSON lines, exactly once."),
+    Key::new("text", Shape::TextSink, "Writes a line of text for every row, exactly once."),
+    Key::new("csv", Shape::Table(CSV), "Writes delimited text, exactly once."),
+    Key::new("parquet", Shape::Table(PARQUET), "Writes Parquet files, exactly once."),
+    Key::new("object", Shape::Table(OBJECT), "Writes Arrow IPC files, exactly once."),
+    Key::new("http", Shape::Table(HTTP), "Posts the rows of every batch, at least once."),
 ];
 
 pub(super) const PRINT: &[Key] =
     &[Key::new("rows", Shape::Count(PRINT_ROWS), "Rows shown of every batch. Default 10.")];
 
-pub(super) const JSON: &[Key] = &[Key::new("path", Shape::Text, "A directory, relative to the job file.").required()];
+const PATH: Key = Key::new("path", Shape::Text, "A directory, relative to the job file.");
+const ROLLS: Key =
+    Key::new("roll", Shape::TrueOrTable(ROLL), "One set of files for all batches. Default: a directory for each.");
+
+pub(super) const JSON: &[Key] = &[PATH.required(), ROLLS];
+
+/// The table of [`Shape::TextSink`].
+pub(super) const TEXT: &[Key] = &[
+    PATH,
+    Key::new("prefix", Shape::Text, "Directories are called prefix-TIME_MS, in place of path/TIME_MS."),
+    Key::new("suffix", Shape::Text, "What ends their names, behind a dot; with `prefix`."),
+    Key::new("column", Shape::Column, "The column that is written. Default: the only one."),
+    ROLLS,
+];
+
+pub(super) const CSV: &[Key] = &[
+    PATH.required(),
+    Key::new("header", Shape::Flag, "Whether every file begins with the names of the columns. Default true."),
+    Key::new("delimiter", Shape::Text, "What separates the fields: one byte. Default a comma."),
+    ROLLS,
+];
+
+pub(super) const PARQUET: &[Key] = &[PATH.required()];
+
+pub(super) const OBJECT: &[Key] = &[PATH.required()];
+
+pub(super) const ROLL: &[Key] = &[
+    Key::new("bytes", Shape::Size, "A file is full when it has this many bytes. Default 64MiB."),
+    Key::new("age", Shape::Duration, "A file is full when its first batch is this old. Default 10min."),
+];
+
+pub(super) const HTTP: &[Key] = &[
+    Key::new("url", Shape::Text, "Where the rows are posted.").required(),
+    Key::new("timeout", Shape::Duration, "How long one attempt may take. Default 10s."),
+    Key::new("retries", Shape::Count(RETRIES), "Attempts after the first. Default 5."),
+    Key::new("headers", Shape::TextByName, "Further headers."),
+];

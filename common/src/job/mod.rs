@@ -6,13 +6,16 @@
 mod check;
 mod graph;
 mod keys;
+mod order;
 mod parse;
 mod reader;
 mod schema;
+mod sink;
 mod source;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod together;
 mod types;
 mod window;
 
@@ -217,8 +220,8 @@ pub enum OnBadRecord {
 pub struct StreamDef {
     /// The stream's name.
     pub name: Name,
-    /// A source or another stream.
-    pub from: Name,
+    /// Sources or other streams: as many as [`Operator::inputs`] says.
+    pub from: Vec<Name>,
     /// What is done.
     pub operator: Operator,
     /// Place of the operator's key, for errors about the operator as a whole.
@@ -263,10 +266,52 @@ pub enum Operator {
     Reduce(Vec<NamedSql>),
     /// Distinct rows. `distinct = true`
     Distinct,
-    /// Any SQL query over the one input, by its name, within the batch.
+    /// Any SQL query over the inputs, by their names, within the batch.
     Sql(Sql),
     /// Running state per key.
     UpdateStateByKey(Box<UpdateStateByKey>),
+    /// `mapPartitions`: a registered function over all rows of a unit. `batch_map = { function = "name" }`
+    BatchMap(Name),
+    /// The rows of the first stream, then those of the second, and so on. `union = true`
+    Union,
+    /// State per key, visited with every record.
+    MapWithState(Box<MapWithState>),
+    /// Every key and its state, as the stream that is read left them. `state_snapshots = true`
+    StateSnapshots,
+    /// Rows of two streams that have the same key. `join = { on = "user" }`
+    Join(JoinKind, On),
+    /// Per key, the lists of the rows of both streams. `cogroup = { on = "user" }`
+    Cogroup(On),
+    /// Per key, the list of its rows. `group_by_key = { key = "user", values = "price" }`
+    GroupByKey {
+        /// Key columns.
+        key: Vec<Name>,
+        /// Columns that become lists; by default all that are not keys.
+        values: Option<Vec<Name>>,
+    },
+    /// How often each row occurs; the rows are the keys. `count_by_value = true`
+    CountByValue,
+    /// `transform(_.sortBy(..))`: the rows of the batch in order. `sort = { by = "-price", limit = 3 }`
+    Sort {
+        /// What to sort by.
+        by: Vec<SortKey>,
+        /// At most so many rows.
+        limit: Option<u64>,
+    },
+    /// The greatest rows, of the batch or per key. `top_k = { k = 3, by = "price", per = "user" }`
+    TopK {
+        /// How many.
+        k: u64,
+        /// What the greatest rows have the most of: in the order in which they come.
+        by: Vec<SortKey>,
+        /// Key columns; none for the whole batch.
+        per: Vec<Name>,
+    },
+    /// Spreads rows over all key groups, by some columns or by all of them. `repartition = { by = "user" }`
+    Repartition {
+        /// Key columns; none for all that can be keys.
+        by: Vec<Name>,
+    },
     /// The rows of the last batches. `window = { length = "30s", slide = "10s" }`
     Window(Frame),
     /// `reduceByKeyAndWindow`: aggregates per key over a window.
@@ -309,8 +354,68 @@ pub enum Operator {
     },
 }
 
+/// The joins, by Spark's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinKind {
+    /// Pairs of rows with the same key. `join`
+    Inner,
+    /// Those, and left rows without a partner. `left_outer_join`
+    LeftOuter,
+    /// Pairs, and right rows without a partner. `right_outer_join`
+    RightOuter,
+    /// Pairs, and all rows without a partner. `full_outer_join`
+    FullOuter,
+    /// Left rows that have a partner. `semi`
+    Semi,
+    /// Left rows that have none. `anti`
+    Anti,
+}
+
+/// The key columns of two streams: as many on both sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct On {
+    /// Columns of the first stream.
+    pub left: Vec<Name>,
+    /// Columns of the second.
+    pub right: Vec<Name>,
+}
+
+/// A column to sort by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SortKey {
+    /// The column.
+    pub column: Name,
+    /// Greatest first, nulls last; otherwise smallest first, nulls first.
+    pub descending: bool,
+}
+
+/// How many streams an operator reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inputs {
+    /// One.
+    One,
+    /// Two, not the same.
+    Two,
+    /// Two or more; one may be read several times.
+    Several,
+    /// One or more.
+    Any,
+}
+
+impl Operator {
+    /// How many streams it reads.
+    pub fn inputs(&self) -> Inputs {
+        match self {
+            Self::Union => Inputs::Several,
+            Self::Join(..) | Self::Cogroup(_) => Inputs::Two,
+            Self::Sql(_) => Inputs::Any,
+            _ => Inputs::One,
+        }
+    }
+}
+
 /// Which batches a window covers, and when it fires.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// It covers the batches of this time, the one in which it fires included.
     pub length: Period,
@@ -319,7 +424,7 @@ pub struct Frame {
 }
 
 /// A duration as written, with its place.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Period {
     /// The duration.
     pub duration: Duration,
@@ -387,6 +492,37 @@ pub enum Emit {
     Changed,
 }
 
+/// `mapWithState`. Expressions see `state.*` (in updates before the change, elsewhere after it), `old.*` (before it),
+/// key columns, `state_exists` and `timing_out`, and a record's columns or aggregates over the records of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MapWithState {
+    /// Key columns.
+    pub key: Vec<Name>,
+    /// How often the state of a key changes. Default `record`, as in Spark.
+    pub per: Per,
+    /// State columns, in order.
+    pub state: Vec<StateColumn>,
+    /// What comes out. Default: key and state columns.
+    pub emit: Option<Vec<NamedSql>>,
+    /// A row comes out when this is true. Default: always.
+    pub emit_when: Option<Sql>,
+    /// The key is forgotten when this is true (Spark: `state.remove()`).
+    pub remove_when: Option<Sql>,
+    /// A key without records for longer than this is forgotten.
+    pub timeout: Option<Duration>,
+    /// A CSV (with header) or JSON-lines file of key and state columns, relative to the job file.
+    pub initial: Option<Name>,
+}
+
+/// How often the state of a key changes in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Per {
+    /// With every record, in order.
+    Record,
+    /// Once, with aggregates over its records.
+    Key,
+}
+
 /// Where results go.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutputDef {
@@ -406,9 +542,81 @@ pub enum Sink {
         /// Rows shown. Default 10.
         rows: u32,
     },
-    /// JSON lines: a directory `<path>/<TIME_MS>` per batch with part files; `exactly once`. Nothing is written for an empty result.
-    Json {
-        /// Directory.
-        path: String,
+    /// Rows in files, exactly once. Nothing is written for an empty result.
+    Files(FileSink),
+    /// One request per batch, at least once. None is sent for an empty result.
+    Http(HttpSink),
+}
+
+/// Rows in files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSink {
+    /// Where.
+    pub place: FilePlace,
+    /// How.
+    pub format: FileFormat,
+    /// One set of files for all batches, in place of a directory for each.
+    pub roll: Option<Roll>,
+}
+
+/// Where the files of batches are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FilePlace {
+    /// In `<path>/<TIME_MS>`, or in `<path>` when they roll.
+    Directory(String),
+    /// `saveAsTextFiles`: in `<prefix>-<TIME_MS>[.<suffix>]`.
+    Prefix {
+        /// What comes before the time.
+        prefix: String,
+        /// What comes behind it.
+        suffix: Option<String>,
     },
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileFormat {
+    /// A line of text for every row.
+    Text {
+        /// The column that is written; by default the only one.
+        column: Option<Name>,
+    },
+    /// JSON lines.
+    Json,
+    /// Delimited text.
+    Csv {
+        /// Whether every file begins with the names of the columns. Default true.
+        header: bool,
+        /// One byte. Default `,`.
+        delimiter: u8,
+    },
+    /// Parquet.
+    Parquet,
+    /// `saveAsObjectFiles`: Arrow IPC files.
+    Object,
+}
+
+/// When a file of a rolling set is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roll {
+    /// It has this many bytes. Default 64 MiB.
+    pub bytes: u64,
+    /// Its first batch is this much older than the newest, in batch time. Default 10 min.
+    pub age: Duration,
+}
+
+/// Most bytes of one request: they are in the driver's memory.
+pub const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// One request per batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSink {
+    /// Where to.
+    pub url: String,
+    /// How long one attempt may take. Default 10 s.
+    pub timeout: Duration,
+    /// Attempts after the first. Default 5.
+    pub retries: u32,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
 }

@@ -3,7 +3,7 @@
 use super::check::{self, Draft};
 use super::keys::{self, Key};
 use super::reader::{JOB_NAME_MARKS, NAME_MARKS, Reader, Table, Value};
-use super::{JobDef, OutputDef, Settings, Sink, source, stream};
+use super::{JobDef, OutputDef, Settings, sink, source, stream};
 use crate::diag::{Diagnostic, Diagnostics};
 use std::time::Duration;
 use toml::Spanned;
@@ -60,7 +60,7 @@ fn read_named<'t, T>(
         let title = format!("[{kind}.{}]", name.text);
         drafts.push(match r.any_table(value, &title, name.span.clone()) {
             Some(table) => read(r, &table, &name),
-            None => Draft { name: Some(name), from: None, def: None },
+            None => Draft { name: Some(name), from: Vec::new(), def: None },
         });
     }
     drafts
@@ -154,44 +154,19 @@ fn read_outputs<'t>(r: &mut Reader<'t>, job: &Table<'t>) -> Vec<Draft<OutputDef>
 fn read_output<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Draft<OutputDef> {
     let span = value.span();
     let Some(table) = r.table(value, "[[output]]", span, &[keys::OUTPUT, keys::SINKS]) else {
-        return Draft { name: None, from: None, def: None };
+        return Draft { name: None, from: Vec::new(), def: None };
     };
     let from = table.get("from").and_then(|v| r.name(v));
     let name = match table.get("name") {
         Some(value) => r.name(value),
         None => from.clone(),
     };
-    let sink = exactly_one(r, &table, keys::SINKS, "sink").and_then(|(key, value)| match key {
-        "print" => read_print(r, value),
-        _ => read_json(r, value),
-    });
+    let sink = exactly_one(r, &table, keys::SINKS, "sink").and_then(|(key, value)| sink::read(r, key, value));
     let def = match (name.clone(), from.clone(), sink) {
         (Some(name), Some(from), Some(sink)) => Some(OutputDef { name, from, sink }),
         _ => None,
     };
-    Draft { name, from, def }
-}
-
-fn read_print<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Sink> {
-    if value.get_ref().is_bool() {
-        r.only_true(value)?;
-        return Some(Sink::Print { rows: 10 });
-    }
-    let table = r.table(value, "`print`", value.span(), &[keys::PRINT])?;
-    match table.get("rows") {
-        Some(rows) => Some(Sink::Print { rows: r.small_count(rows, keys::PRINT_ROWS)? }),
-        None => Some(Sink::Print { rows: 10 }),
-    }
-}
-
-fn read_json<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Sink> {
-    let table = r.table(value, "`json`", value.span(), &[keys::JSON])?;
-    let path = r.text(table.get("path")?)?;
-    if path.text.is_empty() {
-        r.push(Diagnostic::new("this path is empty").at(path.span).label("expected a directory"));
-        return None;
-    }
-    Some(Sink::Json { path: path.text })
+    Draft { name, from: from.into_iter().collect(), def }
 }
 
 /// The one of `alternatives` that the table has; more or fewer than one is a mistake.

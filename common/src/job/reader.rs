@@ -295,6 +295,21 @@ impl<'t> Reader<'t> {
         Some(Name { text, span: self.inside(value) })
     }
 
+    /// The path of something on a file system, not empty.
+    pub(super) fn local_path(&mut self, value: &'t Value<'t>, expected: &str) -> Option<Name> {
+        let path = self.text(value)?;
+        let wrong = if path.text.is_empty() {
+            Diagnostic::new("this path is empty").help(format!("expected {expected}"))
+        } else if path.text.contains("://") {
+            Diagnostic::new("object stores and other URLs cannot be used here")
+                .help("copy files from or to a local path")
+        } else {
+            return Some(path);
+        };
+        self.push(wrong.at(path.span).label("expected a path"));
+        None
+    }
+
     /// An expression or query, not empty.
     pub(super) fn sql(&mut self, value: &'t Value<'t>) -> Option<Sql> {
         let Name { text, span } = self.text(value)?;
@@ -309,6 +324,23 @@ impl<'t> Reader<'t> {
     pub(super) fn name(&mut self, value: &'t Value<'t>) -> Option<Name> {
         let name = self.text(value)?;
         self.check_name(&name, NAME_MARKS).then_some(name)
+    }
+
+    /// One name of a source or stream, or an array of them; not empty.
+    pub(super) fn names(&mut self, value: &'t Value<'t>) -> Option<Vec<Name>> {
+        let names: Vec<_> = match value.get_ref() {
+            DeValue::String(_) => vec![self.name(value)],
+            DeValue::Array(items) => items.iter().map(|item| self.name(item)).collect(),
+            _ => {
+                self.wrong_type(value, "a name or an array of names");
+                return None;
+            }
+        };
+        if names.is_empty() {
+            self.push(Diagnostic::new("expected at least one name").at(value.span()));
+            return None;
+        }
+        names.into_iter().collect()
     }
 
     /// Whether this is a name of letters, digits and the given marks.
@@ -364,6 +396,28 @@ impl<'t> Reader<'t> {
         }
         let names: Vec<Name> = names.into_iter().collect::<Option<_>>()?;
         self.distinct_columns(names.iter()).then_some(names)
+    }
+
+    /// One column to sort by, or an array of them; each with whether there is a `-` before it.
+    pub(super) fn sort_keys(&mut self, value: &'t Value<'t>) -> Option<Vec<(Name, bool)>> {
+        let items = match value.get_ref() {
+            DeValue::Array(items) => items.iter().collect(),
+            _ => vec![value],
+        };
+        if items.is_empty() {
+            self.push(Diagnostic::new("expected at least one column").at(value.span()));
+            return None;
+        }
+        let keys = items.into_iter().map(|item| {
+            let Name { text, span } = self.text(item)?;
+            let (name, minus) = match text.strip_prefix('-') {
+                Some(rest) => (Name { text: rest.to_string(), span: span.start + 1..span.end }, true),
+                None => (Name { text, span }, false),
+            };
+            self.check_column(&name).then_some((name, minus))
+        });
+        let keys = keys.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()?;
+        self.distinct_columns(keys.iter().map(|(name, _)| name)).then_some(keys)
     }
 
     /// Notes columns that bear the name of an earlier one.

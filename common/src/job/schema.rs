@@ -39,9 +39,18 @@ fn shape(shape: &Shape) -> Value {
         Shape::Sql => json!({ "type": "string", "minLength": 1 }),
         Shape::JobName => name("^[A-Za-z0-9_][A-Za-z0-9_.-]*$"),
         Shape::Name => name(NAME),
+        Shape::Names => json!({ "oneOf": [name(NAME), { "type": "array", "minItems": 1, "items": name(NAME) }] }),
         Shape::Column => json!({ "type": "string", "pattern": COLUMN }),
         Shape::Columns => {
             let column = json!({ "type": "string", "pattern": COLUMN });
+            json!({ "oneOf": [column, list(&column)] })
+        }
+        Shape::ColumnsOrTable(keys) => {
+            let column = json!({ "type": "string", "pattern": COLUMN });
+            json!({ "oneOf": [column, list(&column), table(&[keys])] })
+        }
+        Shape::SortKeys => {
+            let column = json!({ "type": "string", "pattern": SORT_KEY });
             json!({ "oneOf": [column, list(&column)] })
         }
         Shape::Address => json!({ "type": "string", "pattern": ADDRESS }),
@@ -67,6 +76,8 @@ fn shape(shape: &Shape) -> Value {
             schema["dependentRequired"] = json!({ "split": ["by"], "by": ["split"] });
             schema
         }
+        Shape::TextSink => one_of(table(&[keys::TEXT]), &[&["path"], &["prefix"]]),
+        Shape::TextByName => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Shape::Table(keys) => table(&[keys]),
         Shape::TrueOrTable(keys) => json!({ "oneOf": [{ "const": true }, table(&[keys])] }),
         Shape::Named(kind) => json!({
@@ -80,6 +91,7 @@ fn shape(shape: &Shape) -> Value {
 
 const NAME: &str = "^[A-Za-z0-9_][A-Za-z0-9_-]*$";
 const COLUMN: &str = "^(?!__).+";
+const SORT_KEY: &str = "^-?(?!__).+";
 const ADDRESS: &str = "^(\\[[0-9A-Fa-f:.]+\\]|[^:/\\[\\]\\s]+):[0-9]+$";
 const DURATION: &str = "^ *[0-9.]+ *(us|ms|s|m|min|h) *$";
 const SIZE: &str = "^ *[0-9.]+ *(B|kB|KB|MB|GB|KiB|MiB|GiB)? *$";
@@ -183,14 +195,26 @@ mod tests {
         let operators = &stream["properties"];
         assert_eq!(properties(&operators["flat_map"]), names(&[keys::FLAT_MAP]));
         assert_eq!(properties(&operators["reduce_by_key"]), names(&[keys::REDUCE_BY_KEY]));
+        for (name, keys) in [
+            ("cogroup", keys::JOIN),
+            ("group_by_key", keys::GROUP_BY_KEY),
+            ("sort", keys::SORT),
+            ("top_k", keys::TOP_K),
+        ] {
+            assert_eq!(properties(&operators[name]), names(&[keys]));
+        }
         let update_state = &operators["update_state_by_key"];
         assert_eq!(properties(update_state), names(&[keys::UPDATE_STATE]));
+        assert_eq!(properties(&operators["batch_map"]), names(&[keys::BATCH_MAP]));
+        assert_eq!(properties(&operators["map_with_state"]), names(&[keys::MAP_WITH_STATE]));
         assert_eq!(properties(&operators["window"]), names(&[keys::WINDOW]));
         let reduce = &operators["reduce_by_key_and_window"];
         assert_eq!(properties(reduce), names(&[keys::REDUCE_BY_KEY_AND_WINDOW]));
         assert_eq!(properties(&operators["slice"]), names(&[keys::SLICE]));
         let output = &schema["properties"]["output"]["items"];
         assert_eq!(properties(output), names(&[keys::OUTPUT, keys::SINKS]));
+        assert_eq!(properties(&output["properties"]["text"]), names(&[keys::TEXT]));
+        assert_eq!(properties(&output["properties"]["http"]), names(&[keys::HTTP]));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Dr
             read_generate(r, table, name)
         }
     });
-    Draft { name: Some(name.clone()), from: None, def }
+    Draft { name: Some(name.clone()), from: Vec::new(), def }
 }
 
 /// Notes the keys that only the `other` connector has.
@@ -176,7 +176,8 @@ fn only_for<'t>(r: &mut Reader<'t>, table: &Table<'t>, key: &str, format: &str) 
     }
 }
 
-fn read_delimiter<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<u8> {
+/// One ASCII character that can stand between fields.
+pub(super) fn read_delimiter<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<u8> {
     let text = r.string(value)?;
     match text.as_bytes() {
         [byte] if byte.is_ascii() && !b"\r\n\"".contains(byte) => Some(*byte),

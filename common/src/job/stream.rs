@@ -5,25 +5,31 @@ use super::keys;
 use super::parse::exactly_one;
 use super::reader::{Reader, Table, Value};
 use super::source::read_type;
-use super::{Emit, FlatMapEach, Name, NamedSql, Operator, StateColumn, StreamDef, UpdateKeys, UpdateStateByKey};
+use super::{
+    Emit, FlatMapEach, JoinKind, MapWithState, Name, NamedSql, Operator, Per, StateColumn, StreamDef, UpdateKeys,
+    UpdateStateByKey,
+};
+use super::{order, together};
 use crate::diag::Diagnostic;
 
 /// Reads a stream.
 pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<StreamDef> {
     r.check_known(table, &[keys::STREAM, keys::OPERATORS]);
     r.check_required(table, &[keys::STREAM]);
-    let from = table.get("from").and_then(|v| r.name(v));
+    let from = table.get("from").and_then(|v| r.names(v));
     let operator = exactly_one(r, table, keys::OPERATORS, "operator").and_then(|(key, value)| {
         let operator = read_operator(r, key, value)?;
-        Some((operator, table.key_span(key)))
+        Some((operator, key))
     });
     let def = match (from.clone(), operator) {
-        (Some(from), Some((operator, operator_span))) => {
+        (Some(from), Some((operator, key))) => {
+            together::check_inputs(r, key, operator.inputs(), &from);
+            let operator_span = table.key_span(key);
             Some(StreamDef { name: name.clone(), from, operator, operator_span })
         }
         _ => None,
     };
-    Draft { name: Some(name.clone()), from, def }
+    Draft { name: Some(name.clone()), from: from.unwrap_or_default(), def }
 }
 
 fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Option<Operator> {
@@ -31,11 +37,27 @@ fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Opt
         "select" => read_columns(r, value).map(Operator::Select),
         "filter" => r.sql(value).map(Operator::Filter),
         "flat_map" => read_flat_map(r, value),
-        "reduce_by_key" => read_reduce_by_key(r, value),
+        "reduce_by_key" | "combine_by_key" => read_reduce_by_key(r, key, value),
         "count" => r.only_true(value).map(|()| Operator::Count),
         "reduce" => read_columns(r, value).map(Operator::Reduce),
         "distinct" => r.only_true(value).map(|()| Operator::Distinct),
         "sql" => r.sql(value).map(Operator::Sql),
+        "union" => r.only_true(value).map(|()| Operator::Union),
+        "batch_map" => read_batch_map(r, value),
+        "map_with_state" => read_map_with_state(r, value),
+        "state_snapshots" => r.only_true(value).map(|()| Operator::StateSnapshots),
+        "join" => together::read_join(r, key, value, JoinKind::Inner),
+        "left_outer_join" => together::read_join(r, key, value, JoinKind::LeftOuter),
+        "right_outer_join" => together::read_join(r, key, value, JoinKind::RightOuter),
+        "full_outer_join" => together::read_join(r, key, value, JoinKind::FullOuter),
+        "semi" => together::read_join(r, key, value, JoinKind::Semi),
+        "anti" => together::read_join(r, key, value, JoinKind::Anti),
+        "cogroup" => together::read_on(r, key, value).map(Operator::Cogroup),
+        "group_by_key" => order::read_group_by_key(r, value),
+        "count_by_value" => r.only_true(value).map(|()| Operator::CountByValue),
+        "sort" => order::read_sort(r, value),
+        "top_k" => order::read_top_k(r, value),
+        "repartition" => order::read_repartition(r, value),
         "update_state_by_key" => read_update_state(r, value),
         window => super::window::read(r, window, value),
     }
@@ -115,13 +137,18 @@ fn read_each<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<FlatMapEach> {
     }
 }
 
-fn read_reduce_by_key<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
-    let table = r.table(value, "`reduce_by_key`", value.span(), &[keys::REDUCE_BY_KEY])?;
+fn read_reduce_by_key<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Option<Operator> {
+    let table = r.table(value, &format!("`{key}`"), value.span(), &[keys::REDUCE_BY_KEY])?;
     let key = table.get("key").and_then(|v| r.columns(v));
     let aggregates = table.get("aggregates").and_then(|v| read_columns(r, v));
     let (key, aggregates) = (key?, aggregates?);
     let names = key.iter().chain(aggregates.iter().map(|aggregate| &aggregate.name));
     r.distinct_columns(names).then_some(Operator::ReduceByKey { key, aggregates })
+}
+
+fn read_batch_map<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = r.table(value, "`batch_map`", value.span(), &[keys::BATCH_MAP])?;
+    r.text(table.get("function")?).map(Operator::BatchMap)
 }
 
 fn read_update_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
@@ -149,6 +176,34 @@ fn read_update_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Ope
         emit: emit?,
     };
     distinct.then_some(Operator::UpdateStateByKey(Box::new(operator)))
+}
+
+fn read_map_with_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = r.table(value, "`map_with_state`", value.span(), &[keys::MAP_WITH_STATE])?;
+    let key = table.get("key").and_then(|v| r.columns(v));
+    let per = match table.get("per") {
+        Some(value) => r.choice(value, keys::PER),
+        None => Some(Per::Record),
+    };
+    let state = table.get("state").and_then(|v| each_column(r, v, read_state_column));
+    let emit = table.get("emit").map(|v| read_columns(r, v));
+    let emit_when = table.get("emit_when").map(|v| r.sql(v));
+    let remove_when = table.get("remove_when").map(|v| r.sql(v));
+    let timeout = table.get("timeout").map(|v| r.duration(v));
+    let initial = table.get("initial").map(|v| r.text(v));
+    let (key, state) = (key?, state?);
+    let distinct = r.distinct_columns(key.iter().chain(state.iter().map(|column| &column.name)));
+    let operator = MapWithState {
+        key,
+        per: per?,
+        state,
+        emit: optional(emit)?,
+        emit_when: optional(emit_when)?,
+        remove_when: optional(remove_when)?,
+        timeout: optional(timeout)?,
+        initial: optional(initial)?,
+    };
+    distinct.then_some(Operator::MapWithState(Box::new(operator)))
 }
 
 /// Tells a key that is not there, which is fine, from one that is wrong, which is not.

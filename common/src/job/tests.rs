@@ -114,7 +114,9 @@ print = true
 }
 
 fn operator(stream: &str) -> Operator {
-    let job = good(&job_with(&format!("[stream.s]\nfrom = \"rows\"\n{stream}")));
+    let several = ["union", "anti", "cogroup"].iter().any(|key| stream.starts_with(key));
+    let from = if several { "[\"rows\", \"lines\"]" } else { "\"rows\"" };
+    let job = good(&job_with(&format!("[stream.s]\nfrom = {from}\n{stream}")));
     job.streams[0].operator.clone()
 }
 
@@ -160,7 +162,10 @@ fn everything_that_can_be_said() {
     let names: Vec<_> = job.outputs.iter().map(|output| output.name.text.as_str()).collect();
     assert_eq!(names, ["revenue", "files", "rows"]);
     assert_eq!(job.outputs[0].sink, Sink::Print { rows: 20 });
-    assert_eq!(job.outputs[1].sink, Sink::Json { path: "out".to_owned() });
+    assert_eq!(
+        job.outputs[1].sink,
+        Sink::Files(FileSink { place: FilePlace::Directory("out".into()), format: FileFormat::Json, roll: None })
+    );
     assert_eq!(job.outputs[2].sink, Sink::Print { rows: 10 });
 }
 
@@ -173,13 +178,25 @@ fn streams_keep_the_order_of_the_file_and_can_be_sorted() {
 }
 
 #[test]
+fn streams_come_after_all_that_they_read() {
+    let job = good(&job_with(
+        "[stream.d]\nfrom = [\"b\", \"c\", \"b\"]\nunion = true\n[stream.c]\nfrom = \"a\"\ndistinct = true\n\
+         [stream.b]\nfrom = [\"a\", \"rows\"]\nunion = true\n[stream.a]\nfrom = \"rows\"\nfilter = \"price > 1\"",
+    ));
+    let order: Vec<_> = job.topological().into_iter().map(|at| job.streams[at].name.text.as_str()).collect();
+    assert_eq!(order, ["a", "b", "c", "d"]);
+    let from: Vec<_> = job.streams[0].from.iter().map(|name| name.text.as_str()).collect();
+    assert_eq!(from, ["b", "c", "b"]);
+}
+
+#[test]
 fn spans_are_inside_the_quotes() {
     let job = good(FULL);
     let filter = job.stream("large").unwrap();
     let Operator::Filter(sql) = &filter.operator else { panic!() };
     assert_eq!(&FULL[sql.span.clone()], "price > 10");
     assert_eq!(&FULL[filter.operator_span.clone()], "filter");
-    assert_eq!(&FULL[filter.from.span.clone()], "purchases");
+    assert_eq!(&FULL[filter.from[0].span.clone()], "purchases");
     assert_eq!(&FULL[filter.name.span.clone()], "large");
     let Operator::Sql(sql) = &job.stream("totals").unwrap().operator else { panic!() };
     assert_eq!(FULL[sql.span.clone()], sql.text);
@@ -204,9 +221,22 @@ fn operators() {
     assert_eq!(operator("count = true"), Operator::Count);
     assert_eq!(operator("distinct = true"), Operator::Distinct);
     assert!(matches!(operator("reduce = { n = \"count(*)\" }"), Operator::Reduce(n) if n.len() == 1));
+    assert_eq!(operator("union = true").inputs(), Inputs::Several);
     let unnest = operator("flat_map = { unnest = \"[1, 2]\", as = \"n\" }");
     let Operator::FlatMap { each: FlatMapEach::Unnest(_), keep, .. } = unnest else { panic!() };
     assert!(keep.is_empty());
+    let Operator::Join(JoinKind::Anti, on) = operator("anti = { on = { left = \"a\", right = [\"b\"] } }") else {
+        panic!()
+    };
+    assert_eq!((on.left[0].text.as_str(), on.right[0].text.as_str()), ("a", "b"));
+    let Operator::Cogroup(on) = operator("cogroup = { on = [\"a\", \"b\"] }") else { panic!() };
+    assert_eq!(on.left, on.right);
+    let Operator::Sort { by, limit } = operator("sort = { by = [\"-a\", \"b\"], descending = true }") else { panic!() };
+    let by: Vec<_> = by.iter().map(|key| (key.column.text.as_str(), key.descending)).collect();
+    assert_eq!((by, limit), (vec![("a", false), ("b", true)], None));
+    let Operator::TopK { k: 3, by, per } = operator("top_k = { k = 3, by = [\"a\", \"-b\"] }") else { panic!() };
+    assert_eq!((by[0].descending, by[1].descending, per.len()), (true, false, 0));
+    assert_eq!(operator("repartition = true"), Operator::Repartition { by: Vec::new() });
     let by_key = operator("reduce_by_key = { key = \"user\", aggregates = { n = \"count(*)\" } }");
     let Operator::ReduceByKey { key, .. } = by_key else { panic!() };
     assert_eq!(key[0].text, "user");
@@ -214,4 +244,8 @@ fn operators() {
     let Operator::UpdateStateByKey(state) = state else { panic!() };
     assert_eq!((state.update, state.emit), (UpdateKeys::EveryKey, Emit::All));
     assert_eq!((&state.initial, &state.drop_when), (&None, &None));
+    let map = operator("map_with_state = { key = \"user\", state = { n = \"1\" }, timeout = \"2s\" }");
+    let Operator::MapWithState(map) = map else { panic!() };
+    assert_eq!((map.per, map.timeout, map.emit), (Per::Record, Some(Duration::from_secs(2)), None));
+    assert_eq!(operator("state_snapshots = true"), Operator::StateSnapshots);
 }

@@ -41,7 +41,8 @@ const ELSEWHERE: [(&str, &str); 16] = [
 const MAX_PRECISION: u8 = 38;
 
 impl ColumnType {
-    pub(super) const EXPECTED: &'static str =
+    /// What there is, for messages.
+    pub const EXPECTED: &'static str =
         "boolean, int, bigint, float, double, string, date, timestamp, binary or decimal(precision, scale)";
     /// The names as a regular expression, for the JSON Schema.
     pub(super) const PATTERN: &'static str =

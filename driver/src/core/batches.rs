@@ -1,12 +1,14 @@
 //! The life of a batch: frozen at the tick, run, its outputs committed, complete; and checkpoints.
 
 use super::job::{BAD_SAMPLES_KEPT, Job};
-use super::run::{BatchRun, Commit, TaskResult};
-use super::topology::OutputKind;
-use super::{Action, CommitFiles, Cx};
+use super::run::{BatchRun, CommitState, TaskResult};
+use super::topology::{OutputKind, Topology};
+use super::{Action, Commit, CommitFiles, Cx, Post};
 use crate::record::{Ending, JobRecord, ReceiverKey, Totals};
 use std::collections::{BTreeMap, VecDeque};
 use tidemill_common::ids::{BatchId, OutputIdx, WorkerId};
+use tidemill_common::job::Durability;
+use tidemill_plan::BatchContext;
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control::{self as pb, driver_message};
 
@@ -23,9 +25,9 @@ impl Job {
             let Some(run) = self.run.as_ref().filter(|run| run.done()) else { return };
             match run.commit {
                 _ if run.replayed => self.finish_replay(cx),
-                Commit::NotAsked => self.commit(cx),
-                Commit::Asked => return,
-                Commit::Done => self.complete(cx),
+                CommitState::NotAsked => self.commit(cx),
+                CommitState::Asked => return,
+                CommitState::Done => self.complete(cx),
             }
         }
     }
@@ -91,32 +93,36 @@ impl Job {
         self.after_run(cx, batch);
     }
 
-    /// All units are done: puts part files in place, where there are any.
+    /// All units are done: brings the rows to where they go.
     fn commit(&mut self, cx: &mut Cx<'_>) {
         let Some(run) = &mut self.run else { return };
-        let mut files = Vec::new();
+        let sync = self.settings.durability == Durability::Disk;
+        let mut outputs = Vec::new();
         for (number, output) in self.topology.outputs.iter().enumerate() {
-            if let OutputKind::Files { path } = &output.kind {
+            if let OutputKind::Files(to) = &output.kind {
                 let parts = run.results.iter().flat_map(|result| &result.done.parts);
                 let mut parts: Vec<String> =
                     parts.filter(|part| part.output as usize == number).map(|part| part.file.clone()).collect();
                 parts.sort_unstable();
-                let output = OutputIdx(number as u32);
-                files.push(CommitFiles { output, path: path.clone(), time_ms: run.time_ms, parts });
+                let (output, to) = (OutputIdx(number as u32), to.clone());
+                if !parts.is_empty() {
+                    outputs.push(Commit::Files(CommitFiles { output, to, time_ms: run.time_ms, parts, sync }));
+                }
             }
         }
-        run.commit = if files.iter().all(|files| files.parts.is_empty()) { Commit::Done } else { Commit::Asked };
-        if run.commit == Commit::Asked {
-            cx.out.push(Action::Commit { job: self.durable.id, batch: run.batch, files });
+        outputs.extend(posts(&self.topology, &run.context(), &run.results).into_iter().map(Commit::Post));
+        run.commit = if outputs.is_empty() { CommitState::Done } else { CommitState::Asked };
+        if run.commit == CommitState::Asked {
+            cx.out.push(Action::Commit { job: self.durable.id, batch: run.batch, outputs });
         }
     }
 
     pub(crate) fn on_committed(&mut self, cx: &mut Cx<'_>, batch: BatchId, result: Result<(), String>) {
-        let asked = |run: &&mut BatchRun| run.batch == batch && run.commit == Commit::Asked;
+        let asked = |run: &&mut BatchRun| run.batch == batch && run.commit == CommitState::Asked;
         let Some(run) = self.run.as_mut().filter(asked) else { return };
         match result {
             // Units may run again meanwhile, because their state was lost: the batch waits for them.
-            Ok(()) => run.commit = Commit::Done,
+            Ok(()) => run.commit = CommitState::Done,
             Err(reason) => {
                 self.end(cx, Ending::Failed(format!("batch {batch}: an output could not be written: {reason}")))
             }
@@ -140,16 +146,21 @@ impl Job {
                     *total += part.rows;
                 }
             }
-            rows.extend(done.rows.into_iter().map(|rows| ((rows.output, rows.order), rows)));
+            rows.extend(done.rows.into_iter().map(|rows| ((rows.output, rows.lane, rows.order), rows)));
             let room = BAD_SAMPLES_KEPT.saturating_sub(self.bad_samples.len());
             self.bad_samples.extend(done.bad_samples.into_iter().take(room));
         }
-        let outputs = super::report::merge_outputs(&self.topology, &context, rows);
+        let mut outputs = super::report::merge_outputs(&self.topology, &context, rows);
         for (number, output) in self.topology.outputs.iter().enumerate() {
             if let Some(batch) = outputs.iter().find(|batch| batch.name == output.name) {
                 totals.output_rows[number] += batch.total;
             }
         }
+        // What was posted is not shown as well.
+        outputs.retain(|batch| {
+            let kind = self.topology.outputs.iter().find(|output| output.name == batch.name).map(|output| &output.kind);
+            !matches!(kind, Some(OutputKind::Http(_)))
+        });
         self.state_keys = state_keys;
         self.last_batch_micros = micros;
         self.record(cx, JobRecord::Completed { batch, totals });
@@ -224,4 +235,30 @@ impl Job {
             self.checkpointing = None;
         }
     }
+}
+
+/// The requests of a batch, one for each output that has rows.
+fn posts(topology: &Topology, context: &BatchContext, results: &[TaskResult]) -> Vec<Post> {
+    let posted = |output: u32| {
+        let kind = topology.outputs.get(output as usize).map(|output| &output.kind);
+        matches!(kind, Some(OutputKind::Http(_)))
+    };
+    let rows = results.iter().flat_map(|result| &result.done.rows).filter(|rows| posted(rows.output));
+    let rows: BTreeMap<_, _> = rows.map(|rows| ((rows.output, rows.lane, rows.order), rows.clone())).collect();
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let mut batches = super::report::merge_outputs(topology, context, rows);
+    batches.retain(|batch| batch.total > 0);
+    let post = |batch: client_pb::OutputBatch| {
+        let kind = topology.outputs.iter().find(|output| output.name == batch.name).map(|output| &output.kind);
+        let Some(OutputKind::Http(to)) = kind else { return None };
+        let mut body = Vec::with_capacity(batch.rows.iter().map(|row| row.len() + 1).sum());
+        for row in batch.rows {
+            body.extend_from_slice(row.as_bytes());
+            body.push(b'\n');
+        }
+        Some(Post { output: batch.name, to: to.clone(), body })
+    };
+    batches.into_iter().filter_map(post).collect()
 }

@@ -74,7 +74,7 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) fn new(durable: DurableJob, compiled: Compiled) -> Self {
-        let Compiled { settings, topology, fingerprint } = compiled;
+        let Compiled { settings, topology, fingerprint, .. } = compiled;
         let mut job = Self {
             state_version: durable.completed,
             groups: Groups::new(topology.key_groups, &durable.groups),

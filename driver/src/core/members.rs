@@ -3,10 +3,12 @@
 //! A worker is lost in two ways, closing its connection and falling silent; both end in
 //! `Core::lose_worker`. No verdict of silence falls while the driver's own loop is late.
 
+use super::wire::function_ref;
 use super::{Action, Core, CoreConfig, Event, Now, SessionId};
 use crate::record::Record;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tidemill_common::ids::{JobId, WorkerId};
+use tidemill_plan::{FunctionRef, lack};
 use tidemill_proto::PROTOCOL_VERSION;
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, driver_message, worker_message};
@@ -29,6 +31,8 @@ pub struct Member {
     pub last_heard_us: u64,
     /// The last heartbeat.
     pub heartbeat: pb::Heartbeat,
+    /// The functions in Rust that it knows.
+    pub functions: Vec<FunctionRef>,
 }
 
 /// The live workers.
@@ -69,6 +73,16 @@ impl Members {
     /// Another one whenever somebody has joined or was lost.
     pub(crate) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// What keeps live workers from running a job that uses these functions, a line each.
+    pub(crate) fn lacking(&self, used: &[FunctionRef]) -> Vec<String> {
+        let of = |member: &Member| {
+            let id = member.id;
+            let lacks: Vec<_> = used.iter().filter_map(|function| lack(&member.functions, function)).collect();
+            lacks.into_iter().map(move |why| format!("worker {id}: {why}"))
+        };
+        self.iter().flat_map(of).collect()
     }
 
     fn insert(&mut self, member: Member) {
@@ -174,6 +188,7 @@ impl Core {
             slots: hello.slots.max(1),
             last_heard_us: now.mono_us,
             heartbeat: pb::Heartbeat::default(),
+            functions: hello.functions.iter().filter_map(function_ref).collect(),
         };
         tracing::info!(worker = id.0, address = member.address, resumed = resume.is_some(), "worker joined");
         self.members.insert(member);

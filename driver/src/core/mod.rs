@@ -17,15 +17,17 @@ mod report;
 mod run;
 mod stopping;
 pub mod topology;
-mod wire;
+pub(crate) mod wire;
 
 use crate::record::{Durable, DurableJob, Record};
 use job::Job;
 use members::Members;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, JobId, OutputIdx, Term, WorkerId};
-use tidemill_common::job::Settings;
+use tidemill_common::job::{HttpSink, Settings};
+use tidemill_plan::{FileOutput, FunctionRef};
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control as pb;
 use topology::Topology;
@@ -151,6 +153,8 @@ pub struct Compiled {
     pub topology: Arc<Topology>,
     /// Hash of its plan.
     pub fingerprint: u64,
+    /// The functions in Rust that it uses.
+    pub functions: Vec<FunctionRef>,
 }
 
 /// What to do.
@@ -184,15 +188,24 @@ pub enum Action {
         /// What.
         event: Box<client_pb::watch_event::Kind>,
     },
-    /// Put the part files of a batch in place; answer with [`Event::Committed`].
+    /// Bring the rows of a batch to where they go; answer with [`Event::Committed`].
     Commit {
         /// The job.
         job: JobId,
         /// The batch.
         batch: BatchId,
-        /// Directories and parts.
-        files: Vec<CommitFiles>,
+        /// By output.
+        outputs: Vec<Commit>,
     },
+}
+
+/// What one output of one batch brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Commit {
+    /// Files to put in place.
+    Files(CommitFiles),
+    /// A request to send.
+    Post(Post),
 }
 
 /// The part files of one output of one batch.
@@ -200,12 +213,25 @@ pub enum Action {
 pub struct CommitFiles {
     /// The output.
     pub output: OutputIdx,
-    /// Directory of the output.
-    pub path: String,
+    /// Where they go and how they are written.
+    pub to: FileOutput,
     /// Batch time: names the batch's directory.
     pub time_ms: i64,
-    /// Files of the winning attempts, in order.
+    /// Parts of the winning attempts.
     pub parts: Vec<String>,
+    /// Whether they have to be on the disk.
+    pub sync: bool,
+}
+
+/// The request of one output of one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Post {
+    /// The output's name.
+    pub output: String,
+    /// Where to.
+    pub to: HttpSink,
+    /// All rows in order, as JSON lines.
+    pub body: Vec<u8>,
 }
 
 /// Why a client's request was refused.
@@ -220,6 +246,17 @@ pub enum RequestError {
     /// The job is over.
     #[error("job `{0}` has ended already")]
     Ended(String),
+    /// Another job writes to the same directory.
+    #[error("job `{job}` writes to {} already; give each output a directory of its own", directory.display())]
+    DirectoryTaken {
+        /// The job.
+        job: String,
+        /// The directory, or the prefix of directories.
+        directory: PathBuf,
+    },
+    /// Not every process has the functions that the job uses.
+    #[error("the job uses functions in Rust that not every worker knows:\n  {}\nstart the driver and all workers from the same program", .0.join("\n  "))]
+    Functions(Vec<String>),
 }
 
 /// What every part of the core may use while it handles an event.
@@ -414,6 +451,15 @@ impl Core {
             out.push(Action::Reply { request, result });
             return;
         }
+        if let Some(taken) = self.directory_taken(&new.compiled.topology) {
+            out.push(Action::Reply { request, result: Err(taken) });
+            return;
+        }
+        let lacking = self.members.lacking(&new.compiled.functions);
+        if !lacking.is_empty() {
+            out.push(Action::Reply { request, result: Err(RequestError::Functions(lacking)) });
+            return;
+        }
         let id = JobId(self.durable.last_job.0 + 1);
         let durable = DurableJob { id, last_time_ms: now.wall_ms, ..new.durable };
         let record = Record::Submitted(Box::new(durable.clone()));
@@ -430,6 +476,14 @@ impl Core {
             let result = Ok(Box::new(job.status(cx)));
             cx.out.push(Action::Reply { request, result });
         });
+    }
+
+    fn directory_taken(&self, topology: &Topology) -> Option<RequestError> {
+        let directories: BTreeSet<PathBuf> = topology.directories().collect();
+        self.jobs.values().find_map(|job| {
+            let directory = job.topology.directories().find(|directory| directories.contains(directory))?;
+            Some(RequestError::DirectoryTaken { job: job.durable.name.clone(), directory })
+        })
     }
 
     fn on_stop(&mut self, now: Now, request: RequestId, name: &str, at_once: bool, out: &mut Vec<Action>) {

@@ -10,39 +10,45 @@ use tidemill_plan::BatchContext;
 use tidemill_proto::client as pb;
 use tidemill_proto::control::OutputRows;
 
-/// Puts the rows of all units into one order per output that fires: keyed rows by key, others by unit.
-pub(crate) fn merge_outputs(
-    topology: &Topology,
-    context: &BatchContext,
-    rows: BTreeMap<(u32, u64), OutputRows>,
-) -> Vec<pb::OutputBatch> {
-    let mut by_output: BTreeMap<u32, Vec<OutputRows>> = BTreeMap::new();
-    for ((output, _), rows) in rows {
-        by_output.entry(output).or_default().push(rows);
+/// Rows of units by output, lane and order tag.
+pub(crate) type UnitRows = BTreeMap<(u32, u32, u64), OutputRows>;
+
+/// Puts the rows of all units into one order per output that fires: lane by lane, in each keyed rows by key, others by
+/// unit.
+pub(crate) fn merge_outputs(topology: &Topology, context: &BatchContext, rows: UnitRows) -> Vec<pb::OutputBatch> {
+    let mut by_output: BTreeMap<u32, BTreeMap<u32, Vec<OutputRows>>> = BTreeMap::new();
+    for ((output, lane, _), rows) in rows {
+        by_output.entry(output).or_default().entry(lane).or_default().push(rows);
     }
     let mut merged = Vec::new();
     for (number, output) in topology.outputs.iter().enumerate() {
-        let OutputKind::Rows { limit } = output.kind else { continue };
+        let limit = match output.kind {
+            OutputKind::Rows { limit } => limit,
+            OutputKind::Http(_) => None,
+            OutputKind::Files(_) => continue,
+        };
         if output.rhythm.fires(context).is_none() {
             continue;
         }
-        let units = by_output.remove(&(number as u32)).unwrap_or_default();
-        let total = units.iter().map(|unit| unit.total).sum();
-        let keyed = units.iter().any(|unit| !unit.keys.is_empty());
-        let mut rows: Vec<String> = if keyed {
-            let mut with_keys: Vec<(bytes::Bytes, String)> =
-                units.into_iter().flat_map(|unit| unit.keys.into_iter().zip(unit.rows)).collect();
-            with_keys.sort_by(|a, b| a.0.cmp(&b.0));
-            with_keys.into_iter().map(|(_, row)| row).collect()
-        } else {
-            units.into_iter().flat_map(|unit| unit.rows).collect()
-        };
+        let lanes = by_output.remove(&(number as u32)).unwrap_or_default();
+        let total = lanes.values().flatten().map(|unit| unit.total).sum();
+        let mut rows: Vec<String> = lanes.into_values().flat_map(merge_lane).collect();
         if let Some(limit) = limit {
             rows.truncate(limit as usize);
         }
         merged.push(pb::OutputBatch { name: output.name.clone(), rows, total });
     }
     merged
+}
+
+fn merge_lane(units: Vec<OutputRows>) -> Vec<String> {
+    if units.iter().all(|unit| unit.keys.is_empty()) {
+        return units.into_iter().flat_map(|unit| unit.rows).collect();
+    }
+    let with_keys = units.into_iter().flat_map(|unit| unit.keys.into_iter().zip(unit.rows));
+    let mut with_keys: Vec<(bytes::Bytes, String)> = with_keys.collect();
+    with_keys.sort_by(|a, b| a.0.cmp(&b.0));
+    with_keys.into_iter().map(|(_, row)| row).collect()
 }
 
 impl Job {
@@ -70,7 +76,8 @@ impl Job {
             let rows = self.durable.totals.output_rows.get(number).copied().unwrap_or(0);
             let delivery = match output.kind {
                 OutputKind::Rows { .. } => "to whoever watches",
-                OutputKind::Files { .. } => "exactly once",
+                OutputKind::Files(_) => "exactly once",
+                OutputKind::Http(_) => "at least once",
             };
             status.outputs.push(pb::OutputStatus { name: output.name.clone(), delivery: delivery.into(), rows });
         }
@@ -244,5 +251,51 @@ impl Core {
     /// The last complete batch of a job that has not ended.
     pub fn completed(&self, job: tidemill_common::ids::JobId) -> Option<BatchId> {
         self.jobs.get(&job).map(|job| job.durable.completed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::topology::OutputShape;
+    use tidemill_plan::Rhythm;
+
+    #[test]
+    fn outputs_come_lane_by_lane_and_keyed_ones_by_key() {
+        let output = OutputShape {
+            name: "out".into(),
+            kind: OutputKind::Rows { limit: Some(5) },
+            rhythm: Rhythm::Every { slide_ms: 2000 },
+        };
+        let topology = Topology {
+            stages: Vec::new(),
+            exchange_from: Vec::new(),
+            key_groups: 8,
+            sources: Vec::new(),
+            outputs: vec![output],
+        };
+        let unit = |lane: u32, order: u64, rows: &[(&str, &str)]| {
+            let keys = rows.iter().filter(|(key, _)| !key.is_empty());
+            let unit = OutputRows {
+                output: 0,
+                lane,
+                order,
+                keys: keys.map(|(key, _)| bytes::Bytes::copy_from_slice(key.as_bytes())).collect(),
+                rows: rows.iter().map(|(_, row)| row.to_string()).collect(),
+                total: rows.len() as u64,
+            };
+            ((0, lane, order), unit)
+        };
+        let rows = UnitRows::from([
+            unit(1, 0, &[("", "e"), ("", "f")]),
+            unit(0, 5, &[("a", "a"), ("c", "c")]),
+            unit(0, 1, &[("b", "b"), ("d", "d")]),
+            unit(2, 0, &[]),
+        ]);
+        let at = |time_ms| BatchContext { batch: BatchId(1), time_ms, previous_ms: time_ms - 1000 };
+        assert_eq!(merge_outputs(&topology, &at(1000), rows.clone()), Vec::new());
+        let merged = merge_outputs(&topology, &at(2000), rows);
+        assert_eq!(merged.len(), 1);
+        assert_eq!((merged[0].rows.join(""), merged[0].total), ("abcde".to_string(), 6));
     }
 }

@@ -100,7 +100,7 @@ pub(crate) struct TaskInfo {
 
 /// What becomes of part files when all units are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Commit {
+pub(crate) enum CommitState {
     NotAsked,
     Asked,
     Done,
@@ -117,7 +117,7 @@ pub(crate) struct BatchRun {
     pub(crate) started_us: u64,
     /// What the tasks have brought whose units are done: each unit once.
     pub(crate) results: Vec<TaskResult>,
-    pub(crate) commit: Commit,
+    pub(crate) commit: CommitState,
     pub(crate) records: u64,
     /// Until when units wait for followers that lag.
     pub(crate) lagging_until_us: Option<u64>,
@@ -175,7 +175,7 @@ impl Job {
             replayed: batch <= self.durable.completed,
             started_us: cx.now.mono_us,
             results: Vec::new(),
-            commit: Commit::NotAsked,
+            commit: CommitState::NotAsked,
             records: frozen.blocks.iter().map(|block| block.records).sum(),
             lagging_until_us: None,
             stages: stages.collect(),

@@ -1,9 +1,9 @@
 //! What the core needs to know of a compiled job: its shape, without expressions or Arrow.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
-use tidemill_common::job::{Connector, Sink};
-use tidemill_plan::{BranchTarget, JobPlan, Placement, Rhythm, StageInput};
+use tidemill_common::job::{Connector, HttpSink, Sink};
+use tidemill_plan::{BranchTarget, FileOutput, JobPlan, Placement, Rhythm, StageInput};
 
 /// The shape of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,11 +69,10 @@ pub enum OutputKind {
         /// How many.
         limit: Option<u32>,
     },
-    /// Part files in a directory per batch.
-    Files {
-        /// The directory that holds the batches.
-        path: String,
-    },
+    /// Rows in files.
+    Files(FileOutput),
+    /// One request per batch.
+    Http(HttpSink),
 }
 
 impl Topology {
@@ -95,11 +94,12 @@ impl Topology {
             .map(|source| SourceShape { name: source.name.text.clone(), receivers: receivers(&source.connector) });
         let outputs = plan.outputs.iter().map(|output| OutputShape {
             name: output.name.clone(),
-            rhythm: plan.stages[output.from_stage.0 as usize].rhythm,
+            rhythm: output.rhythm,
             kind: match &output.sink {
                 _ if capture => OutputKind::Rows { limit: None },
                 Sink::Print { rows } => OutputKind::Rows { limit: Some(*rows) },
-                Sink::Json { path } => OutputKind::Files { path: base_dir.join(path).to_string_lossy().into_owned() },
+                Sink::Files(files) => OutputKind::Files(FileOutput::new(files, output.schema.clone(), base_dir)),
+                Sink::Http(http) => OutputKind::Http(http.clone()),
             },
         });
         Self {
@@ -115,6 +115,14 @@ impl Topology {
         }
     }
 
+    /// Directories that no other job may write to.
+    pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        self.outputs.iter().filter_map(|output| match &output.kind {
+            OutputKind::Files(files) => Some(files.root()),
+            _ => None,
+        })
+    }
+
     /// Whether any stage keeps state.
     pub fn stateful(&self) -> bool {
         self.stages.iter().any(|stage| stage.stateful)
@@ -128,9 +136,12 @@ impl StageShape {
             StageInput::Exchanges(exchanges) => (None, exchanges.clone()),
         };
         let outputs = stage.branches.iter().filter_map(|branch| match branch.target {
-            BranchTarget::Output(output) => Some(output),
+            BranchTarget::Output { output, .. } => Some(output),
             BranchTarget::Exchange(_) => None,
         });
+        let mut outputs: Vec<OutputIdx> = outputs.collect();
+        outputs.sort_unstable();
+        outputs.dedup();
         Self {
             placement: stage.placement,
             source,
@@ -139,7 +150,7 @@ impl StageShape {
             input: plan.input_rhythm(stage),
             rhythm: stage.rhythm,
             consumers: Vec::new(),
-            outputs: outputs.collect(),
+            outputs,
         }
     }
 }

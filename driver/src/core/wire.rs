@@ -2,6 +2,7 @@
 
 use crate::record::{BlockKey, BlockMeta, ReceiverKey};
 use tidemill_common::ids::{JobId, SourceIdx, WorkerId};
+use tidemill_plan::{FunctionKind, FunctionRef};
 use tidemill_proto::common as pb;
 
 pub(crate) fn receiver_ref(job: JobId, key: ReceiverKey) -> pb::ReceiverRef {
@@ -29,6 +30,12 @@ pub(crate) fn block_meta(block: Option<&pb::BlockRef>) -> Option<(JobId, BlockMe
     let key = BlockKey { receiver: receiver_key(receiver), first_offset: block.first_offset };
     let meta = BlockMeta { key, epoch: block.epoch, records: block.records, bytes: block.bytes };
     Some((JobId(receiver.job), meta))
+}
+
+/// A function that a process speaks of; `None` for a kind that is not known here.
+pub(crate) fn function_ref(function: &pb::Function) -> Option<FunctionRef> {
+    let kind = FunctionKind::from_name(&function.kind)?;
+    Some(FunctionRef { kind, name: function.name.clone(), version: function.version })
 }
 
 pub(crate) fn worker_numbers<'a>(workers: impl IntoIterator<Item = &'a WorkerId>) -> Vec<u64> {

@@ -4,10 +4,13 @@
 //! input and which state, not the arithmetic.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
+use tidemill_common::job::{FileFormat, FilePlace, FileSink};
 use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
-use tidemill_plan::{Placement, Rhythm};
+use tidemill_plan::arrow::datatypes::Schema;
+use tidemill_plan::{FileOutput, Placement, Rhythm};
 
 /// Keys with a value each.
 pub(crate) type Rows = Vec<(u32, f64)>;
@@ -71,7 +74,8 @@ impl Shape {
         use Placement::{KeyGroups, Single};
         use Target::{Gather, Hash, Output};
         let rows = |limit| OutputKind::Rows { limit };
-        let files = || OutputKind::Files { path: "out".into() };
+        let sink = FileSink { place: FilePlace::Directory("out".into()), format: FileFormat::Json, roll: None };
+        let files = || OutputKind::Files(FileOutput::new(&sink, Arc::new(Schema::empty()), Path::new("")));
         let mut build = Builder { stages: Vec::new(), shapes: Vec::new() };
         let outputs =
             match number {

@@ -249,7 +249,7 @@ impl Process {
                     cx.files.parts.insert(file.clone(), PartFile { job, batch, output, rows: units });
                     done.parts.push(pb::OutputPart { output, file, rows: total });
                 }
-                OutputKind::Files { .. } => {}
+                OutputKind::Files { .. } | OutputKind::Http(_) => {}
                 OutputKind::Rows { limit } => {
                     let keyed = shape.keyed(task.stage as usize);
                     if keyed && cx.knobs.merged_rows && !units.is_empty() {
@@ -264,6 +264,7 @@ impl Process {
                         let keys = rows.iter().filter(|_| keyed).map(|(key, _)| key.to_be_bytes().to_vec().into());
                         done.rows.push(pb::OutputRows {
                             output,
+                            lane: 0,
                             order,
                             keys: keys.collect(),
                             rows: rows.iter().map(show).collect(),

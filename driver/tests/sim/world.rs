@@ -10,7 +10,7 @@ use crate::tasks::{self, reaches};
 use std::collections::{BTreeMap, VecDeque};
 use tidemill_common::ids::JobId;
 use tidemill_driver::core::{
-    Action, Compiled, Core, CoreConfig, Event, NewJob, Now, RequestError, RequestId, SessionId,
+    Action, Commit, Compiled, Core, CoreConfig, Event, NewJob, Now, RequestError, RequestId, SessionId,
 };
 use tidemill_driver::record::DurableJob;
 use tidemill_proto::client as client_pb;
@@ -122,7 +122,8 @@ impl World {
     /// What the driver needs of a job.
     fn compiled(&self, job: usize) -> Compiled {
         let spec = &self.scenario.specs[job];
-        Compiled { settings: spec.settings.clone(), topology: spec.shape.topology.clone(), fingerprint: 7 }
+        let (settings, topology) = (spec.settings.clone(), spec.shape.topology.clone());
+        Compiled { settings, topology, fingerprint: 7, functions: Vec::new() }
     }
 
     pub(crate) fn submit(&mut self, job: usize) {
@@ -427,7 +428,12 @@ impl World {
             }
             Action::Reply { request, result } => drop(self.replies.insert(request, result)),
             Action::Publish { job, event } => self.oracle.on_publish(&self.scenario.specs, job, &event),
-            Action::Commit { job, batch, files } => {
+            Action::Commit { job, batch, outputs } => {
+                let files = outputs.into_iter().filter_map(|output| match output {
+                    Commit::Files(files) => Some(files),
+                    Commit::Post(_) => None,
+                });
+                let files: Vec<_> = files.collect();
                 let wait = self.net.pick(200..15_000);
                 let term = self.driver.term;
                 self.net.after(wait, Ev::Committed { term, job, batch, files, ok: true });

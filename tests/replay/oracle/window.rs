@@ -33,25 +33,15 @@ pub(super) struct Panes {
 }
 
 impl Panes {
-    /// The rows of a window; each key group has its rows by key, and of a key in order of time.
-    pub(super) fn window(&mut self, batch: i64, frame: Frame, input: Rows) -> Option<Rows> {
-        let keyed = input.units.iter().flatten().any(|row| !row.key.is_empty());
-        let columns = input.columns.clone();
+    /// The rows of a window in order of time. Where they do not all have a key, none has one any more.
+    pub(super) fn window(&mut self, batch: i64, frame: Frame, input: Rows, keyed: bool) -> Option<Vec<Row>> {
         self.rows.insert(batch, input);
         if !frame.fires(batch) {
             return None;
         }
-        let covered = || self.rows.range(batch - frame.length + 1..=batch).map(|(_, rows)| rows);
-        let keyed = keyed || covered().flat_map(|rows| rows.units.iter().flatten()).any(|row| !row.key.is_empty());
-        let groups = covered().map(|rows| rows.units.len()).max().unwrap_or(0);
-        let mut units = vec![Vec::new(); if keyed { groups } else { 1 }];
-        for rows in covered() {
-            for (group, unit) in rows.units.iter().enumerate() {
-                units[if keyed { group } else { 0 }].extend(unit.iter().cloned());
-            }
-        }
-        units.iter_mut().for_each(|unit| unit.sort_by(|a: &Row, b: &Row| a.key.cmp(&b.key)));
-        Some(Rows { columns, units })
+        let covered = self.rows.range(batch - frame.length + 1..=batch);
+        let rows = covered.flat_map(|(_, rows)| rows.units()).flatten().cloned();
+        Some(rows.map(|row| if keyed { row } else { Row { key: Vec::new(), ..row } }).collect())
     }
 
     /// Totals by key over a window.

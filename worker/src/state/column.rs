@@ -7,7 +7,7 @@ use datafusion::arrow::array::{
     downcast_primitive,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
-use datafusion::arrow::datatypes::{DataType, ToByteSlice};
+use datafusion::arrow::datatypes::{ArrowNativeType, DataType, ToByteSlice};
 use datafusion::common::ScalarValue;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -25,6 +25,11 @@ pub(super) trait Column: Debug + Send + Sync {
 
     /// Writes `new[i]` to `slots[i]`. Skips [`ABSENT`].
     fn scatter(&mut self, slots: &[u32], new: &dyn Array) -> Result<(), StateError>;
+
+    /// The slots with an integer below `limit` or null, free ones among these; none in a column of other values.
+    fn slots_below(&self, _limit: i64) -> Vec<u32> {
+        Vec::new()
+    }
 
     /// Memory held, in bytes.
     fn memory_bytes(&self) -> usize;
@@ -113,6 +118,17 @@ impl<T: ArrowPrimitiveType> Column for PrimitiveColumn<T> {
             self.valid.set_bit(slot, valid);
         }
         Ok(())
+    }
+
+    fn slots_below(&self, limit: i64) -> Vec<u32> {
+        if !self.data_type.is_integer() {
+            return Vec::new();
+        }
+        let below = |(slot, value): (usize, &T::Native)| {
+            let below = value.to_i64().is_some_and(|value| value < limit) || !self.valid.get_bit(slot);
+            below.then_some(slot as u32)
+        };
+        self.values.iter().enumerate().filter_map(below).collect()
     }
 
     fn memory_bytes(&self) -> usize {

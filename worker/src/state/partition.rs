@@ -7,7 +7,7 @@ use super::index::{ABSENT, KeyIndex};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{filter, nullif};
 use datafusion::arrow::datatypes::SchemaRef;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use tidemill_common::ids::BatchId;
 
@@ -118,6 +118,18 @@ impl StatePartition {
         let sorted = self.index.sorted();
         let rest = sorted.iter().filter(|&&slot| !touched[slot as usize]);
         self.keys_of(rest.copied())
+    }
+
+    /// The keys of [`untouched`](Self::untouched) whose value in a column, an integer, is below `limit` or null. Costs a
+    /// look at every value of the column, but at no other key.
+    pub fn untouched_below(&self, column: usize, limit: i64, keys: &BinaryArray) -> BinaryArray {
+        let mut slots = self.columns.get(column).map_or(Vec::new(), |column| column.slots_below(limit));
+        if !slots.is_empty() {
+            let touched: HashSet<u32> = self.find(keys).into_iter().collect();
+            slots.retain(|slot| !touched.contains(slot) && self.index.is_live(*slot));
+            slots.sort_unstable_by(|a, b| self.index.key(*a).cmp(self.index.key(*b)));
+        }
+        self.keys_of(slots.into_iter())
     }
 
     /// Everything: `__key`, then the state columns, in ascending order of the keys' bytes.

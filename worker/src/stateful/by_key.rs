@@ -92,10 +92,10 @@ fn write(
             }
         });
     }
-    Ok(StateRows { rows: KeyedRows::of_state(op, emitted)?, keys: count })
+    Ok(StateRows { rows: KeyedRows::of_state(&op.key_fields, &op.state_fields, emitted)?, keys: count })
 }
 
-fn concat_keys(parts: &[BinaryArray]) -> Result<BinaryArray, TaskError> {
+pub(super) fn concat_keys(parts: &[BinaryArray]) -> Result<BinaryArray, TaskError> {
     let parts: Vec<&dyn Array> = parts.iter().map(|part| part as &dyn Array).collect();
     if parts.is_empty() {
         return Ok(BinaryArray::from_iter_values(std::iter::empty::<&[u8]>()));
@@ -104,7 +104,7 @@ fn concat_keys(parts: &[BinaryArray]) -> Result<BinaryArray, TaskError> {
 }
 
 /// Puts the columns of many parts one below the other.
-fn concat_columns(parts: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>, TaskError> {
+pub(super) fn concat_columns(parts: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>, TaskError> {
     let columns = parts.first().map_or(0, Vec::len);
     let column = |number: usize| {
         let column: Vec<&dyn Array> = parts.iter().map(|part| part[number].as_ref()).collect();

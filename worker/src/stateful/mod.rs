@@ -4,6 +4,7 @@
 //! only by an attempt that still counts.
 
 mod by_key;
+mod map;
 pub(crate) mod window;
 
 use crate::jobs::Job;
@@ -13,6 +14,7 @@ use crate::state::{PartitionHandle, PartitionKey, StateError, StatePartition};
 use crate::tasks::TaskError;
 use datafusion::arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Schema};
+use std::ops::Range;
 use std::sync::Arc;
 use tidemill_common::ids::{KeyGroup, StageId};
 use tidemill_plan::{BatchContext, StageState};
@@ -40,6 +42,7 @@ impl Attempt<'_> {
     pub(crate) async fn run(&self, state: &StageState, rows: &KeyedRows, time_ms: i64) -> Result<StateRows, TaskError> {
         match state {
             StageState::ByKey(op) => by_key::update(self, op, rows),
+            StageState::Map(op) => map::map(self, op, rows),
             StageState::Window(op) => window::update(self, op, rows, time_ms).await,
         }
     }
@@ -61,15 +64,40 @@ impl Attempt<'_> {
         self.job.plan.def.settings.key_groups
     }
 
+    /// All keys of some groups with their state, after this attempt has written it.
+    pub(crate) fn snapshots(&self, state: &StageState, groups: &[(u32, Range<usize>)]) -> Result<KeyedRows, TaskError> {
+        let no_keys = || TaskError::Internal("this state is not by key".into());
+        let (key_fields, state_fields) = state.snapshot_fields().ok_or_else(no_keys)?;
+        let mut parts = Vec::with_capacity(groups.len());
+        for (group, _) in groups {
+            let handle = self.handle(*group)?;
+            let held = handle.lock()?;
+            if held.partition().version() != self.context.batch {
+                return Err(self.wrong_version(*group, held.partition()));
+            }
+            let all = held.partition().all()?;
+            parts.push((*group, binary(all.column(0))?, all.columns()[1..=state_fields.len()].to_vec()));
+        }
+        KeyedRows::of_state(key_fields, state_fields, parts)
+    }
+
+    fn handle(&self, group: u32) -> Result<PartitionHandle, TaskError> {
+        let key = PartitionKey { job: self.job.id, stage: self.stage, group: KeyGroup(group) };
+        let not_here = || TaskError::StateVersion(format!("key group {group} is not here"));
+        self.node.states.get(&key).ok_or_else(not_here)
+    }
+
+    fn wrong_version(&self, group: u32, partition: &StatePartition) -> TaskError {
+        TaskError::StateVersion(format!("key group {group} is at version {}", partition.version()))
+    }
+
     /// Reads a group's partition as the batch before left it.
     fn read<T>(
         &self,
         group: u32,
         read: impl FnOnce(&StatePartition) -> Result<T, StateError>,
     ) -> Result<(PartitionHandle, T), TaskError> {
-        let key = PartitionKey { job: self.job.id, stage: self.stage, group: KeyGroup(group) };
-        let not_here = || TaskError::StateVersion(format!("key group {group} is not here"));
-        let handle = self.node.states.get(&key).ok_or_else(not_here)?;
+        let handle = self.handle(group)?;
         let result = {
             let mut held = handle.lock()?;
             let before = self.context.batch.prev();
@@ -78,8 +106,7 @@ impl Attempt<'_> {
                 held.roll_back_to(before)?;
             }
             if held.partition().version() != before {
-                let version = held.partition().version();
-                return Err(TaskError::StateVersion(format!("key group {group} is at version {version}")));
+                return Err(self.wrong_version(group, held.partition()));
             }
             read(held.partition())?
         };

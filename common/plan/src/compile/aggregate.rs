@@ -2,11 +2,12 @@
 
 use super::cut::{cut, single};
 use super::expr::{Allowed, check_names, find, parse, physical, type_name};
-use super::stages::{Head, Part, Rows, column};
+use super::stages::{Head, Lane, Part, Rows, column};
 use super::{Compiler, Failure};
 use crate::exec::LeafTable;
 use crate::functions;
 use crate::keys::is_encodable;
+use crate::plan::Reads;
 use crate::session::Shape;
 use datafusion::arrow::datatypes::{Field, Fields, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -91,7 +92,7 @@ impl Compiler<'_> {
         let (keys, reduction) = self.keyed_reduction(&schema, key, columns)?;
         let plan = self.keyed_aggregate(input, &keys, &reduction.aggregates, name)?;
         let exprs = (0..keys.len()).map(|i| column(&plan.plan.schema(), i)).collect();
-        self.finish(plan, reduction, exprs)
+        Some(self.finish(plan, reduction, exprs)?.into())
     }
 
     /// Key columns, and expressions over aggregates per key.
@@ -118,7 +119,7 @@ impl Compiler<'_> {
         let (mut reduction, rows) = self.whole_reduction(&schema, columns)?;
         let plan = self.whole_aggregate(input, &reduction.aggregates, name)?;
         let plan = self.unless_empty(plan, &rows, &mut reduction, &schema)?;
-        self.finish(plan, reduction, Vec::new())
+        Some(self.finish(plan, reduction, Vec::new())?.into())
     }
 
     /// Expressions over aggregates of all rows, and the column that counts these.
@@ -139,11 +140,11 @@ impl Compiler<'_> {
     /// Drops the aggregates if they are over no rows at all.
     pub(super) fn unless_empty(
         &mut self,
-        aggregated: Rows,
+        aggregated: Lane,
         rows: &Column,
         reduction: &mut Reduction<'_>,
         schema: &SchemaRef,
-    ) -> Option<Rows> {
+    ) -> Option<Lane> {
         let counted = self.checked(expressions::col(&rows.name, &aggregated.plan.schema()))?;
         let some = BinaryExpr::new(counted, datafusion::logical_expr::Operator::Gt, expressions::lit(0i64));
         let filter = self.checked(FilterExec::try_new(Arc::new(some), aggregated.plan.clone()))?;
@@ -159,7 +160,7 @@ impl Compiler<'_> {
         let schema = rows.plan.schema();
         let count = ProjectionExpr { alias: "count".to_string(), ..column(&schema, 0) };
         let plan = self.checked(ProjectionExec::try_new([count], rows.plan.clone()))?;
-        Some(rows.with(Arc::new(plan)))
+        Some(rows.with(Arc::new(plan)).into())
     }
 
     /// `distinct`: all columns are the key.
@@ -167,7 +168,7 @@ impl Compiler<'_> {
         let schema = input.schema();
         let keys: Vec<_> = (0..schema.fields().len()).collect();
         let logical = |shape| scan(&schema, shape)?.project(canonical(&schema, &keys))?.distinct()?.build();
-        let rows = self.planned(input, name, logical);
+        let rows = self.planned(&[input], name, logical);
         self.checked(rows)
     }
 
@@ -217,10 +218,10 @@ impl Compiler<'_> {
     /// The named expressions, computed where the aggregates are.
     pub(super) fn finish(
         &mut self,
-        rows: Rows,
+        rows: Lane,
         reduction: Reduction<'_>,
         mut exprs: Vec<ProjectionExpr>,
-    ) -> Option<Rows> {
+    ) -> Option<Lane> {
         for (column, expr) in reduction.exprs {
             let expr = physical(&self.session, &column.sql, expr, &reduction.schema);
             let expr = self.reported(expr)?;
@@ -237,45 +238,45 @@ impl Compiler<'_> {
         keys: &[usize],
         aggregates: &Aggregates,
         name: &Name,
-    ) -> Option<Rows> {
+    ) -> Option<Lane> {
         let schema = input.schema();
         let logical = self.checked(keyed_logical(&schema, keys, aggregates))?;
         let plan = self.checked(plan_physical(&self.session, &logical))?;
-        let rows = cut(&plan, &input, &mut self.stages, &name.text);
-        let rows = self.checked(rows)?;
-        let expected = Head::Keys { columns: (0..keys.len()).collect(), grouped: true };
-        if rows.part != Part::Head(expected) {
+        let rows = cut(&plan, &[input], &mut self.stages, &name.text);
+        let lane = self.checked(rows)?.0.pop()?;
+        if lane.part != Part::Head(Head::Keys((0..keys.len()).collect())) {
             self.report([Diagnostic::new("these aggregates cannot be spread over workers").at(name.span.clone())]);
             return None;
         }
-        Some(rows)
+        Some(lane)
     }
 
     /// A head that gives one row: the aggregates.
-    fn whole_aggregate(&mut self, input: Rows, aggregates: &Aggregates, name: &Name) -> Option<Rows> {
+    fn whole_aggregate(&mut self, input: Rows, aggregates: &Aggregates, name: &Name) -> Option<Lane> {
         let schema = input.schema();
         let logical = |shape| {
             let no_keys: [Expr; 0] = [];
             scan(&schema, shape)?.aggregate(no_keys, aggregates.named())?.build()
         };
-        let rows = self.planned(input, name, logical);
-        self.checked(rows)
+        let rows = self.planned(&[input], name, logical);
+        self.checked(rows)?.0.pop()
     }
 
-    /// Rows of a logical plan over a leaf that stands for the input: cut into stages if that is possible, else as one
+    /// Rows of a logical plan over leaves that stand for the inputs: cut into stages if that is possible, else as one
     /// piece over all rows in one place.
     pub(super) fn planned(
         &mut self,
-        input: Rows,
+        inputs: &[Rows],
         name: &Name,
         logical: impl Fn(Shape) -> Result<LogicalPlan>,
     ) -> Result<Rows, Failure> {
         let plan = plan_physical(&self.session, &logical(Shape::Distributed)?)?;
-        match cut(&plan, &input, &mut self.stages, &name.text) {
+        match cut(&plan, inputs, &mut self.stages, &name.text) {
             Err(Failure::Uncuttable) => {
                 let plan = plan_physical(&self.single_session, &logical(Shape::Single)?)?;
-                let all = self.stages.gather(input, None, None, &name.text)?;
-                single(plan, &all)
+                let (stage, all) = self.stages.gather_together(inputs.to_vec(), &name.text)?;
+                let plan = single(plan, &all)?;
+                Ok(Lane { stage, plan, part: Part::Head(Head::Single), reads: Reads::Rows }.into())
             }
             rows => rows,
         }
@@ -295,7 +296,7 @@ pub(super) fn keyed_logical(schema: &SchemaRef, keys: &[usize], aggregates: &Agg
 
 /// Plans over a leaf of these columns.
 pub(super) fn scan(schema: &SchemaRef, shape: Shape) -> Result<LogicalPlanBuilder> {
-    let table = LeafTable { schema: schema.clone(), shape };
+    let table = LeafTable { number: 0, schema: schema.clone(), shape };
     LogicalPlanBuilder::scan("input", provider_as_source(Arc::new(table)), None)
 }
 
@@ -329,6 +330,7 @@ fn only_keys(expr: &Expr, key_fields: &[Field], sql: &Sql) -> Result<(), Diagnos
     }
 }
 
+/// A column as it is.
 pub(super) fn column_expr(schema: &Schema, index: usize) -> Expr {
     Expr::Column(Column::new_unqualified(schema.field(index).name()))
 }

@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::plan::KEY_COLUMN;
+use crate::registry::Uses;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, SchemaError};
@@ -11,6 +12,8 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::cast;
+use datafusion::sql::sqlparser::ast::{self, visit_expressions_mut};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
 use tidemill_common::job::{Name, Span, Sql};
@@ -27,14 +30,47 @@ pub(super) enum Allowed {
     Aggregates,
 }
 
-/// Reads an expression over these columns.
+/// Reads an expression over these columns; the session notes the registered functions in it.
 pub(super) fn parse(
     session: &SessionState,
     sql: &Sql,
     schema: &DFSchema,
     allowed: Allowed,
 ) -> Result<Expr, Diagnostic> {
-    let expr = session.create_logical_expr(&sql.text, schema).map_err(|error| diagnose(&error, sql))?.unalias();
+    parse_qualified(session, sql, schema, allowed, |_| None)
+}
+
+/// [`parse`], with a qualifier for names that have none in the text.
+pub(super) fn parse_qualified(
+    session: &SessionState,
+    sql: &Sql,
+    schema: &DFSchema,
+    allowed: Allowed,
+    qualifier: impl Fn(&str) -> Option<&'static str>,
+) -> Result<Expr, Diagnostic> {
+    let dialect = session.config_options().sql_parser.dialect;
+    let expr = session
+        .sql_to_expr_with_alias(&sql.text, &dialect)
+        .and_then(|mut expr| {
+            let _ = visit_expressions_mut(&mut expr, |node| {
+                if let ast::Expr::Identifier(name) = node
+                    && let Some(qualifier) = qualifier(&name.value)
+                {
+                    let qualifier = ast::Ident { value: qualifier.to_string(), ..name.clone() };
+                    *node = ast::Expr::CompoundIdentifier(vec![qualifier, name.clone()]);
+                }
+                ControlFlow::<()>::Continue(())
+            });
+            session.create_logical_expr_from_sql_expr(expr, schema)
+        })
+        .map_err(|error| diagnose(&error, sql))?
+        .unalias();
+    let uses = session.config().get_extension::<Uses>();
+    // The walk itself cannot fail.
+    let _ = expr.apply(|node| {
+        uses.iter().for_each(|uses| uses.note(node));
+        Ok(TreeNodeRecursion::Continue)
+    });
     match refused(&expr, allowed) {
         Some((what, help)) => Err(Diagnostic::new(what).at(sql.span.clone()).help(help)),
         None => Ok(expr),

@@ -2,15 +2,14 @@
 
 use super::Compiler;
 use super::expr::{Allowed, cast_to, check_names, find, parse, physical, plain_type, type_name};
-use super::stages::{Part, Rows, column};
+use super::stages::{Lane, column};
 use crate::functions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{DFSchema, NullHandling, UnnestOptions};
 use datafusion::logical_expr::{Expr, cast};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::projection::ProjectionExpr;
 use datafusion::physical_plan::unnest::{ListUnnest, UnnestExec};
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
@@ -18,10 +17,10 @@ use tidemill_common::job::{FlatMapEach, Name, NamedSql, Sql};
 
 impl Compiler<'_> {
     /// `select`
-    pub(super) fn select(&mut self, input: Rows, columns: &[NamedSql]) -> Option<Rows> {
+    pub(super) fn select(&mut self, input: Lane, columns: &[NamedSql]) -> Option<Lane> {
         let schema = self.df_schema(&input.schema())?;
         self.report(check_names(columns.iter().map(|c| (c.name.text.as_str(), &c.name.span))));
-        let mut exprs = Vec::with_capacity(columns.len() + 1);
+        let mut exprs = Vec::with_capacity(columns.len());
         for column in columns {
             let expr = self.per_row(&column.sql, &schema, |expr| expr);
             exprs.extend(expr.map(|expr| ProjectionExpr { expr, alias: column.name.text.clone() }));
@@ -29,11 +28,11 @@ impl Compiler<'_> {
         if exprs.len() < columns.len() {
             return None;
         }
-        self.projected(input, exprs)
+        self.checked(input.projected(exprs))
     }
 
     /// `filter`
-    pub(super) fn filter(&mut self, input: Rows, condition: &Sql) -> Option<Rows> {
+    pub(super) fn filter(&mut self, input: Lane, condition: &Sql) -> Option<Lane> {
         let schema = self.df_schema(&input.schema())?;
         let predicate = self.per_row(condition, &schema, |expr| expr)?;
         let data_type = self.checked(predicate.data_type(schema.as_arrow()))?;
@@ -47,7 +46,7 @@ impl Compiler<'_> {
     }
 
     /// `flat_map`
-    pub(super) fn flat_map(&mut self, input: Rows, each: &FlatMapEach, name: &Name, keep: &[Name]) -> Option<Rows> {
+    pub(super) fn flat_map(&mut self, input: Lane, each: &FlatMapEach, name: &Name, keep: &[Name]) -> Option<Lane> {
         let schema = self.df_schema(&input.schema())?;
         let list = self.list(each, &schema);
         let kept: Vec<_> = keep.iter().map(|name| find(schema.as_arrow(), name)).collect();
@@ -57,7 +56,7 @@ impl Compiler<'_> {
         let (list, element) = list?;
         let mut exprs: Vec<_> = kept.iter().map(|&i| column(schema.as_arrow(), i)).collect();
         exprs.push(ProjectionExpr { expr: list, alias: name.text.clone() });
-        let rows = self.projected(input, exprs)?;
+        let rows = self.checked(input.projected(exprs))?;
         let mut fields = rows.plan.schema().fields().to_vec();
         fields[kept.len()] = Arc::new(Field::new(&name.text, element, true));
         let options = UnnestOptions { null_handling: NullHandling::Drop, recursions: Vec::new() };
@@ -111,15 +110,5 @@ impl Compiler<'_> {
                 cast_to(expr, sql, schema.as_arrow(), &plain_type(&data_type))
             });
         self.reported(prepared)
-    }
-
-    /// These columns; the hidden key stays.
-    pub(super) fn projected(&mut self, input: Rows, mut exprs: Vec<ProjectionExpr>) -> Option<Rows> {
-        if input.part == (Part::Branch { keyed: true }) {
-            let schema = input.plan.schema();
-            exprs.push(column(&schema, schema.fields().len() - 1));
-        }
-        let projection = self.checked(ProjectionExec::try_new(exprs, input.plan.clone()))?;
-        Some(input.with(Arc::new(projection) as Arc<dyn ExecutionPlan>))
     }
 }

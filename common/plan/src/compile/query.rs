@@ -1,10 +1,11 @@
-//! `sql`: any query over the stream, by its name, within the batch.
+//! `sql`: any query over streams, by their names, within the batch.
 
 use super::Compiler;
 use super::Failure;
 use super::expr::{check_names, diagnose, unrepeatable};
 use super::stages::Rows;
 use crate::exec::LeafTable;
+use crate::registry::Uses;
 use crate::session::{self, Shape};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result, TableReference};
@@ -18,20 +19,22 @@ use tidemill_common::job::{Name, Sql};
 
 impl Compiler<'_> {
     /// `sql`
-    pub(super) fn sql(&mut self, input: Rows, from: &Name, sql: &Sql, name: &Name) -> Option<Rows> {
-        let schema = input.schema();
+    pub(super) fn sql(&mut self, inputs: &[Rows], from: &[Name], sql: &Sql, name: &Name) -> Option<Rows> {
+        let (functions, uses) = (self.functions, self.uses.clone());
         let logical = |shape| {
-            let context = SessionContext::new_with_state(session::state(shape));
-            let table = LeafTable { schema: schema.clone(), shape };
-            context.register_table(TableReference::bare(from.text.as_str()), Arc::new(table))?;
+            let context = SessionContext::new_with_state(session::state(shape, functions, &uses));
+            for (number, (input, from)) in inputs.iter().zip(from).enumerate() {
+                let table = LeafTable { number, schema: input.schema(), shape };
+                context.register_table(TableReference::bare(from.text.as_str()), Arc::new(table))?;
+            }
             let plan = block_on(context.state().create_logical_plan(&sql.text))?;
             only_a_query(&plan)?;
             Ok(plan)
         };
         let checked = logical(Shape::Distributed).map_err(|error| wrong_query(&error, sql, from));
-        let checked = checked.and_then(|plan| repeatable(&plan, sql));
+        let checked = checked.and_then(|plan| repeatable(&plan, sql, &uses));
         self.reported(checked)?;
-        let rows = self.planned(input, name, logical).map_err(|failure| match failure {
+        let rows = self.planned(inputs, name, logical).map_err(|failure| match failure {
             Failure::DataFusion(error) => diagnose(&error, sql),
             Failure::Uncuttable => Diagnostic::new(failure.to_string()).at(sql.span.clone()),
         });
@@ -55,21 +58,23 @@ fn only_a_query(plan: &LogicalPlan) -> Result<()> {
     }
 }
 
-fn wrong_query(error: &DataFusionError, sql: &Sql, from: &Name) -> Diagnostic {
+fn wrong_query(error: &DataFusionError, sql: &Sql, from: &[Name]) -> Diagnostic {
     let wrong = diagnose(error, sql);
     if wrong.message.starts_with("table '") {
-        return wrong.help(format!("the query reads the stream it is over, `{}`", from.text));
+        let names: Vec<_> = from.iter().map(|from| format!("`{}`", from.text)).collect();
+        return wrong.help(format!("the query reads what `from` names: {}", names.join(", ")));
     }
     wrong
 }
 
-/// Nothing in it may come out otherwise when a batch is computed again.
-fn repeatable(plan: &LogicalPlan, sql: &Sql) -> Result<(), Diagnostic> {
+/// Nothing in it may come out otherwise when a batch is computed again. Notes the registered functions on the way.
+fn repeatable(plan: &LogicalPlan, sql: &Sql, uses: &Uses) -> Result<(), Diagnostic> {
     let mut found = None;
     // The walk itself cannot fail.
     let _ = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
+                uses.note(expr);
                 found = found.take().or_else(|| unrepeatable(expr));
                 Ok(TreeNodeRecursion::Continue)
             })

@@ -1,13 +1,13 @@
 //! Stages under construction: where the rows of a plan are made, and how they get to where they are needed.
 
 use super::Failure;
-use crate::exec::{LeafExec, StableSortExec};
+use crate::exec::{ConcatExec, LeafExec, StableSortExec};
 use crate::fragment::Fragment;
 use crate::keys::is_encodable;
-use crate::plan::{Branch, BranchTarget, Exchange, ExchangeKind, KEY_COLUMN, Placement, Stage, StageInput};
+use crate::plan::{Branch, BranchTarget, Exchange, ExchangeKind, KEY_COLUMN, Placement, Reads, Stage, StageInput};
 use crate::rhythm::Rhythm;
 use crate::session::Shape;
-use crate::state::{StageState, StateOp};
+use crate::state::StageState;
 use crate::window::WindowOp;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -17,17 +17,26 @@ use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::union::UnionExec;
+use std::ops::Range;
 use std::sync::Arc;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx, StageId};
 
-/// Rows on their way through a stage.
+/// The rows of a stream, or on their way to it: those of the first lane, then those of the second, and so on. There is
+/// at least one lane, and all have the same columns.
 #[derive(Debug, Clone)]
-pub(super) struct Rows {
+pub(super) struct Rows(pub(super) Vec<Lane>);
+
+/// Rows on their way through one stage.
+#[derive(Debug, Clone)]
+pub(super) struct Lane {
     /// Where they are made.
     pub(super) stage: StageId,
-    /// What makes them from the stage's input (a head) or from the stage's rows (a branch). Has one leaf.
+    /// What makes them from the stage's inputs (a head) or from the stage's rows (a branch).
     pub(super) plan: Arc<dyn ExecutionPlan>,
     pub(super) part: Part,
+    /// Which rows of the stage a branch reads.
+    pub(super) reads: Reads,
 }
 
 /// Which part of a stage a plan belongs to.
@@ -45,14 +54,36 @@ pub(super) enum Part {
 /// What a head works on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Head {
-    /// Key groups: what comes from a hash exchange with these key columns, or, with `grouped`, what an operator has
-    /// made of it that has one row per key.
-    Keys { columns: Vec<usize>, grouped: bool },
+    /// Key groups of these key columns: where they stand in what the plan gives.
+    Keys(Vec<usize>),
     /// Everything.
     Single,
 }
 
 impl Rows {
+    /// The columns that users see.
+    pub(super) fn schema(&self) -> SchemaRef {
+        common_schema(self.0.iter().map(Lane::schema))
+    }
+
+    /// Whether every lane has [`KEY_COLUMN`], or will have it when its head ends.
+    pub(super) fn is_keyed(&self) -> bool {
+        self.0.iter().all(|lane| matches!(lane.part, Part::Branch { keyed: true } | Part::Head(Head::Keys(_))))
+    }
+
+    /// Does the same with every lane.
+    pub(super) fn each<E>(self, step: impl FnMut(Lane) -> Result<Lane, E>) -> Result<Self, E> {
+        Ok(Self(self.0.into_iter().map(step).collect::<Result<_, E>>()?))
+    }
+}
+
+impl From<Lane> for Rows {
+    fn from(lane: Lane) -> Self {
+        Self(vec![lane])
+    }
+}
+
+impl Lane {
     /// Without [`KEY_COLUMN`].
     pub(super) fn visible(&self) -> Result<Arc<dyn ExecutionPlan>> {
         if !self.is_keyed() {
@@ -81,6 +112,29 @@ impl Rows {
     pub(super) fn with(self, plan: Arc<dyn ExecutionPlan>) -> Self {
         Self { plan, ..self }
     }
+
+    /// These columns in place of those that users see.
+    pub(super) fn projected(self, mut exprs: Vec<ProjectionExpr>) -> Result<Self> {
+        if self.is_keyed() {
+            let schema = self.plan.schema();
+            exprs.push(column(&schema, schema.fields().len() - 1));
+        }
+        let plan = ProjectionExec::try_new(exprs, self.plan.clone())?;
+        Ok(self.with(Arc::new(plan)))
+    }
+}
+
+/// The columns of the first schema; a column may be null where it may be in one of them.
+fn common_schema(schemas: impl Iterator<Item = SchemaRef>) -> SchemaRef {
+    let common = schemas.reduce(|one, other| {
+        let fields = one.fields().iter().zip(other.fields());
+        let fields = fields.map(|(a, b)| match a.is_nullable() {
+            true => a.clone(),
+            false => Arc::new(a.as_ref().clone().with_nullable(b.is_nullable())),
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    });
+    common.unwrap_or_else(|| Arc::new(Schema::empty()))
 }
 
 /// These columns of a plan's rows.
@@ -107,7 +161,7 @@ impl Stages {
     /// A stage that decodes a source.
     pub(super) fn source(&mut self, source: SourceIdx, name: &str, schema: SchemaRef) -> Rows {
         let stage = self.stage(name, StageInput::Source(source), Placement::Splits, schema.clone());
-        Rows { stage, plan: leaf(schema, Shape::Distributed), part: Part::Branch { keyed: false } }
+        Lane { stage, plan: leaf(0..1, schema), part: Part::Branch { keyed: false }, reads: Reads::Rows }.into()
     }
 
     fn stage(&mut self, name: &str, input: StageInput, placement: Placement, schema: SchemaRef) -> StageId {
@@ -118,6 +172,7 @@ impl Stages {
             input,
             placement,
             head: None,
+            given: schema.clone(),
             state: None,
             row_keys: Vec::new(),
             schema,
@@ -127,12 +182,12 @@ impl Stages {
         id
     }
 
-    /// When rows are there.
+    /// When rows are there: the same for all their lanes.
     pub(super) fn rhythm(&self, rows: &Rows) -> Rhythm {
-        self.stages[rows.stage.0 as usize].rhythm
+        rows.0.first().map_or(Rhythm::EveryBatch, |lane| self.stages[lane.stage.0 as usize].rhythm)
     }
 
-    /// Ends a stage that consists of a window: `rows` are what the exchange before it brings. What comes out has these
+    /// Ends a stage that consists of a window over what the exchanges before it bring. What comes out has these
     /// columns, the key columns at `keys`.
     pub(super) fn seal_window(
         &mut self,
@@ -142,69 +197,112 @@ impl Stages {
         keys: Vec<usize>,
         rhythm: Rhythm,
     ) -> Rows {
+        let inputs = self.exchanges.iter().filter(|exchange| exchange.to == stage);
+        let given = common_schema(inputs.map(|exchange| exchange.schema.clone()));
         let stage_mut = &mut self.stages[stage.0 as usize];
+        stage_mut.given = given;
         stage_mut.schema = with_key(visible);
         stage_mut.row_keys = keys;
         stage_mut.rhythm = rhythm;
         stage_mut.state = Some(StageState::Window(Box::new(window)));
-        let plan = leaf(stage_mut.schema.clone(), Shape::Distributed);
-        Rows { stage, plan, part: Part::Branch { keyed: true } }
+        let plan = leaf(0..1, stage_mut.schema.clone());
+        Lane { stage, plan, part: Part::Branch { keyed: true }, reads: Reads::Rows }.into()
     }
 
-    /// Sends rows to where they are remembered: with their keys to the key groups they have, or without keys all to
-    /// one. Gives the stage that gets them.
-    pub(super) fn remember(&mut self, rows: Rows, name: &str) -> StageId {
-        let rows = self.seal(rows);
-        let keys = match rows.is_keyed() {
-            true => vec![rows.plan.schema().fields().len() - 1],
-            false => Vec::new(),
-        };
-        self.exchange(rows.stage, &rows.plan, ExchangeKind::Hash { keys }, Placement::KeyGroups, name)
+    /// Sends rows to where they are remembered: with their keys to the key groups they have, or all to one if some have
+    /// no key. Gives the stage that gets them.
+    pub(super) fn remember(&mut self, rows: Rows, name: &str) -> Result<StageId> {
+        let (keyed, last) = (rows.is_keyed(), rows.schema().fields().len());
+        let stage = self.stage(name, StageInput::Exchanges(Vec::new()), Placement::KeyGroups, Schema::empty().into());
+        let kind = ExchangeKind::Hash { keys: if keyed { vec![last] } else { Vec::new() } };
+        for lane in self.seal(rows).0 {
+            let plan = if keyed { lane.plan.clone() } else { lane.visible()? };
+            self.exchange(&lane, &plan, kind.clone(), stage);
+        }
+        Ok(stage)
     }
 
-    /// Ends the head of a stage: from now on its rows are fixed.
+    /// Ends the heads of stages: from now on their rows are fixed.
     pub(super) fn seal(&mut self, rows: Rows) -> Rows {
-        let Part::Head(head) = &rows.part else {
-            return rows;
+        Rows(rows.0.into_iter().map(|lane| self.seal_lane(lane)).collect())
+    }
+
+    /// Ends the head of a stage.
+    pub(super) fn seal_lane(&mut self, lane: Lane) -> Lane {
+        let Part::Head(head) = &lane.part else {
+            return lane;
         };
-        let stage = &mut self.stages[rows.stage.0 as usize];
-        stage.head = fragment(&rows.plan);
-        stage.schema = rows.plan.schema();
+        let stage = &mut self.stages[lane.stage.0 as usize];
+        let inputs = match &stage.input {
+            StageInput::Source(_) => 1,
+            StageInput::Exchanges(exchanges) => exchanges.len(),
+        };
+        stage.head = fragment(&lane.plan, inputs);
+        stage.given = lane.plan.schema();
+        stage.schema = stage.given.clone();
         let mut keyed = false;
-        if let Head::Keys { columns, .. } = head {
+        if let Head::Keys(columns) = head {
             stage.row_keys = columns.clone();
             stage.schema = with_key(&stage.schema);
             keyed = true;
         }
-        let plan = leaf(stage.schema.clone(), Shape::Distributed);
-        Rows { stage: rows.stage, plan, part: Part::Branch { keyed } }
+        let plan = leaf(0..1, stage.schema.clone());
+        Lane { stage: lane.stage, plan, part: Part::Branch { keyed }, reads: Reads::Rows }
     }
 
-    /// Ends the head of a stage with a state operator behind it. The head gives key columns, then aggregates.
-    pub(super) fn seal_with_state(&mut self, rows: Rows, state: StateOp) -> Rows {
-        let stage = rows.stage;
-        self.seal(rows);
-        let stage_mut = &mut self.stages[stage.0 as usize];
-        let fields: Vec<_> = state.key_fields.iter().chain(&state.state_fields).cloned().collect();
-        stage_mut.schema = with_key(&Schema::new(fields));
-        stage_mut.row_keys = (0..state.key_fields.len()).collect();
-        stage_mut.state = Some(StageState::ByKey(state));
-        let plan = leaf(stage_mut.schema.clone(), Shape::Distributed);
-        Rows { stage, plan, part: Part::Branch { keyed: true } }
+    /// Ends the head of a stage with a state operator behind it, which gives these columns. The head gives key columns,
+    /// then what the operator works on.
+    pub(super) fn seal_with_state(&mut self, lane: Lane, state: StageState, gives: &Schema) -> Rows {
+        let sealed = self.seal_lane(lane);
+        let stage = &mut self.stages[sealed.stage.0 as usize];
+        stage.schema = with_key(gives);
+        stage.row_keys = (0..state.snapshot_fields().map_or(0, |(keys, _)| keys.len())).collect();
+        stage.state = Some(state);
+        let plan = leaf(0..1, stage.schema.clone());
+        sealed.with(plan).into()
+    }
+
+    /// All keys of the state of the stage that rows come from, if it has any.
+    pub(super) fn snapshots(&self, rows: &Rows) -> Option<Rows> {
+        let [Lane { stage, .. }] = rows.0[..] else {
+            return None;
+        };
+        let (keys, state) = self.stages[stage.0 as usize].state.as_ref()?.snapshot_fields()?;
+        let fields: Vec<_> = keys.iter().chain(state).cloned().collect();
+        let plan = leaf(0..1, with_key(&Schema::new(fields)));
+        Some(Lane { stage, plan, part: Part::Branch { keyed: true }, reads: Reads::Snapshots }.into())
     }
 
     /// Sends rows to the key groups of their keys: a new stage.
-    pub(super) fn hash(&mut self, rows: Rows, keys: Vec<usize>, name: &str) -> Result<Rows, Failure> {
-        let rows = self.seal(rows);
-        let plan = rows.visible()?;
-        let schema = plan.schema();
-        if !keys.iter().all(|&key| is_encodable(schema.field(key).data_type())) {
-            return Err(Failure::Uncuttable);
+    pub(super) fn hash(&mut self, rows: Rows, keys: Vec<usize>, name: &str) -> Result<Lane, Failure> {
+        let (stage, mut plans) = self.hash_together(vec![(rows, keys.clone())], name)?;
+        // One went in, one comes out.
+        let plan = plans.pop().ok_or(Failure::Uncuttable)?;
+        Ok(Lane { stage, plan, part: Part::Head(Head::Keys(keys)), reads: Reads::Rows })
+    }
+
+    /// Sends several rows to the key groups of their keys, which have the same types: one new stage, and what reads
+    /// each of them in its head.
+    pub(super) fn hash_together(
+        &mut self,
+        inputs: Vec<(Rows, Vec<usize>)>,
+        name: &str,
+    ) -> Result<(StageId, Vec<Arc<dyn ExecutionPlan>>), Failure> {
+        let stage = self.stage(name, StageInput::Exchanges(Vec::new()), Placement::KeyGroups, Schema::empty().into());
+        let mut plans = Vec::with_capacity(inputs.len());
+        for (rows, keys) in inputs {
+            let schema = rows.schema();
+            if !keys.iter().all(|&key| is_encodable(schema.field(key).data_type())) {
+                return Err(Failure::Uncuttable);
+            }
+            let kind = ExchangeKind::Hash { keys };
+            let from = self.reading(stage);
+            for lane in self.seal(rows).0 {
+                self.exchange(&lane, &lane.visible()?, kind.clone(), stage);
+            }
+            plans.push(leaf(from..self.reading(stage), schema));
         }
-        let kind = ExchangeKind::Hash { keys: keys.clone() };
-        let stage = self.exchange(rows.stage, &plan, kind, Placement::KeyGroups, name);
-        let head = Head::Keys { columns: keys, grouped: false };
-        Ok(Rows { stage, plan: leaf(schema, Shape::Distributed), part: Part::Head(head) })
+        Ok((stage, plans))
     }
 
     /// Brings all rows together, in order: a new stage. Rows of key groups come by key (before that, by `order`), all
@@ -215,58 +313,87 @@ impl Stages {
         order: Option<LexOrdering>,
         fetch: Option<usize>,
         name: &str,
-    ) -> Result<Rows, Failure> {
-        let rows = self.seal(rows);
-        let keyed = rows.part == Part::Branch { keyed: true };
-        let schema = rows.plan.schema();
-        let stage = self.exchange(rows.stage, &rows.plan, ExchangeKind::Gather, Placement::Single, name);
-        let mut plan = leaf(schema.clone(), Shape::Single);
-        let mut sorts: Vec<_> = order.into_iter().flatten().collect();
-        if keyed {
-            let key = Column::new(KEY_COLUMN, schema.fields().len() - 1);
-            let options = SortOptions { descending: false, nulls_first: true };
-            sorts.push(PhysicalSortExpr::new(Arc::new(key) as Arc<dyn PhysicalExpr>, options));
-        }
-        if let Some(order) = LexOrdering::new(sorts) {
+    ) -> Result<Lane, Failure> {
+        let (stage, mut plans) = self.gather_together(vec![rows], name)?;
+        let mut plan = plans.pop().ok_or(Failure::Uncuttable)?;
+        if let Some(order) = order {
             plan = Arc::new(StableSortExec::try_new(plan, order, fetch)?);
         } else if fetch.is_some() {
             plan = Arc::new(GlobalLimitExec::new(plan, 0, fetch));
         }
-        let part = Part::Branch { keyed };
-        let plan = Rows { stage, plan, part }.visible()?;
-        Ok(Rows { stage, plan, part: Part::Head(Head::Single) })
+        Ok(Lane { stage, plan, part: Part::Head(Head::Single), reads: Reads::Rows })
     }
 
-    fn exchange(
+    /// Brings all rows of several together: one new stage, and what reads each of them in its head, in order.
+    pub(super) fn gather_together(
         &mut self,
-        from: StageId,
-        plan: &Arc<dyn ExecutionPlan>,
-        kind: ExchangeKind,
-        placement: Placement,
+        inputs: Vec<Rows>,
         name: &str,
-    ) -> StageId {
+    ) -> Result<(StageId, Vec<Arc<dyn ExecutionPlan>>), Failure> {
+        let stage = self.stage(name, StageInput::Exchanges(Vec::new()), Placement::Single, Schema::empty().into());
+        let mut plans = Vec::with_capacity(inputs.len());
+        for rows in inputs {
+            let mut lanes = Vec::with_capacity(rows.0.len());
+            for lane in self.seal(rows).0 {
+                let input = self.reading(stage);
+                self.exchange(&lane, &lane.plan, ExchangeKind::Gather, stage);
+                let mut all = leaf(input..input + 1, lane.plan.schema());
+                if lane.is_keyed() {
+                    all = Arc::new(StableSortExec::try_new(all, by_last_column(&lane.plan.schema()), None)?);
+                }
+                lanes.push(lane.with(all).visible()?);
+            }
+            plans.push(match lanes.len() {
+                1 => lanes.remove(0),
+                _ => Arc::new(ConcatExec::new(UnionExec::try_new(lanes)?)),
+            });
+        }
+        Ok((stage, plans))
+    }
+
+    /// How many exchanges a stage reads so far.
+    fn reading(&self, stage: StageId) -> usize {
+        match &self.stages[stage.0 as usize].input {
+            StageInput::Source(_) => 0,
+            StageInput::Exchanges(exchanges) => exchanges.len(),
+        }
+    }
+
+    /// Lets a stage read what a plan gives over the rows of a lane's stage.
+    fn exchange(&mut self, lane: &Lane, plan: &Arc<dyn ExecutionPlan>, kind: ExchangeKind, to: StageId) {
         let id = ExchangeId(self.exchanges.len() as u32);
-        let to = self.stage(name, StageInput::Exchanges(vec![id]), placement, plan.schema());
-        self.stages[to.0 as usize].rhythm = self.stages[from.0 as usize].rhythm;
-        self.exchanges.push(Exchange { id, from, to, kind, schema: plan.schema() });
-        self.branch(from, plan, BranchTarget::Exchange(id));
-        to
+        self.exchanges.push(Exchange { id, from: lane.stage, to, kind, schema: plan.schema() });
+        // All that one stage reads fires together.
+        self.stages[to.0 as usize].rhythm = self.stages[lane.stage.0 as usize].rhythm;
+        if let StageInput::Exchanges(inputs) = &mut self.stages[to.0 as usize].input {
+            inputs.push(id);
+        }
+        self.branch(lane, plan, BranchTarget::Exchange(id));
+    }
+
+    /// Rows that an output can put in order: what was made per key group and has no key any more is gathered first.
+    pub(super) fn in_order(&mut self, rows: Rows, name: &str) -> Result<Rows, Failure> {
+        let without_order = |lane: &Lane| {
+            let grouped = self.stages[lane.stage.0 as usize].placement == Placement::KeyGroups;
+            grouped && lane.part == (Part::Branch { keyed: false })
+        };
+        if rows.0.iter().any(without_order) {
+            let gathered = self.gather(rows, None, None, name)?;
+            return Ok(self.seal(gathered.into()));
+        }
+        Ok(rows)
     }
 
     /// Ends rows in an output.
     pub(super) fn output(&mut self, rows: &Rows, output: OutputIdx) {
-        self.branch(rows.stage, &rows.plan, BranchTarget::Output(output));
+        for (number, lane) in rows.0.iter().enumerate() {
+            self.branch(lane, &lane.plan, BranchTarget::Output { output, lane: number as u32 });
+        }
     }
 
-    /// The stage that an output comes from.
-    pub(super) fn end_of(&self, output: OutputIdx) -> StageId {
-        let ends = |stage: &&Stage| stage.branches.iter().any(|branch| branch.target == BranchTarget::Output(output));
-        self.stages.iter().find(ends).map_or(StageId(0), |stage| stage.id)
-    }
-
-    fn branch(&mut self, stage: StageId, plan: &Arc<dyn ExecutionPlan>, target: BranchTarget) {
-        let branch = Branch { fragment: fragment(plan), target };
-        self.stages[stage.0 as usize].branches.push(branch);
+    fn branch(&mut self, from: &Lane, plan: &Arc<dyn ExecutionPlan>, target: BranchTarget) {
+        let branch = Branch { reads: from.reads, fragment: fragment(plan, 1), target };
+        self.stages[from.stage.0 as usize].branches.push(branch);
     }
 
     /// Drops the stages that lead to no output, and numbers the others anew.
@@ -279,7 +406,7 @@ impl Stages {
             for stage in &mut self.stages {
                 stage.branches.retain(|branch| match branch.target {
                     BranchTarget::Exchange(id) => !inputs.contains(&id),
-                    BranchTarget::Output(_) => true,
+                    BranchTarget::Output { .. } => true,
                 });
             }
         }
@@ -310,14 +437,21 @@ impl Stages {
     }
 }
 
-/// A leaf that reads all columns of the stage's input or rows.
-fn leaf(schema: SchemaRef, shape: Shape) -> Arc<dyn ExecutionPlan> {
-    Arc::new(LeafExec::new(0, schema, shape))
+/// A leaf that reads all columns of inputs of the stage, or of its rows.
+fn leaf(inputs: Range<usize>, schema: SchemaRef) -> Arc<dyn ExecutionPlan> {
+    Arc::new(LeafExec::new(inputs, schema, Shape::Single))
 }
 
 /// A plan that only reads is no fragment at all.
-fn fragment(plan: &Arc<dyn ExecutionPlan>) -> Option<Fragment> {
-    (!plan.is::<LeafExec>()).then(|| Fragment::new(plan.clone()))
+fn fragment(plan: &Arc<dyn ExecutionPlan>, inputs: usize) -> Option<Fragment> {
+    (!plan.is::<LeafExec>()).then(|| Fragment::new(plan.clone(), inputs))
+}
+
+fn by_last_column(schema: &Schema) -> LexOrdering {
+    let last = schema.fields().len() - 1;
+    let options = SortOptions { descending: false, nulls_first: true };
+    let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(last).name(), last));
+    [PhysicalSortExpr::new(key, options)].into()
 }
 
 pub(super) fn with_key(schema: &Schema) -> SchemaRef {

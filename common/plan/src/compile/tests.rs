@@ -1,20 +1,26 @@
 //! Whole jobs, compiled and evaluated.
 
 mod exact;
+mod functions;
+mod map_state;
 mod mistakes;
 mod operators;
+mod order;
+mod pairs;
 mod queries;
 mod state;
+mod together;
 mod window;
 
 use crate::plan::{BatchContext, JobPlan};
+use crate::registry::Functions;
 use crate::testkit::Evaluator;
 use futures::executor::block_on;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostics;
-use tidemill_common::ids::{BatchId, SourceIdx};
+use tidemill_common::ids::{BatchId, OutputIdx, SourceIdx};
 use tidemill_common::job::parse;
 
 /// A job over purchases (user, product, price); the result is the stream `out`.
@@ -41,7 +47,7 @@ print = true
 }
 
 fn compile_in(definition: &str, folder: &Path) -> Result<JobPlan, Diagnostics> {
-    super::compile(Arc::new(parse(definition).unwrap()), folder)
+    super::compile(Arc::new(parse(definition).unwrap()), folder, &Functions::new())
 }
 
 fn plan(streams: &str) -> Arc<JobPlan> {

@@ -6,7 +6,7 @@
 use super::aggregate::{Aggregates, column_expr, keyed_logical, plan_physical};
 use super::cut::cut;
 use super::expr::{check_names, find};
-use super::stages::{Rows, column};
+use super::stages::{Lane, Rows, column};
 use super::state::defaults;
 use super::{Compiler, Failure};
 use crate::exec::LeafExec;
@@ -62,7 +62,7 @@ impl Compiler<'_> {
     /// `window`
     pub(super) fn window(&mut self, input: Rows, frame: &Frame, name: &Name) -> Option<Rows> {
         let cover = self.cover(&input, frame)?;
-        Some(self.remembered(input, cover, name))
+        self.remembered(input, cover, name)
     }
 
     /// `slice`: a window that fires once.
@@ -71,26 +71,30 @@ impl Compiler<'_> {
         let input_rhythm = self.stages.rhythm(&input);
         let length_ms = to_ms - from_ms + 1;
         let cover = Cover { input: input_rhythm, fires, step_ms: 1, length_ms };
-        Some(self.remembered(input, cover, name))
+        self.remembered(input, cover, name)
     }
 
-    fn remembered(&mut self, input: Rows, cover: Cover, name: &Name) -> Rows {
+    fn remembered(&mut self, input: Rows, cover: Cover, name: &Name) -> Option<Rows> {
         let (visible, keyed) = (input.schema(), input.is_keyed());
         let stage = self.stages.remember(input, &name.text);
+        let stage = self.checked(stage)?;
         let keys = if keyed { vec![visible.fields().len()] } else { Vec::new() };
         let pane = super::stages::with_key(&visible);
         let window = WindowOp::new(cover.input, cover.fires, cover.length_ms, pane, Contents::Rows);
-        self.stages.seal_window(stage, window, &visible, keys, self.rhythm(cover))
+        Some(self.stages.seal_window(stage, window, &visible, keys, self.rhythm(cover)))
     }
 
     /// Operators over a `window` stream that have a form of their own over windows, which does not look at all rows
     /// again. None for all others.
     pub(super) fn over_window(&mut self, stream: &StreamDef) -> Option<Option<Rows>> {
-        let window = self.def.stream(&stream.from.text)?;
-        let Operator::Window(frame) = &window.operator else {
+        let [from] = &stream.from[..] else {
             return None;
         };
-        let input = self.streams.get(window.from.text.as_str())?.clone();
+        let window = self.def.stream(&from.text)?;
+        let (Operator::Window(frame), [from]) = (&window.operator, &window.from[..]) else {
+            return None;
+        };
+        let input = self.streams.get(from.text.as_str())?.clone();
         let name = &stream.name;
         Some(match &stream.operator {
             Operator::ReduceByKey { key, aggregates } => {
@@ -196,7 +200,7 @@ impl Compiler<'_> {
     }
 
     /// The results under these names.
-    fn renamed(&mut self, folded: Folded, rows: Rows, names: &[&str]) -> Option<Rows> {
+    fn renamed(&mut self, folded: Folded, rows: Lane, names: &[&str]) -> Option<Rows> {
         let schema = rows.plan.schema();
         let named = names.iter().enumerate().map(|(i, name)| {
             let alias = (*name).to_string();
@@ -258,7 +262,7 @@ impl Compiler<'_> {
         cover: Cover,
         keep_keys: bool,
         name: &Name,
-    ) -> Option<(Folded, Rows)> {
+    ) -> Option<(Folded, Lane)> {
         let made = self.try_folded(input, keys, aggregates, cover, keep_keys, name);
         match made {
             Err(Failure::Uncuttable) => {
@@ -277,35 +281,35 @@ impl Compiler<'_> {
         cover: Cover,
         keep_keys: bool,
         name: &Name,
-    ) -> Result<(Folded, Rows), Failure> {
+    ) -> Result<(Folded, Lane), Failure> {
         let schema = input.schema();
-        let session = session::mergeable();
+        let session = session::mergeable(self.functions, &self.uses);
         let plan = plan_physical(&session, &keyed_logical(&schema, keys, aggregates)?)?;
         let (partial, last) = halves(&plan).ok_or(Failure::Uncuttable)?;
-        let rows = cut(&partial, &input, &mut self.stages, &name.text)?;
+        let rows = cut(&partial, &[input], &mut self.stages, &name.text)?;
         let columns = rows.schema();
         let hash = (0..keys.len()).collect();
         let rows = self.stages.hash(rows, hash, &name.text)?;
         let fold = fold(&last, &columns, keys.len())?;
-        let leaf = Arc::new(LeafExec::new(0, columns.clone(), Shape::Distributed));
+        let leaf = Arc::new(LeafExec::new(0..1, columns.clone(), Shape::Distributed));
         let last = replace_children_if_necessary(last, vec![leaf])?;
         let mut folded = Folded { stage: rows.stage, cover, partial: columns, fold, keys: keys.len(), zero: None };
         if !keep_keys {
             return Ok((folded, rows.with(last)));
         }
-        let leaf = Arc::new(LeafExec::new(0, last.schema(), Shape::Distributed));
+        let leaf = Arc::new(LeafExec::new(0..1, last.schema(), Shape::Distributed));
         let none = defaults(self, &schema, aggregates)?.into_iter().map(|value| value.to_array_of_size(1));
         folded.zero = Some((last, none.collect::<Result<_>>()?));
         Ok((folded, rows.with(leaf)))
     }
 
-    fn seal_folded(&mut self, folded: Folded, rows: Rows) -> Rows {
+    fn seal_folded(&mut self, folded: Folded, rows: Lane) -> Rows {
         let Folded { stage, cover, partial, fold, keys, zero } = folded;
         let visible = rows.plan.schema();
-        let results = Fragment::new(rows.plan);
+        let results = Fragment::new(rows.plan, 1);
         let (finish, zero) = match zero {
             None => (results, None),
-            Some((last, aggregates)) => (Fragment::new(last), Some(Zero { aggregates, select: results })),
+            Some((last, aggregates)) => (Fragment::new(last, 1), Some(Zero { aggregates, select: results })),
         };
         let keys_of_panes = partial.fields()[..keys].to_vec();
         let folds = Folds { step_ms: cover.step_ms, fold, finish, keys: keys_of_panes, zero };
@@ -342,7 +346,7 @@ fn fold(last: &Arc<dyn ExecutionPlan>, partial: &SchemaRef, keys: usize) -> Resu
     let by = PhysicalGroupBy::new_single((0..=keys).map(group).collect());
     let calls = last.aggr_expr().to_vec();
     let filters = vec![None; calls.len()];
-    let leaf = Arc::new(LeafExec::new(0, schema.clone(), Shape::Distributed));
+    let leaf = Arc::new(LeafExec::new(0..1, schema.clone(), Shape::Distributed));
     let plan = AggregateExec::try_new(AggregateMode::PartialReduce, by, calls, filters, leaf, schema)?;
-    Ok(Fragment::new(Arc::new(plan)))
+    Ok(Fragment::new(Arc::new(plan), 1))
 }

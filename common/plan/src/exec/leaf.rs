@@ -16,26 +16,32 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, Repla
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// The input of one run: rows per leaf. An extension of the session configuration of that run.
+/// The inputs of one run: rows per input. An extension of the session configuration of that run.
 #[derive(Debug)]
 pub(crate) struct TaskInputs(pub(crate) Vec<Vec<RecordBatch>>);
 
-/// Reads one input of the task. Says nothing about its size, lest the planner makes use of that.
+/// Reads inputs of the task, one after the other. Says nothing about their size, lest the planner makes use of that.
 #[derive(Debug)]
 pub(crate) struct LeafExec {
-    index: usize,
+    inputs: Range<usize>,
     schema: SchemaRef,
     projection: Option<Vec<usize>>,
     properties: Arc<PlanProperties>,
 }
 
 impl LeafExec {
-    /// Reads the input with this index.
-    pub(crate) fn new(index: usize, schema: SchemaRef, shape: Shape) -> Self {
+    /// Reads these inputs, which have these columns.
+    pub(crate) fn new(inputs: Range<usize>, schema: SchemaRef, shape: Shape) -> Self {
         let properties = properties(schema.clone(), shape);
-        Self { index, schema, projection: None, properties }
+        Self { inputs, schema, projection: None, properties }
+    }
+
+    /// The first input it reads: while planning, the number of the table it stands for.
+    pub(crate) fn first(&self) -> usize {
+        self.inputs.start
     }
 
     /// The same, but only these columns.
@@ -53,12 +59,12 @@ impl LeafExec {
 
     /// In batches of the same size however the input was cut, since some aggregates add up by batch.
     fn batches(&self, inputs: &TaskInputs) -> Result<Vec<RecordBatch>> {
-        let Some(batches) = inputs.0.get(self.index) else {
-            return internal_err!("the task has no input {}", self.index);
+        let Some(inputs) = inputs.0.get(self.inputs.clone()) else {
+            return internal_err!("the task has no inputs {:?}", self.inputs);
         };
         let mut coalescer = BatchCoalescer::new(self.properties.eq_properties.schema().clone(), BATCH_ROWS);
-        let mut out = Vec::with_capacity(batches.len());
-        for batch in batches {
+        let mut out = Vec::new();
+        for batch in inputs.iter().flatten() {
             let batch = match &self.projection {
                 Some(columns) => batch.project(columns)?,
                 None => batch.clone(),
@@ -85,7 +91,7 @@ fn properties(schema: SchemaRef, shape: Shape) -> Arc<PlanProperties> {
 
 impl DisplayAs for LeafExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LeafExec: {}, projection={:?}", self.index, self.projection)
+        write!(f, "LeafExec: {:?}, projection={:?}", self.inputs, self.projection)
     }
 }
 
@@ -139,6 +145,8 @@ impl ExecutionPlan for LeafExec {
 /// The table that plans are made over: a [`LeafExec`] when planned.
 #[derive(Debug)]
 pub(crate) struct LeafTable {
+    /// Which table of the plan it is, from 0.
+    pub(crate) number: usize,
     /// Its columns.
     pub(crate) schema: SchemaRef,
     /// What plans are made for.
@@ -162,7 +170,7 @@ impl TableProvider for LeafTable {
         _: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let leaf = LeafExec::new(0, self.schema.clone(), self.shape);
+        let leaf = LeafExec::new(self.number..self.number + 1, self.schema.clone(), self.shape);
         Ok(match projection {
             Some(columns) => Arc::new(leaf.project(columns, self.shape)?),
             None => Arc::new(leaf),

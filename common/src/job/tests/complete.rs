@@ -31,8 +31,21 @@ fn the_parser_reads_every_key_it_lists() {
     }
     let reduce = "[stream.s]\nreduce_by_key = { ";
     keys::REDUCE_BY_KEY.iter().for_each(|key| object(reduce, key, " }"));
+    for (operator, keys) in [
+        ("join", keys::JOIN),
+        ("group_by_key", keys::GROUP_BY_KEY),
+        ("sort", keys::SORT),
+        ("top_k", keys::TOP_K),
+        ("repartition", keys::REPARTITION),
+    ] {
+        keys.iter().for_each(|key| object(&format!("[stream.s]\n{operator} = {{ "), key, " }"));
+    }
+    keys::ON.iter().for_each(|key| object("[stream.s]\njoin = { on = { ", key, " } }"));
     let update = "[stream.s]\nupdate_state_by_key = { ";
     keys::UPDATE_STATE.iter().for_each(|key| object(update, key, " }"));
+    keys::BATCH_MAP.iter().for_each(|key| object("[stream.s]\nbatch_map = { ", key, " }"));
+    let map = "[stream.s]\nmap_with_state = { ";
+    keys::MAP_WITH_STATE.iter().for_each(|key| object(map, key, " }"));
     let tables = [
         ("window", keys::WINDOW),
         ("count_by_window", keys::WINDOW),
@@ -51,6 +64,15 @@ fn the_parser_reads_every_key_it_lists() {
     keys::SINKS.iter().for_each(|key| object("[[output]]\n", key, ""));
     keys::PRINT.iter().for_each(|key| object("[[output]]\nprint = { ", key, " }"));
     keys::JSON.iter().for_each(|key| object("[[output]]\njson = { ", key, " }"));
+    for key in keys::TEXT {
+        let prefix = if key.name == "suffix" { "prefix = \"a\", " } else { "" };
+        object(&format!("[[output]]\ntext = {{ {prefix}"), key, " }");
+    }
+    keys::CSV.iter().for_each(|key| object("[[output]]\ncsv = { ", key, " }"));
+    keys::PARQUET.iter().for_each(|key| object("[[output]]\nparquet = { ", key, " }"));
+    keys::OBJECT.iter().for_each(|key| object("[[output]]\nobject = { ", key, " }"));
+    keys::ROLL.iter().for_each(|key| object("[[output]]\njson = { roll = { ", key, " } }"));
+    keys::HTTP.iter().for_each(|key| object("[[output]]\nhttp = { ", key, " }"));
 }
 
 const DOCUMENTATION: &str = include_str!("../../../../docs/job-definition.md");
@@ -79,7 +101,15 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::FLAT_MAP,
         keys::REDUCE_BY_KEY,
         keys::UPDATE_STATE,
+        keys::MAP_WITH_STATE,
+        keys::JOIN,
+        keys::ON,
+        keys::GROUP_BY_KEY,
+        keys::SORT,
+        keys::TOP_K,
+        keys::REPARTITION,
         keys::STATE_COLUMN,
+        keys::BATCH_MAP,
         keys::WINDOW,
         keys::REDUCE_BY_KEY_AND_WINDOW,
         keys::REDUCE_BY_WINDOW,
@@ -89,6 +119,12 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::SINKS,
         keys::PRINT,
         keys::JSON,
+        keys::TEXT,
+        keys::CSV,
+        keys::PARQUET,
+        keys::OBJECT,
+        keys::ROLL,
+        keys::HTTP,
     ];
     for key in all.into_iter().flatten() {
         assert!(DOCUMENTATION.contains(&format!("| `{}` |", key.name)), "{} has no row", key.name);

@@ -1,6 +1,7 @@
 //! Wrong definitions with what is said about them, and mutated ones.
 
 use super::{FULL, job_with, mistakes};
+use crate::job::keys::OPERATORS;
 use crate::job::parse;
 use proptest::prelude::*;
 
@@ -169,13 +170,10 @@ fn sources() {
 
 #[test]
 fn streams() {
+    let operators: Vec<_> = OPERATORS.iter().map(|key| format!("`{}`", key.name)).collect();
+    let none = format!("[stream.s] has no operator (one of {}) @ s", operators.join(", "));
     for (stream, expected) in [
-        (
-            "",
-            vec![
-                "[stream.s] has no operator (one of `select`, `filter`, `flat_map`, `reduce_by_key`, `count`, `reduce`, `distinct`, `sql`, `update_state_by_key`, `window`, `reduce_by_key_and_window`, `reduce_by_window`, `count_by_window`, `count_by_value_and_window`, `group_by_key_and_window`, `slice`) @ s",
-            ],
-        ),
+        ("", vec![none.as_str()]),
         ("filter = \"a\"\nsql = \"b\"", vec!["[stream.s] has a second operator, `sql` @ sql"]),
         ("filtr = \"a\"\ncount = true", vec!["unknown key `filtr` in [stream.s] @ filtr"]),
         ("filter = \" \"", vec!["this expression is empty @  "]),
@@ -210,6 +208,29 @@ fn streams() {
             ],
         ),
         ("reduce_by_key = { key = \"a\", aggregates = { a = \"count(*)\" } }", vec!["column `a` is there twice @ a"]),
+        ("join = {}", vec!["`join` has no `on` @ {}"]),
+        ("join = { on = { left = \"a\" } }", vec!["`on` has no `right` @ { left = \"a\" }"]),
+        (
+            "full_outer_join = { on = { left = [\"a\", \"b\"], right = \"c\" } }",
+            vec!["`left` has 2 columns and `right` has one column @ right"],
+        ),
+        ("group_by_key = { key = \"a\", values = [\"b\", \"a\"] }", vec!["column `a` is there twice @ a"]),
+        ("combine_by_key = { key = \"a\" }", vec!["`combine_by_key` has no `aggregates` @ { key = \"a\" }"]),
+        ("count_by_value = false", vec!["only `true` makes sense here @ false"]),
+        (
+            "sort = { by = [\"-a\", \"a\"], limit = 0 }",
+            vec!["column `a` is there twice @ a", "`0` is out of range @ 0"],
+        ),
+        (
+            "sort = { by = \"-\", descending = 1 }",
+            vec!["`` cannot name a column @ ", "expected a boolean, found an integer @ 1"],
+        ),
+        (
+            "top_k = { by = \"a\", per = [] }",
+            vec!["`top_k` has no `k` @ { by = \"a\", per = [] }", "expected at least one column @ []"],
+        ),
+        ("repartition = { by = 1 }", vec!["expected a column name or an array of them, found an integer @ 1"]),
+        ("repartition = false", vec!["only `true` makes sense here @ false"]),
         (
             "update_state_by_key = { key = 1, state = { a = { type = \"in\", updat = \"b\" } }, emit = \"none\" }",
             vec![
@@ -220,6 +241,16 @@ fn streams() {
                 "`none` is not among the choices @ none",
             ],
         ),
+        (
+            "map_with_state = { key = \"a\", per = \"batch\", state = { a = \"1\" }, emit = {}, timeout = \"3\" }",
+            vec![
+                "`batch` is not among the choices @ batch",
+                "column `a` is there twice @ a",
+                "expected at least one column @ {}",
+                "`3` is not a duration; write for example \"250ms\", \"10s\" or \"5min\" @ 3",
+            ],
+        ),
+        ("state_snapshots = false", vec!["only `true` makes sense here @ false"]),
         (
             "window = { slide = \"1 day\" }",
             vec![
@@ -265,11 +296,37 @@ fn names_and_references() {
             vec!["streams read each other in a circle: a from c from b from a @ a"],
         ),
         ("[stream.a]\nfrom = \"a\"\ncount = true", vec!["streams read each other in a circle: a from a @ a"]),
+        (
+            "[stream.a]\nfrom = [\"rows\", \"b\"]\nunion = true\n[stream.b]\nfrom = [\"c\", \"d\"]\nunion = true\n\
+             [stream.c]\nfrom = \"rows\"\ndistinct = true\n[stream.d]\nfrom = [\"c\", \"a\", \"d\"]\nunion = true",
+            vec![
+                "streams read each other in a circle: a from b from d from a @ a",
+                "streams read each other in a circle: d from d @ d",
+            ],
+        ),
+        (
+            "[stream.a]\nfrom = [\"rows\", \"row\"]\nunion = true",
+            vec!["there is no source or stream called `row` @ row"],
+        ),
+        ("[stream.a]\nfrom = []\nunion = true", vec!["expected at least one name @ []"]),
+        ("[stream.a]\nfrom = 1\nunion = true", vec!["expected a name or an array of names, found an integer @ 1"]),
+        ("[stream.a]\nfrom = \"rows\"\nunion = true", vec!["`union` reads two streams or more, not one @ rows"]),
+        ("[stream.a]\nfrom = [\"rows\", \"lines\"]\ncount = true", vec!["`count` reads one stream, not 2 @ lines"]),
+        ("[stream.a]\nfrom = [\"rows\", \"rows\"]\nsql = \"select 1\"", vec!["`sql` reads `rows` twice @ rows"]),
+        ("[stream.a]\nfrom = \"rows\"\njoin = { on = \"user\" }", vec!["`join` reads two streams, not one @ rows"]),
+        (
+            "[stream.a]\nfrom = [\"rows\", \"lines\", \"rows\"]\nsemi = { on = \"user\" }",
+            vec!["`semi` reads two streams, not 3 @ rows"],
+        ),
+        (
+            "[stream.a]\nfrom = [\"rows\", \"rows\"]\ncogroup = { on = \"user\" }",
+            vec!["`cogroup` reads `rows` twice @ rows"],
+        ),
         ("[[output]]\nfrom = \"lines\"\nprint = true", vec!["there are two outputs called `lines` @ lines"]),
         (
             "[[output]]\nfrom = \"rows\"\nprnt = true",
             vec![
-                "[[output]] has no sink (one of `print`, `json`) @ [[output]]",
+                "[[output]] has no sink (one of `print`, `json`, `text`, `csv`, `parquet`, `object`, `http`) @ [[output]]",
                 "unknown key `prnt` in [[output]] @ prnt",
             ],
         ),

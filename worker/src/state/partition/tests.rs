@@ -230,6 +230,22 @@ fn initial_rows_come_before_the_first_batch_and_only_once() {
 }
 
 #[test]
+fn small_numbers_are_found_in_a_column() {
+    let mut state = counts();
+    state.load_initial(&letters(&["d", "a", "b"]), &ints(&[1, 2, 3])).unwrap();
+    let some = vec![Arc::new(Int64Array::from(vec![None, Some(0)])) as ArrayRef];
+    state.apply(BatchId(1), &letters(&["n", "z"]), &some, None).unwrap();
+    let below =
+        |state: &StatePartition, limit, keys: &[&str]| key_list(&state.untouched_below(0, limit, &letters(keys)));
+    assert_eq!(below(&state, 3, &["x"]), [b"a", b"d", b"n", b"z"]);
+    assert_eq!(below(&state, 3, &["a", "n"]), [b"d", b"z"]);
+    assert_eq!(below(&state, 0, &[]), [b"n"]);
+    state.apply(BatchId(2), &letters(&["d"]), &ints(&[9]), Some(&vec![true].into())).unwrap();
+    assert_eq!(below(&state, 3, &[]), [b"a", b"n", b"z"]);
+    assert_eq!(state.untouched_below(1, 3, &letters(&[])).len(), 0);
+}
+
+#[test]
 fn churn_does_not_fill_the_memory() {
     let mut state = counts();
     let mut gone: Vec<Vec<u8>> = Vec::new();

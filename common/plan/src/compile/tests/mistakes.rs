@@ -84,7 +84,7 @@ fn queries() {
     let (place, message) = mistake(&stream("sql = \"select usr from purchases\""));
     assert_eq!((place.as_str(), message.as_str()), ("usr", "there is no column `usr`"));
     let found = mistakes(&stream("sql = \"select * from other\""));
-    assert_eq!(found[0].2.as_deref(), Some("the query reads the stream it is over, `purchases`"));
+    assert_eq!(found[0].2.as_deref(), Some("the query reads what `from` names: `purchases`"));
     assert!(!mistakes(&stream("sql = \"create table x (a int)\"")).is_empty());
     assert!(!mistakes(&stream("sql = \"explain select * from purchases\"")).is_empty());
     let (_, message) = mistake(&stream("sql = \"select a.user, b.user from purchases a cross join purchases b\""));
@@ -107,4 +107,129 @@ fn state() {
     assert_eq!(message, "`sum` goes over records, which do not have the state");
     let (_, message) = mistake(&state("state.a = \"count(*)\"\ndrop_when = \"state.a\""));
     assert_eq!(message, "`drop_when` is true or false, not a bigint");
+}
+
+#[test]
+fn unions_of_different_columns() {
+    let union = |select: &str| {
+        let streams = format!(
+            "[stream.other]\nfrom = \"purchases\"\nselect = {{ {select} }}\n\
+             [stream.out]\nfrom = [\"purchases\", \"other\"]\nunion = true"
+        );
+        mistake(&streams)
+    };
+    let at = |message: &str| ("other".to_string(), message.to_string());
+    assert_eq!(
+        union("user = \"user\", price = \"price\", product = \"product\""),
+        at("column 2 is called `product` in `purchases` and `price` in `other`")
+    );
+    assert_eq!(
+        union("user = \"user\", product = \"product\", price = \"1\""),
+        at("`price` is a double in `purchases` and a bigint in `other`")
+    );
+    assert_eq!(union("user = \"user\""), at("`purchases` has 3 columns and `other` has 1"));
+}
+
+#[test]
+fn what_is_wrong_in_a_union_is_said_once() {
+    let found = mistakes(
+        "[stream.both]\nfrom = [\"purchases\", \"purchases\"]\nunion = true\n\
+         [stream.out]\nfrom = \"both\"\nselect = { a = \"usr\", b = \"prise\" }",
+    );
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn map_with_state() {
+    let map = |lines: &str| {
+        format!("[stream.out]\nfrom = \"purchases\"\n[stream.out.map_with_state]\nkey = \"user\"\n{lines}")
+    };
+    for (lines, expected) in [
+        ("state.a = \"state.a\"", ("state.a", "the type of `state.a` does not follow from its update")),
+        ("state.a = \"old.b\"", ("old.b", "there is no column `old.b`")),
+        ("state.a = \"sum(price)\"", ("sum(price)", "`sum` goes over many rows, this expression over one")),
+        ("state.a = \"price\"\nemit_when = \"a\"", ("a", "`emit_when` is true or false, not a double")),
+        ("state.a = \"price\"\nremove_when = \"state.a\"", ("state.a", "`remove_when` is true or false, not a double")),
+        ("state.a = \"price\"\nemit = { x = \"usr\" }", ("usr", "there is no column `usr`")),
+        ("state.a = \"price\"\nper = \"key\"", ("price", "`price` has many values here, not one")),
+        (
+            "state.a = \"sum(price)\"\nper = \"key\"\nemit = { x = \"max(state.a)\" }",
+            ("max(state.a)", "`max` goes over records, which do not have the state"),
+        ),
+    ] {
+        let (place, message) = mistake(&map(lines));
+        assert_eq!((place.as_str(), message.as_str()), expected);
+    }
+    let renamed = "[stream.a]\nfrom = \"purchases\"\nselect = { user = \"user\", timing_out = \"price\" }\n";
+    let map = map("state.a = \"1\"").replace("purchases", "a");
+    let found = mistakes(&format!("{renamed}{map}"));
+    assert_eq!(found[0].1, "a column of the input is called `timing_out`, which says something else here");
+    let snapshots = stream("state_snapshots = true");
+    let (place, message) = mistake(&snapshots);
+    assert_eq!((place.as_str(), message.as_str()), ("purchases", "`purchases` keeps no state"));
+}
+
+#[test]
+fn joins_of_what_does_not_fit() {
+    let join = |operator: &str| {
+        let streams = format!(
+            "[stream.other]\nfrom = \"purchases\"\nselect = {{ user = \"user\", cents = \"1\", xs = \"[1]\", \
+             other_price = \"2\", price = \"3\" }}\n[stream.out]\nfrom = [\"purchases\", \"other\"]\n{operator}"
+        );
+        mistake(&streams)
+    };
+    let at = |place: &str, message: &str| (place.to_string(), message.to_string());
+    assert_eq!(join("join = { on = \"product\" }"), at("product", "there is no column `product` in `other`"));
+    assert_eq!(
+        join("anti = { on = { left = \"product\", right = \"cents\" } }"),
+        at("cents", "`product` is a string in `purchases`, `cents` a bigint in `other`")
+    );
+    let list = join("cogroup = { on = { left = \"product\", right = \"xs\" } }");
+    assert!(list.1.ends_with("in `other`, which cannot be a key"), "{list:?}");
+    let twice = at("join", "there are two columns called `other_price`");
+    assert_eq!(join("join = { on = \"user\" }"), twice);
+}
+
+#[test]
+fn inputs_that_do_not_fire_together() {
+    let over = |operator: &str| {
+        mistake(&format!(
+            "[stream.last]\nfrom = \"purchases\"\nwindow = {{ length = \"4s\", slide = \"2s\" }}\n\
+             [stream.each]\nfrom = \"purchases\"\nwindow = {{ length = \"4s\", slide = \"1s\" }}\n\
+             [stream.once]\nfrom = \"purchases\"\nslice = {{ from = \"1s\", to = \"2s\" }}\n[stream.out]\n{operator}"
+        ))
+    };
+    let at = |place: &str, message: &str| (place.to_string(), message.to_string());
+    let windows = at("each", "`last` fires every 2s, `each` in every batch");
+    assert_eq!(over("from = [\"last\", \"each\"]\nunion = true"), windows);
+    assert_eq!(over("from = [\"last\", \"each\"]\nsql = \"select 1 as one from last, each\""), windows);
+    let source = at("last", "`purchases` fires in every batch, `last` every 2s");
+    assert_eq!(over("from = [\"purchases\", \"last\"]\njoin = { on = \"user\" }"), source);
+    let slice = at("once", "`last` fires every 2s, `once` once, 2000 ms after 1970");
+    assert_eq!(over("from = [\"last\", \"once\"]\ncogroup = { on = \"user\" }"), slice);
+}
+
+#[test]
+fn grouping_and_sorting_what_cannot_be() {
+    let over = |operator: &str| {
+        mistake(&format!(
+            "[stream.lists]\nfrom = \"purchases\"\nselect = {{ user = \"user\", count = \"1\", xs = \"[1]\" }}\n\
+             [stream.some]\nfrom = \"lists\"\nselect = {{ count = \"count\" }}\n\
+             [stream.only]\nfrom = \"lists\"\nselect = {{ xs = \"xs\" }}\n[stream.out]\n{operator}"
+        ))
+    };
+    let at = |place: &str, message: &str| (place.to_string(), message.to_string());
+    let nothing = "there is no column beside the key to make lists of";
+    assert_eq!(over("from = \"some\"\ngroup_by_key = { key = \"count\" }"), at("group_by_key", nothing));
+    let unknown = at("usr", "there is no column `usr`");
+    assert_eq!(over("from = \"lists\"\ngroup_by_key = { key = \"user\", values = \"usr\" }"), unknown);
+    assert_eq!(over("from = \"lists\"\nsort = { by = [\"-usr\", \"user\"] }"), unknown);
+    assert_eq!(over("from = \"lists\"\ntop_k = { k = 1, by = \"count\", per = \"usr\" }"), unknown);
+    assert!(over("from = \"lists\"\nsort = { by = \"xs\" }").1.ends_with("has no order"));
+    let value = over("from = \"only\"\ncount_by_value = true");
+    assert!(value.0 == "count_by_value" && value.1.ends_with("which cannot be counted by value"), "{value:?}");
+    let twice = at("count_by_value", "there are two columns called `count`");
+    assert_eq!(over("from = \"some\"\ncount_by_value = true"), twice);
+    let none = at("repartition", "there is no column that can be a key");
+    assert_eq!(over("from = \"only\"\nrepartition = true"), none);
 }

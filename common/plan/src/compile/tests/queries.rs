@@ -75,25 +75,37 @@ fn aggregates_of_aggregates() {
 }
 
 #[test]
-fn what_cannot_be_spread_runs_in_one_piece() {
+fn joins_windows_and_unions_are_spread() {
     let joined = query(
         "select a.user, b.price from purchases as a join purchases as b on a.user = b.user and a.price < b.price",
     );
-    assert_eq!(placements(&joined), [Splits, Single]);
-    let mut found = rows(&joined, PURCHASES);
-    found.sort();
-    assert_eq!(found, [r#"{"user":"ana","price":9.99}"#, r#"{"user":"bob","price":7.49}"#]);
+    assert_eq!(placements(&joined), [Splits, KeyGroups]);
+    assert_eq!(rows(&joined, PURCHASES), [r#"{"user":"ana","price":9.99}"#, r#"{"user":"bob","price":7.49}"#]);
+    let window =
+        query("select user, row_number() over (partition by user order by price) as r from purchases where user < 'b'");
+    assert_eq!(placements(&window), [Splits, KeyGroups]);
+    assert_eq!(rows(&window, PURCHASES), [r#"{"user":"ana","r":1}"#, r#"{"user":"ana","r":2}"#]);
+    let union =
+        query("select user from purchases where price > 9 union all select product from purchases where price > 9");
+    assert_eq!(placements(&union), [Splits]);
+    assert_eq!(rows(&union, PURCHASES), [r#"{"user":"ana"}"#, r#"{"user":"iphone cover"}"#]);
+}
+
+#[test]
+fn what_cannot_be_spread_runs_in_one_piece() {
+    let unequal = query("select a.user, b.price from purchases as a join purchases as b on a.price + 4 < b.price");
+    assert_eq!(placements(&unequal), [Splits, Single]);
+    assert_eq!(rows(&unequal, PURCHASES), [r#"{"user":"bob","price":9.99}"#]);
+    // The planner knows that there is one user, and leaves him out of the order.
+    let window = query(
+        "select user, row_number() over (partition by user order by price) as r from purchases where user = 'ana'",
+    );
+    assert_eq!(placements(&window), [Splits, Single]);
+    assert_eq!(rows(&window, PURCHASES), [r#"{"user":"ana","r":1}"#, r#"{"user":"ana","r":2}"#]);
     let share =
         query("select user, price / (select sum(price) from purchases) as share from purchases where user = 'cid'");
     assert_eq!(placements(&share), [Splits, Single]);
     assert_eq!(rows(&share, PURCHASES).len(), 1);
-    let union =
-        query("select user from purchases where price > 9 union all select product from purchases where price > 9");
-    assert_eq!(rows(&union, PURCHASES), [r#"{"user":"ana"}"#, r#"{"user":"iphone cover"}"#]);
-    let window = query(
-        "select user, row_number() over (partition by user order by price) as r from purchases where user = 'ana'",
-    );
-    assert_eq!(rows(&window, PURCHASES), [r#"{"user":"ana","r":1}"#, r#"{"user":"ana","r":2}"#]);
 }
 
 #[test]

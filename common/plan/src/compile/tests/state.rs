@@ -70,6 +70,31 @@ filter = "calls > 0"
 }
 
 #[test]
+fn a_bare_name_that_records_and_state_share() {
+    let plan = plan(
+        r#"
+[stream.out]
+from = "purchases"
+[stream.out.update_state_by_key]
+key = "user"
+drop_when = "price > 5 and max(price) > 1"
+state.price = "coalesce(state.price, 0) + sum(price)"
+"#,
+    );
+    assert_eq!(
+        run(
+            &plan,
+            2,
+            &[&["a,x,3
+a,x,3
+b,x,4
+"]]
+        )[0],
+        [r#"{"user":"b","price":4.0}"#]
+    );
+}
+
+#[test]
 fn every_key_is_updated_in_every_batch() {
     let streams = RUNNING.replace("coalesce(sum(price), 0)", "1.5");
     let results = run(&plan(&streams), 2, BATCHES);

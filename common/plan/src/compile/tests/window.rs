@@ -74,6 +74,77 @@ fn aggregates_over_windows() {
     );
 }
 
+/// What a job over [`FIVE`] gives, whatever the number of tasks.
+fn streams(streams: &str) -> Vec<String> {
+    let plan = plan(streams);
+    let batches = lines(FIVE);
+    let all = shown(fired(&plan, 1, &batches));
+    assert_eq!(shown(fired(&plan, 5, &batches)), all, "{streams}");
+    all
+}
+
+const PER_USER: &str = "[stream.per_user]\nfrom = \"purchases\"\nreduce_by_key = { key = \"user\", aggregates = { \
+                        n = \"count(*)\" } }\n";
+
+#[test]
+fn windows_of_several_streams() {
+    let both = "[stream.both]\nfrom = [\"some\", \"others\"]\nunion = true\n[stream.out]\nfrom = \"both\"\n";
+    let some =
+        "[stream.some]\nfrom = \"purchases\"\nselect = { user = \"user\", n = \"10 * cast(price as bigint)\" }\n";
+    let others = "[stream.others]\nfrom = \"per_user\"\nselect = { user = \"user\", n = \"n\" }\n";
+    let window = "window = { length = \"2s\", slide = \"2s\" }\n";
+    let row = |user: &str, n: i64| format!("{{\"user\":\"{user}\",\"n\":{n}}}");
+    // Without keys as one: in each batch the rows of one stream, then those of the other.
+    let mixed = streams(&format!("{PER_USER}{some}{others}{both}{window}"));
+    let (first, second) = ([row("a", 10), row("b", 20), row("a", 30)].join(" "), [row("b", 40), row("b", 1)].join(" "));
+    assert!(mixed[1].starts_with(&first) && mixed[1].ends_with(&second), "{mixed:?}");
+    assert_eq!((&mixed[0], &mixed[3]), (&"-".to_string(), &[row("c", 50), row("c", 1)].join(" ")));
+    // With keys: by key, and of one key batch by batch.
+    let keyed = some.replace("purchases", "per_user").replace("cast(price as bigint)", "n");
+    let keyed = streams(&format!("{PER_USER}{keyed}{others}{both}{window}"));
+    assert_eq!(keyed[1], [row("a", 20), row("a", 2), row("b", 10), row("b", 1), row("b", 10), row("b", 1)].join(" "));
+    let counted = streams(&format!("{PER_USER}{some}{others}{both}count_by_window = {{ length = \"2s\" }}"));
+    assert_eq!(counted, ["5", "7", "2", "2", "2"].map(|n| format!("{{\"count\":{n}}}")));
+}
+
+#[test]
+fn streams_over_windows_that_fire_together() {
+    let last = |name: &str, length: &str| {
+        format!("[stream.{name}]\nfrom = \"purchases\"\nwindow = {{ length = \"{length}\", slide = \"2s\" }}\n")
+    };
+    let (last, longer) = (last("last", "1s"), last("longer", "4s"));
+    let joined = "[stream.out]\nfrom = [\"last\", \"longer\"]\nsql = \"select l.user, count(*) as n from last l join \
+                  longer r on l.user = r.user group by l.user\"";
+    let found = streams(&format!("{last}{longer}{joined}"));
+    assert_eq!(found, ["-", r#"{"user":"b","n":2}"#, "-", r#"{"user":"c","n":1}"#, "-"]);
+    let all = "[stream.out]\nfrom = [\"last\", \"longer\"]\nunion = true";
+    let all = streams(&format!("{last}{longer}{all}"));
+    let rows = |batch: &str| if batch == "-" { 0 } else { batch.matches("user").count() };
+    assert_eq!(all.iter().map(|batch| rows(batch)).collect::<Vec<_>>(), [0, 5, 0, 6, 0]);
+}
+
+#[test]
+fn state_over_windows_is_visited_when_they_fire() {
+    let last = "[stream.last]\nfrom = \"purchases\"\nwindow = { length = \"1s\", slide = \"2s\" }\n";
+    let state = "[stream.state]\nfrom = \"last\"\nmap_with_state = { key = \"user\", timeout = \"1s\", initial = \"s.csv\", \
+                 state = { n = \"coalesce(state.n, 0) + 1\" }, emit = { user = \"user\", gone = \"timing_out\" } }\n";
+    let snapshots = "[stream.all]\nfrom = \"state\"\nstate_snapshots = true\n";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("s.csv"), "user,n\na,5\n").unwrap();
+    let of = |output: &str| {
+        let renamed = format!("{last}{state}{snapshots}").replace(&format!("[stream.{output}]"), "[stream.out]");
+        let renamed = renamed.replace(&format!("from = \"{output}\""), "from = \"out\"");
+        let plan = Arc::new(compile_in(&definition(&renamed), folder.path()).unwrap());
+        let found = shown(fired(&plan, 1, &lines(FIVE)));
+        assert_eq!(shown(fired(&plan, 5, &lines(FIVE))), found);
+        found
+    };
+    let gone = |user: &str, gone: bool| format!("{{\"user\":\"{user}\",\"gone\":{gone}}}");
+    let rows = [gone("a", true), gone("b", true), gone("c", false)].join(" ");
+    assert_eq!(of("state"), ["-", &gone("b", false), "-", &rows, "-"]);
+    assert_eq!(of("all"), ["-", r#"{"user":"a","n":5} {"user":"b","n":1}"#, "-", r#"{"user":"c","n":1}"#, "-"]);
+}
+
 #[test]
 fn values_and_lists_over_windows() {
     let select = "select = { p = \"product\" }\n[stream.out]\nfrom = \"p\"\n";

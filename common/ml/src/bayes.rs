@@ -1,0 +1,322 @@
+//! Naive Bayes: `P(y = c | x)` in proportion to `P(c) * product of P(x_j | c)` (Manning, Raghavan, Schütze, Introduction to information
+//! retrieval, 2008, chapter 13). What is learnt are sums, so a batch is learnt in one go and the order of its rows does not matter.
+
+use crate::{
+    error::{SpecError, number},
+    exact,
+    family::{Family, Shape},
+    kernel,
+    linear::Mode,
+    model::{Learned, LearnedKind, Trained},
+    rows::{Row, Table},
+    softmax::{check_classes, class_of, likeliest, normalised},
+    stats::Moments,
+};
+use serde::{Deserialize, Serialize};
+use std::f64::consts::TAU;
+
+/// Parameters of naive Bayes with normal features.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GaussianNaiveBayesSpec {
+    /// Number of classes; labels are 0 to `classes - 1`. Default 2.
+    pub classes: u32,
+    /// Is added to every density, so that a single feature far off does not decide alone. Default 1e-9, as River.
+    pub floor: f64,
+    /// Whether it learns a batch or a record at a time. Default `batch`.
+    pub mode: Mode,
+}
+
+impl Default for GaussianNaiveBayesSpec {
+    fn default() -> Self {
+        GaussianNaiveBayesSpec { classes: 2, floor: 1e-9, mode: Mode::Batch }
+    }
+}
+
+impl GaussianNaiveBayesSpec {
+    pub(crate) fn validate(&self) -> Result<(), SpecError> {
+        check_classes(self.classes)?;
+        number("floor", self.floor, |floor| floor > 0.0, "use a small positive number")
+    }
+}
+
+/// Parameters of naive Bayes with counts as features.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MultinomialNaiveBayesSpec {
+    /// Number of classes; labels are 0 to `classes - 1`. Default 2.
+    pub classes: u32,
+    /// Is added to every count. Default 1 (Laplace).
+    pub alpha: f64,
+    /// Whether it learns a batch or a record at a time. Default `batch`.
+    pub mode: Mode,
+}
+
+impl Default for MultinomialNaiveBayesSpec {
+    fn default() -> Self {
+        MultinomialNaiveBayesSpec { classes: 2, alpha: 1.0, mode: Mode::Batch }
+    }
+}
+
+impl MultinomialNaiveBayesSpec {
+    pub(crate) fn validate(&self) -> Result<(), SpecError> {
+        check_classes(self.classes)?;
+        number("alpha", self.alpha, |alpha| alpha > 0.0, "use a positive number")
+    }
+}
+
+/// `ln(count / sum of counts) + of(class)`, normalised; as likely each before any row.
+fn posterior(counts: &[f64], of: impl Fn(usize) -> f64) -> Vec<f64> {
+    let total = counts.iter().fold(0.0, |sum, count| sum + count);
+    if total == 0.0 {
+        return vec![1.0 / counts.len() as f64; counts.len()];
+    }
+    let log = |(class, count): (usize, &f64)| {
+        if *count > 0.0 { libm::log(count / total) + of(class) } else { f64::NEG_INFINITY }
+    };
+    normalised(counts.iter().enumerate().map(log).collect())
+}
+
+/// A sum over a batch: of every split, added in order, then added to what was learnt.
+fn learn_batch<F: Family + Clone>(
+    state: &mut F,
+    spec: &F::Spec,
+    splits: &[Table<'_>],
+    takes: impl Fn(&Row<'_>) -> Option<usize>,
+    add: impl Fn(&mut F, &Row<'_>, usize),
+    merge: impl Fn(&mut F, &F),
+) -> Trained {
+    let mut trained = Trained::default();
+    let nothing = F::new(spec, state.dimension());
+    let (mut batch, mut loss, mut weight) = (nothing.clone(), 0.0, 0.0);
+    for split in splits {
+        let (mut sums, mut split_loss) = (nothing.clone(), 0.0);
+        for row in split.rows() {
+            let label = takes(&row);
+            trained.count(label.is_some());
+            if let Some(label) = label {
+                split_loss += row.weight * log_loss(state.probabilities(spec, row.x), label);
+                weight += row.weight;
+                add(&mut sums, &row, label);
+            }
+        }
+        merge(&mut batch, &sums);
+        loss += split_loss;
+    }
+    merge(state, &batch);
+    if trained.rows > 0 {
+        trained.updates = 1;
+        trained.loss = Some(loss / weight);
+        trained.losses = vec![loss / weight];
+    }
+    trained
+}
+
+fn log_loss(p: Option<Vec<f64>>, label: usize) -> f64 {
+    -libm::log(p.map_or(f64::NAN, |p| p[label]).clamp(1e-15, 1.0))
+}
+
+/// What normal features have taught.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Gaussian {
+    /// Weight of the rows of every class.
+    #[serde(with = "exact::list")]
+    counts: Vec<f64>,
+    /// Means, a list per class.
+    #[serde(with = "exact::lists")]
+    means: Vec<Vec<f64>>,
+    /// Sums of squared deviations from the means, likewise.
+    #[serde(with = "exact::lists")]
+    squares: Vec<Vec<f64>>,
+}
+
+impl Gaussian {
+    fn takes(&self, row: &Row<'_>) -> Option<usize> {
+        if row.counts() { class_of(row.y, self.counts.len()) } else { None }
+    }
+
+    fn of_feature(&self, class: usize, feature: usize) -> Moments {
+        Moments { n: self.counts[class], mean: self.means[class][feature], m2: self.squares[class][feature] }
+    }
+
+    fn change(&mut self, class: usize, n: f64, change: impl Fn(usize, &mut Moments)) {
+        for feature in 0..self.means[class].len() {
+            let mut moments = self.of_feature(class, feature);
+            change(feature, &mut moments);
+            self.means[class][feature] = moments.mean;
+            self.squares[class][feature] = moments.m2;
+        }
+        self.counts[class] += n;
+    }
+
+    fn add(&mut self, row: &Row<'_>, label: usize) {
+        self.change(label, row.weight, |feature, moments| moments.add(row.x[feature], row.weight));
+    }
+
+    fn merge(&mut self, other: &Gaussian) {
+        for class in 0..self.counts.len() {
+            self.change(class, other.counts[class], |feature, m| m.merge(&other.of_feature(class, feature)));
+        }
+    }
+
+    /// `ln(floor + density)` with the variance of the rows themselves; without a variance the density is 0, as River.
+    fn log_density(&self, spec: &GaussianNaiveBayesSpec, class: usize, feature: usize, x: f64) -> f64 {
+        let moments = self.of_feature(class, feature);
+        let variance = moments.variance();
+        if variance <= 0.0 {
+            return libm::log(spec.floor);
+        }
+        let apart = x - moments.mean;
+        libm::log(spec.floor + libm::exp(-apart * apart / (2.0 * variance)) / libm::sqrt(TAU * variance))
+    }
+
+    fn proba(&self, spec: &GaussianNaiveBayesSpec, x: &[f64]) -> Vec<f64> {
+        posterior(&self.counts, |class| {
+            x.iter().enumerate().fold(0.0, |sum, (feature, x)| sum + self.log_density(spec, class, feature, *x))
+        })
+    }
+}
+
+impl Family for Gaussian {
+    type Spec = GaussianNaiveBayesSpec;
+    const SHAPE: Shape =
+        &[("counts", LearnedKind::List), ("means", LearnedKind::Lists), ("variances", LearnedKind::Lists)];
+
+    fn new(spec: &GaussianNaiveBayesSpec, dimension: usize) -> Self {
+        let lists = vec![vec![0.0; dimension]; spec.classes as usize];
+        Gaussian { counts: vec![0.0; spec.classes as usize], means: lists.clone(), squares: lists }
+    }
+
+    fn dimension(&self) -> usize {
+        self.means.first().map_or(0, Vec::len)
+    }
+
+    fn finite(&self) -> bool {
+        self.means.iter().chain(&self.squares).all(|list| kernel::all_finite(list))
+    }
+
+    fn consistent(&self, spec: &GaussianNaiveBayesSpec) -> bool {
+        let lists = |lists: &Vec<Vec<f64>>| {
+            lists.len() == self.counts.len() && lists.iter().all(|l| l.len() == self.dimension())
+        };
+        self.counts.len() == spec.classes as usize && lists(&self.means) && lists(&self.squares)
+    }
+
+    fn predict(&self, spec: &GaussianNaiveBayesSpec, x: &[f64]) -> f64 {
+        likeliest(&self.proba(spec, x))
+    }
+
+    fn probabilities(&self, spec: &GaussianNaiveBayesSpec, x: &[f64]) -> Option<Vec<f64>> {
+        Some(self.proba(spec, x))
+    }
+
+    fn record(&mut self, spec: &GaussianNaiveBayesSpec, row: &Row<'_>) -> Option<f64> {
+        let label = self.takes(row)?;
+        let loss = log_loss(self.probabilities(spec, row.x), label);
+        self.add(row, label);
+        Some(loss)
+    }
+
+    fn batch(&mut self, spec: &GaussianNaiveBayesSpec, splits: &[Table<'_>]) -> Trained {
+        let classes = Gaussian::new(spec, 0);
+        learn_batch(self, spec, splits, |row| classes.takes(row), Gaussian::add, Gaussian::merge)
+    }
+
+    fn learned(&self) -> Vec<Learned> {
+        // A class without rows shows 0.
+        let variance =
+            |class: usize, feature: usize| self.squares[class][feature] / self.counts[class].max(f64::MIN_POSITIVE);
+        let of_class = |class| (0..self.dimension()).map(|feature| variance(class, feature)).collect();
+        vec![
+            Learned::List(self.counts.clone()),
+            Learned::Lists(self.means.clone()),
+            Learned::Lists((0..self.counts.len()).map(of_class).collect()),
+        ]
+    }
+}
+
+/// What counts have taught.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Multinomial {
+    /// Weight of the rows of every class.
+    #[serde(with = "exact::list")]
+    counts: Vec<f64>,
+    /// Sums of the features, a list per class.
+    #[serde(with = "exact::lists")]
+    sums: Vec<Vec<f64>>,
+}
+
+impl Multinomial {
+    /// Counts are not negative.
+    fn takes(&self, row: &Row<'_>) -> Option<usize> {
+        if row.counts() && row.x.iter().all(|x| *x >= 0.0) { class_of(row.y, self.counts.len()) } else { None }
+    }
+
+    fn add(&mut self, row: &Row<'_>, label: usize) {
+        kernel::add_scaled(&mut self.sums[label], row.weight, row.x);
+        self.counts[label] += row.weight;
+    }
+
+    fn merge(&mut self, other: &Multinomial) {
+        kernel::add_scaled(&mut self.counts, 1.0, &other.counts);
+        self.sums.iter_mut().zip(&other.sums).for_each(|(a, b)| kernel::add_scaled(a, 1.0, b));
+    }
+
+    fn proba(&self, spec: &MultinomialNaiveBayesSpec, x: &[f64]) -> Vec<f64> {
+        posterior(&self.counts, |class| {
+            let sums = &self.sums[class];
+            let total = sums.iter().fold(0.0, |sum, count| sum + count) + spec.alpha * sums.len() as f64;
+            x.iter().zip(sums).fold(0.0, |sum, (x, count)| sum + x * libm::log((count + spec.alpha) / total))
+        })
+    }
+}
+
+impl Family for Multinomial {
+    type Spec = MultinomialNaiveBayesSpec;
+    const SHAPE: Shape = &[("counts", LearnedKind::List), ("sums", LearnedKind::Lists)];
+
+    fn new(spec: &MultinomialNaiveBayesSpec, dimension: usize) -> Self {
+        let classes = spec.classes as usize;
+        Multinomial { counts: vec![0.0; classes], sums: vec![vec![0.0; dimension]; classes] }
+    }
+
+    fn dimension(&self) -> usize {
+        self.sums.first().map_or(0, Vec::len)
+    }
+
+    fn finite(&self) -> bool {
+        self.sums.iter().all(|list| kernel::all_finite(list))
+    }
+
+    fn consistent(&self, spec: &MultinomialNaiveBayesSpec) -> bool {
+        let classes = spec.classes as usize;
+        let lists = self.sums.iter().all(|list| list.len() == self.dimension());
+        lists && self.counts.len() == classes && self.sums.len() == classes
+    }
+
+    fn predict(&self, spec: &MultinomialNaiveBayesSpec, x: &[f64]) -> f64 {
+        likeliest(&self.proba(spec, x))
+    }
+
+    fn probabilities(&self, spec: &MultinomialNaiveBayesSpec, x: &[f64]) -> Option<Vec<f64>> {
+        Some(self.proba(spec, x))
+    }
+
+    fn record(&mut self, spec: &MultinomialNaiveBayesSpec, row: &Row<'_>) -> Option<f64> {
+        let label = self.takes(row)?;
+        let loss = log_loss(self.probabilities(spec, row.x), label);
+        self.add(row, label);
+        Some(loss)
+    }
+
+    fn batch(&mut self, spec: &MultinomialNaiveBayesSpec, splits: &[Table<'_>]) -> Trained {
+        let classes = Multinomial::new(spec, 0);
+        learn_batch(self, spec, splits, |row| classes.takes(row), Multinomial::add, Multinomial::merge)
+    }
+
+    fn learned(&self) -> Vec<Learned> {
+        vec![Learned::List(self.counts.clone()), Learned::Lists(self.sums.clone())]
+    }
+}

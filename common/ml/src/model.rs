@@ -1,0 +1,280 @@
+//! A model: what it is, what it has learnt, and what may be asked of it.
+
+use crate::{
+    error::{ModelError, SpecError},
+    family::State,
+    rows::{Row, Rows, Table},
+    spec::ModelSpec,
+};
+use ndarray::{Array1, Array2, ArrayView2};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// A model as of some batch.
+///
+/// A failed call leaves it as it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    pub(crate) spec: ModelSpec,
+    /// None until the number of features is known.
+    pub(crate) state: Option<State>,
+    pub(crate) counters: Counters,
+}
+
+/// What a model has seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Counters {
+    pub(crate) batches: u64,
+    pub(crate) rows: u64,
+    pub(crate) skipped: u64,
+    /// The batch, from 1, after which a parameter was infinite or not a number.
+    pub(crate) diverged_since: Option<u64>,
+}
+
+/// What a batch has done to a model.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Trained {
+    /// Rows learnt.
+    pub rows: u64,
+    /// Rows not learnt: a label that is no class, or a weight that is not a positive number.
+    pub skipped: u64,
+    /// Updates of the parameters.
+    pub updates: u32,
+    /// Mean loss before the batch's first update (squared error halved, log loss, squared distance), with regularisation, as entry 0 of
+    /// Spark's loss history. In mode `per_record`: mean of the loss of every row before it was learnt. None without rows.
+    pub loss: Option<f64>,
+    /// Mean loss before every update of the batch, in order; in mode `per_record` only the mean.
+    pub losses: Vec<f64>,
+}
+
+impl Trained {
+    pub(crate) fn count(&mut self, learnt: bool) {
+        if learnt { self.rows += 1 } else { self.skipped += 1 }
+    }
+
+    /// Row after row; `learn` gives the loss of a row before it was learnt, or None if it was not.
+    pub(crate) fn of_records<'a>(
+        rows: impl Iterator<Item = Row<'a>>,
+        mut learn: impl FnMut(&Row<'a>) -> Option<f64>,
+    ) -> Trained {
+        let mut trained = Trained::default();
+        let mut sum = 0.0;
+        for row in rows {
+            let loss = learn(&row);
+            trained.count(loss.is_some());
+            sum += loss.unwrap_or(0.0);
+        }
+        trained.updates = u32::try_from(trained.rows).unwrap_or(u32::MAX);
+        if trained.rows > 0 {
+            trained.loss = Some(sum / trained.rows as f64);
+            trained.losses = trained.loss.into_iter().collect();
+        }
+        trained
+    }
+}
+
+/// Whether the parameters of a model are numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// All are finite.
+    Healthy,
+    /// One is infinite or not a number. Predictions go on and mean nothing; learning on never mends it.
+    Diverged {
+        /// Number of the first batch (from 1) after which it was so.
+        since_batch: u64,
+    },
+}
+
+/// A value that a model has learnt.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Learned {
+    /// A number.
+    Number(f64),
+    /// A count.
+    Count(u64),
+    /// Numbers, one per feature or cluster.
+    List(Vec<f64>),
+    /// Lists of numbers, one per cluster or class.
+    Lists(Vec<Vec<f64>>),
+    /// A description.
+    Text(String),
+}
+
+/// Kind of a [`Learned`] value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LearnedKind {
+    /// [`Learned::Number`]
+    Number,
+    /// [`Learned::Count`]
+    Count,
+    /// [`Learned::List`]
+    List,
+    /// [`Learned::Lists`]
+    Lists,
+    /// [`Learned::Text`]
+    Text,
+}
+
+impl Model {
+    /// A model before any data. The error names the parameter that cannot be.
+    pub fn new(spec: ModelSpec) -> Result<Model, SpecError> {
+        spec.validate()?;
+        let state = State::fixed_dimension(&spec).map(|dimension| State::new(&spec, dimension));
+        Ok(Model { spec, state, counters: Counters::default() })
+    }
+
+    /// What it is.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// Number of features: fixed by initial weights or centres, else by the first batch that has rows.
+    pub fn dimension(&self) -> Option<usize> {
+        self.state.as_ref().map(|state| state.dimension(&self.spec))
+    }
+
+    /// Batches, rows and skipped rows that it was trained with.
+    pub fn seen(&self) -> (u64, u64, u64) {
+        (self.counters.batches, self.counters.rows, self.counters.skipped)
+    }
+
+    /// Whether its parameters are numbers.
+    pub fn health(&self) -> Health {
+        match self.counters.diverged_since {
+            Some(since_batch) => Health::Diverged { since_batch },
+            None => Health::Healthy,
+        }
+    }
+
+    /// Value (regression), class (classification) or index of the nearest centre (clustering) of every row of `x` (rows x features).
+    ///
+    /// A model that has not seen a row yet predicts with its initial parameters, whatever the number of features.
+    pub fn predict(&self, x: ArrayView2<'_, f64>) -> Result<Array1<f64>, ModelError> {
+        let state = self.state_for(&x)?;
+        Ok(Table::of(x).rows().map(|row| state.predict(&self.spec, row.x)).collect())
+    }
+
+    /// Probability of every class (rows x classes). Error for models that are no classifiers.
+    pub fn predict_proba(&self, x: ArrayView2<'_, f64>) -> Result<Array2<f64>, ModelError> {
+        let state = self.state_for(&x)?;
+        let mut probabilities = Vec::new();
+        for row in Table::of(x).rows() {
+            probabilities.extend(state.probabilities(&self.spec, row.x).ok_or_else(|| self.gives_no("probabilities"))?);
+        }
+        let classes = self.spec.classes().ok_or_else(|| self.gives_no("probabilities"))?;
+        Array2::from_shape_vec((x.nrows(), classes), probabilities).map_err(|_| self.gives_no("probabilities"))
+    }
+
+    fn gives_no(&self, what: &'static str) -> ModelError {
+        ModelError::NotGiven { kind: self.spec.kind(), what }
+    }
+
+    /// Euclidean distance of every row to its nearest centre. Error for models that are no clusterings.
+    pub fn distance(&self, x: ArrayView2<'_, f64>) -> Result<Array1<f64>, ModelError> {
+        Ok(self.distances(x)?.column(0).to_owned())
+    }
+
+    /// Distances of every row to the nearest and the second nearest centre (rows x 2; the second is infinite if there is one centre):
+    /// what an evaluator of clusters looks at. Error for models that are no clusterings.
+    pub fn distances(&self, x: ArrayView2<'_, f64>) -> Result<Array2<f64>, ModelError> {
+        let state = self.state_for(&x)?;
+        let State::KMeans(state) = &*state else {
+            return Err(self.gives_no("distances"));
+        };
+        let mut distances = Array2::zeros((x.nrows(), 2));
+        for (row, mut out) in Table::of(x).rows().zip(distances.rows_mut()) {
+            let two = state.nearest_two(row.x);
+            out[0] = two[0];
+            out[1] = two[1];
+        }
+        Ok(distances)
+    }
+
+    /// Learns one batch.
+    ///
+    /// The splits are taken in their order: sums are made per split and added in order, so the same splits give the same bytes. Models
+    /// of mode `per_record` learn row after row, as [`Model::train_per_record`].
+    pub fn train(&mut self, splits: &[Rows<'_>]) -> Result<Trained, ModelError> {
+        let mut state = self.start(splits)?;
+        let tables: Vec<Table<'_>> = splits.iter().map(Table::new).collect();
+        let trained = state.as_mut().map(|state| state.batch(&self.spec, &tables)).unwrap_or_default();
+        self.finish(state, &trained);
+        Ok(trained)
+    }
+
+    /// Predicts each row, then learns it; the predictions in the order of the rows. One call is one batch. Error for models of mode
+    /// `batch`.
+    pub fn train_per_record(&mut self, rows: &Rows<'_>) -> Result<(Array1<f64>, Trained), ModelError> {
+        if !self.spec.per_record() {
+            return Err(self.gives_no("learning per record in mode batch"));
+        }
+        let mut state = self.start(std::slice::from_ref(rows))?;
+        let table = Table::new(rows);
+        let mut predictions = Vec::with_capacity(rows.x.nrows());
+        let trained = match &mut state {
+            None => Trained::default(),
+            Some(state) => Trained::of_records(table.rows(), |row| {
+                predictions.push(state.predict(&self.spec, row.x));
+                state.record(&self.spec, row)
+            }),
+        };
+        self.finish(state, &trained);
+        Ok((Array1::from_vec(predictions), trained))
+    }
+
+    /// The state to learn into. None: nothing is known of the features yet, and the batch has no rows.
+    fn start(&self, splits: &[Rows<'_>]) -> Result<Option<State>, ModelError> {
+        let mut state = self.state.clone();
+        for split in splits {
+            split.check(self.spec.kind(), self.spec.supervised())?;
+            if split.x.nrows() == 0 {
+                continue;
+            }
+            let found = split.x.ncols();
+            let expected = state.get_or_insert_with(|| State::new(&self.spec, found)).dimension(&self.spec);
+            if expected != found {
+                return Err(ModelError::Dimension { expected, found });
+            }
+        }
+        Ok(state)
+    }
+
+    fn finish(&mut self, state: Option<State>, trained: &Trained) {
+        self.state = state;
+        self.counters.batches += 1;
+        self.counters.rows += trained.rows;
+        self.counters.skipped += trained.skipped;
+        let finite = self.state.as_ref().is_none_or(|state| state.finite(&self.spec));
+        self.counters.diverged_since = match self.counters.diverged_since {
+            _ if finite => None,
+            Some(batch) => Some(batch),
+            None => Some(self.counters.batches),
+        };
+    }
+
+    /// The state to predict `x` with.
+    fn state_for(&self, x: &ArrayView2<'_, f64>) -> Result<Cow<'_, State>, ModelError> {
+        let found = x.ncols();
+        match &self.state {
+            Some(state) => match state.dimension(&self.spec) {
+                expected if x.nrows() > 0 && expected != found => Err(ModelError::Dimension { expected, found }),
+                _ => Ok(Cow::Borrowed(state)),
+            },
+            None => Ok(Cow::Owned(State::new(&self.spec, found))),
+        }
+    }
+
+    /// What it has learnt, by name, in a fixed order; see [`Model::learned_shape`].
+    pub fn learned(&self) -> Vec<(&'static str, Learned)> {
+        let state = self.state.clone().unwrap_or_else(|| State::new(&self.spec, 0));
+        let names = State::shape(&self.spec).iter().map(|(name, _)| *name);
+        names.zip(state.learned(&self.spec)).collect()
+    }
+
+    /// Names and kinds of what [`Model::learned`] gives for models of a definition, without data.
+    pub fn learned_shape(spec: &ModelSpec) -> Vec<(&'static str, LearnedKind)> {
+        State::shape(spec).to_vec()
+    }
+}

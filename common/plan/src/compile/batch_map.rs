@@ -1,0 +1,33 @@
+//! `batch_map`: a registered function over all rows of a unit.
+
+use super::Compiler;
+use super::stages::{Lane, Part};
+use crate::exec::BatchMapExec;
+use crate::registry::FunctionKind;
+use std::sync::Arc;
+use tidemill_common::diag::Diagnostic;
+use tidemill_common::job::Name;
+
+impl Compiler<'_> {
+    /// `batch_map`. What comes out has no key any more; per key group, the order of its rows is that of the groups.
+    pub(super) fn batch_map(&mut self, input: Lane, function: &Name) -> Option<Lane> {
+        let found = self.functions.find_batch_map(&function.text).cloned();
+        let found = self.reported(found.ok_or_else(|| self.unknown(FunctionKind::BatchMap, function)))?;
+        self.uses.add(found.function_ref());
+        let rows = self.checked(input.visible())?;
+        let plan = Arc::new(BatchMapExec::new(rows, found));
+        let part = Part::Branch { keyed: false };
+        Some(Lane { plan, part, ..input })
+    }
+
+    /// A function that nobody registered.
+    pub(super) fn unknown(&self, kind: FunctionKind, function: &Name) -> Diagnostic {
+        let wrong = Diagnostic::new(format!("there is no {} function called `{}`", kind.name(), function.text));
+        let wrong = wrong.at(function.span.clone()).label("unknown");
+        let names: Vec<_> = self.functions.names(kind).collect();
+        if names.is_empty() {
+            return wrong.help("functions in Rust are known to the program that registers them; use that one");
+        }
+        wrong.did_you_mean(&function.text, names)
+    }
+}

@@ -1,0 +1,156 @@
+//! A row as bytes: a line of text, or Arrow's row format for the columnar ones.
+
+use crate::error::PlanError;
+use crate::rows::rows_to_json;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use std::fmt::Write as _;
+use tidemill_common::job::FileFormat;
+
+/// How the rows of an output are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowEncoding {
+    pub(super) format: FileFormat,
+    pub(super) schema: SchemaRef,
+}
+
+impl RowEncoding {
+    /// Rows of these columns in this format.
+    pub fn new(format: FileFormat, schema: SchemaRef) -> Self {
+        Self { format, schema }
+    }
+
+    /// What the names of files end in.
+    pub fn extension(&self) -> &'static str {
+        match self.format {
+            // As Spark's `saveAsTextFiles`.
+            FileFormat::Text { .. } => "",
+            FileFormat::Json => ".jsonl",
+            FileFormat::Csv { .. } => ".csv",
+            FileFormat::Parquet => ".parquet",
+            FileFormat::Object => ".arrow",
+        }
+    }
+
+    /// Whether rows of these columns can be written so; if not, says why.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let nested = |data_type: &DataType| data_type.is_nested();
+        let fields = self.schema.fields();
+        match &self.format {
+            FileFormat::Json => Ok(()),
+            FileFormat::Text { column: None } if fields.len() != 1 => {
+                let names: Vec<_> = fields.iter().map(|field| format!("`{}`", field.name())).collect();
+                Err(format!("a line of text is one column, and there are {}: {}", names.len(), names.join(", ")))
+            }
+            FileFormat::Text { .. } => {
+                let field = &fields[self.text_column()?];
+                let message = || format!("column `{}` is a list or struct, and has no text", field.name());
+                if nested(field.data_type()) { Err(message()) } else { Ok(()) }
+            }
+            FileFormat::Csv { .. } => match fields.iter().find(|field| nested(field.data_type())) {
+                Some(field) => Err(format!("column `{}` is a list or struct, which csv cannot hold", field.name())),
+                None => Ok(()),
+            },
+            FileFormat::Parquet | FileFormat::Object => {
+                if RowConverter::supports_fields(&self.sort_fields()) {
+                    return Ok(());
+                }
+                Err("these columns have a type that cannot be written so".to_string())
+            }
+        }
+    }
+
+    fn text_column(&self) -> Result<usize, String> {
+        match &self.format {
+            FileFormat::Text { column: Some(name) } => {
+                self.schema.index_of(&name.text).map_err(|_| format!("there is no column `{}`", name.text))
+            }
+            _ => Ok(0),
+        }
+    }
+
+    pub(super) fn sort_fields(&self) -> Vec<SortField> {
+        self.schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect()
+    }
+
+    /// The rows of a batch, each for itself. Lines are without their ends.
+    ///
+    /// # Errors
+    /// For values that have no text, such as dates outside of the calendar.
+    pub fn encode(&self, batch: &RecordBatch) -> Result<Vec<Vec<u8>>, PlanError> {
+        match &self.format {
+            FileFormat::Json => Ok(rows_to_json(batch)?.into_iter().map(String::into_bytes).collect()),
+            FileFormat::Text { .. } => {
+                let column = self.text_column().map_err(PlanError::Internal)?;
+                let cell = cells(batch.column(column))?;
+                (0..batch.num_rows()).map(|row| Ok(cell(row)?.unwrap_or_else(|| "null".into()).into_bytes())).collect()
+            }
+            FileFormat::Csv { delimiter, .. } => csv_lines(batch, *delimiter),
+            FileFormat::Parquet | FileFormat::Object => {
+                let rows = RowConverter::new(self.sort_fields())?.convert_columns(batch.columns())?;
+                Ok(rows.iter().map(|row| row.data().to_vec()).collect())
+            }
+        }
+    }
+
+    /// The line with the names of the columns, for a format that has one.
+    pub(super) fn header(&self) -> Option<String> {
+        let FileFormat::Csv { header: true, delimiter } = self.format else { return None };
+        let mut line = String::new();
+        for (i, field) in self.schema.fields().iter().enumerate() {
+            push_field(&mut line, i, Some(field.name()), delimiter);
+        }
+        Some(line)
+    }
+}
+
+type Cells<'a> = Box<dyn Fn(usize) -> Result<Option<String>, PlanError> + 'a>;
+
+/// The values of a column as text; none for null.
+fn cells(column: &ArrayRef) -> Result<Cells<'_>, PlanError> {
+    if let DataType::Binary = column.data_type() {
+        let array = column.as_binary::<i32>();
+        return Ok(Box::new(move |row| Ok(array.is_valid(row).then(|| BASE64.encode(array.value(row))))));
+    }
+    let formatter = ArrayFormatter::try_new(column, &FormatOptions::new().with_display_error(false))?;
+    Ok(Box::new(move |row| {
+        if column.is_null(row) {
+            return Ok(None);
+        }
+        let mut text = String::new();
+        write!(text, "{}", formatter.value(row).try_to_string()?).map_err(|e| PlanError::Internal(e.to_string()))?;
+        Ok(Some(text))
+    }))
+}
+
+fn csv_lines(batch: &RecordBatch, delimiter: u8) -> Result<Vec<Vec<u8>>, PlanError> {
+    let columns = batch.columns().iter().map(cells).collect::<Result<Vec<_>, _>>()?;
+    let line = |row| {
+        let mut line = String::new();
+        for (i, cell) in columns.iter().enumerate() {
+            push_field(&mut line, i, cell(row)?.as_deref(), delimiter);
+        }
+        Ok(line.into_bytes())
+    };
+    (0..batch.num_rows()).map(line).collect()
+}
+
+/// Null is an empty field, an empty text a quoted one.
+fn push_field(line: &mut String, number: usize, field: Option<&str>, delimiter: u8) {
+    if number > 0 {
+        line.push(char::from(delimiter));
+    }
+    let Some(text) = field else { return };
+    if text.is_empty() || text.contains([char::from(delimiter), '"', '\n', '\r']) {
+        line.push('"');
+        line.push_str(&text.replace('"', "\"\""));
+        line.push('"');
+    } else {
+        line.push_str(text);
+    }
+}

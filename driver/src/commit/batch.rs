@@ -1,0 +1,112 @@
+//! A directory for every batch.
+
+use super::{Writer, rows, sync_dir};
+use crate::core::CommitFiles;
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::path::Path;
+use tidemill_plan::RowWriter;
+
+/// A file is followed by another one when its rows have this many bytes.
+const FILE_BYTES: u64 = 128 << 20;
+
+/// Writes the files into a staging directory and renames that into place. A crash on the way leaves no such
+/// directory, or the whole of it.
+pub(super) fn place(writer: &Writer, files: &CommitFiles, parts: &Path) -> io::Result<()> {
+    let place = files.to.place.of_batch(&files.to.base_dir, files.time_ms);
+    if place.exists() {
+        return Ok(());
+    }
+    let staging = files.to.place.staging_dir(&files.to.base_dir, writer.job, writer.batch, files.output);
+    if staging.exists() {
+        fs::remove_dir_all(&staging)?;
+    }
+    fs::create_dir_all(&staging)?;
+    write(files, parts, &staging, FILE_BYTES)?;
+    fs::rename(&staging, &place)?;
+    if files.sync { sync_dir(place.parent()) } else { Ok(()) }
+}
+
+fn write(files: &CommitFiles, parts: &Path, staging: &Path, file_bytes: u64) -> io::Result<()> {
+    let mut file: Option<RowWriter<BufWriter<File>>> = None;
+    let mut number = 0;
+    let finish = |file: RowWriter<BufWriter<File>>| {
+        let file = file.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+        if files.sync { file.sync_all() } else { Ok(()) }
+    };
+    for row in rows(files, parts)? {
+        if let Some(full) = file.take_if(|file| file.bytes() >= file_bytes) {
+            finish(full)?;
+        }
+        let open = match &mut file {
+            Some(open) => open,
+            None => {
+                let name = format!("part-{number:05}{}", files.to.encoding.extension());
+                number += 1;
+                let out = BufWriter::new(File::create(staging.join(name))?);
+                file.insert(files.to.encoding.writer(out)?)
+            }
+        };
+        open.write(row?)?;
+    }
+    file.map_or(Ok(()), finish)?;
+    if files.sync { sync_dir(Some(staging)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::put;
+    use crate::commit::tests::{Output, names, read};
+    use tidemill_common::job::FilePlace;
+
+    #[test]
+    fn only_what_counts_appears_in_order_and_a_second_commit_changes_nothing() {
+        let output = Output::new(None);
+        output.part(1, "0001-7", &[(2, "three"), (5, "five")]);
+        output.part(1, "0001-8", &[(2, "three, of an attempt that does not count")]);
+        output.part(1, "0001-9", &[(1, "two")]);
+        output.part(1, "0000-4", &[(9, "one")]);
+        let files = output.files(1000, &["0001-7", "0000-4", "0001-9"]);
+        put(&output.writer(1), &files).unwrap();
+        put(&output.writer(1), &files).unwrap();
+        let place = output.path("1000");
+        assert_eq!(names(&place), ["part-00000.jsonl"]);
+        assert_eq!(read(&place.join("part-00000.jsonl")), "one\ntwo\nthree\nfive\n");
+        assert_eq!(names(&output.path(".tidemill")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_commit_that_was_cut_short_is_done_again() {
+        let output = Output::new(None);
+        let staging = output.path(".tidemill/commit-1-1-0");
+        fs::create_dir_all(&staging).unwrap();
+        fs::write(staging.join("part-00007.jsonl"), "half").unwrap();
+        output.part(1, "0000-1", &[(0, "whole")]);
+        put(&output.writer(1), &output.files(1000, &["0000-1"])).unwrap();
+        assert_eq!(names(&output.path("1000")), ["part-00000.jsonl"]);
+    }
+
+    #[test]
+    fn large_batches_have_several_files() {
+        let output = Output::new(None);
+        output.part(1, "0000-1", &[(0, "aaaa"), (1, "bbbb"), (2, "cccc")]);
+        let files = output.files(1000, &["0000-1"]);
+        let parts =
+            files.to.place.parts_dir(&files.to.base_dir, output.writer(1).job, output.writer(1).batch, files.output);
+        let staging = output.path("staging");
+        fs::create_dir_all(&staging).unwrap();
+        write(&files, &parts, &staging, 10).unwrap();
+        assert_eq!(read(&staging.join("part-00000.jsonl")), "aaaa\nbbbb\n");
+        assert_eq!(read(&staging.join("part-00001.jsonl")), "cccc\n");
+    }
+
+    #[test]
+    fn directories_with_a_prefix() {
+        let mut output = Output::new(None);
+        output.place = FilePlace::Prefix { prefix: "words".into(), suffix: Some("txt".into()) };
+        output.part(1, "0000-1", &[(0, "a")]);
+        put(&output.writer(1), &output.files(1000, &["0000-1"])).unwrap();
+        assert_eq!(read(&output.base().join("words-1000.txt/part-00000.jsonl")), "a\n");
+    }
+}

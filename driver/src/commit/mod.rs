@@ -1,0 +1,142 @@
+//! Brings the rows of a batch to where they go: into files once (INV-4), or to a server at least once.
+//!
+//! Tasks leave parts in a directory of the batch. Here those of the tasks that counted are merged into one order and
+//! written as files: a [directory per batch](batch), or a [rolling set of files](rolling). Either appears by one
+//! rename, and doing it again changes nothing: after a crash the batch runs again and comes here once more.
+
+mod batch;
+mod post;
+mod rolling;
+
+use crate::core::{Commit, CommitFiles};
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use tidemill_common::ids::{BatchId, JobId};
+use tidemill_common::layout::stage_of_part;
+use tokio_util::sync::CancellationToken;
+
+/// Whose rows are committed.
+#[derive(Debug, Clone)]
+pub(crate) struct Writer {
+    /// The cluster's id: job numbers begin anew in another one.
+    pub(crate) cluster: String,
+    pub(crate) job: JobId,
+    pub(crate) batch: BatchId,
+}
+
+impl Writer {
+    /// A name that no other job ever has.
+    fn job_name(&self) -> String {
+        format!("{}.{}", self.cluster, self.job)
+    }
+}
+
+/// Commits all outputs of a batch, one after the other.
+pub(crate) async fn commit(writer: Writer, outputs: Vec<Commit>, stop: CancellationToken) -> Result<(), String> {
+    for output in outputs {
+        match output {
+            Commit::Post(post) => post::send(&writer, post, &stop).await?,
+            Commit::Files(files) => {
+                let writer = writer.clone();
+                let work =
+                    move || put(&writer, &files).map_err(|error| format!("{}: {error}", files.to.root().display()));
+                tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())??;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn put(writer: &Writer, files: &CommitFiles) -> io::Result<()> {
+    let parts = files.to.place.parts_dir(&files.to.base_dir, writer.job, writer.batch, files.output);
+    match files.to.roll {
+        Some(roll) => rolling::append(writer, files, roll, &parts)?,
+        None => batch::place(writer, files, &parts)?,
+    }
+    if parts.exists() {
+        fs::remove_dir_all(&parts)?;
+    }
+    Ok(())
+}
+
+/// All rows of a batch in order.
+fn rows(files: &CommitFiles, parts: &Path) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
+    let open = |name: &String| {
+        let part = BufReader::new(File::open(parts.join(name))?);
+        Ok((stage_of_part(name), tidemill_plan::read_part(part)?))
+    };
+    Ok(tidemill_plan::merge(files.parts.iter().map(open).collect::<io::Result<Vec<_>>>()?))
+}
+
+/// Makes sure that the entries of a directory are on the disk.
+fn sync_dir(directory: Option<&Path>) -> io::Result<()> {
+    match directory.filter(|directory| !directory.as_os_str().is_empty()) {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => File::open(PathBuf::from("."))?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tidemill_common::ids::OutputIdx;
+    use tidemill_common::job::{FileFormat, FilePlace, FileSink, Roll};
+    use tidemill_plan::arrow::datatypes::Schema;
+    use tidemill_plan::{FileOutput, PartRow};
+
+    /// A file output of JSON lines in a folder that goes away.
+    pub(super) struct Output {
+        folder: tempfile::TempDir,
+        pub(super) place: FilePlace,
+        pub(super) job: JobId,
+        roll: Option<Roll>,
+    }
+
+    impl Output {
+        pub(super) fn new(roll: Option<Roll>) -> Self {
+            let place = FilePlace::Directory("out".into());
+            Self { folder: tempfile::tempdir().unwrap(), place, job: JobId(1), roll }
+        }
+
+        pub(super) fn base(&self) -> &Path {
+            self.folder.path()
+        }
+
+        pub(super) fn path(&self, name: &str) -> PathBuf {
+            self.base().join("out").join(name)
+        }
+
+        pub(super) fn writer(&self, batch: u64) -> Writer {
+            Writer { cluster: "c".into(), job: self.job, batch: BatchId(batch) }
+        }
+
+        pub(super) fn files(&self, time_ms: i64, parts: &[&str]) -> CommitFiles {
+            let sink = FileSink { place: self.place.clone(), format: FileFormat::Json, roll: self.roll };
+            let to = FileOutput::new(&sink, Arc::new(Schema::empty()), self.base());
+            let parts = parts.iter().map(|part| part.to_string()).collect();
+            CommitFiles { output: OutputIdx(0), to, time_ms, parts, sync: true }
+        }
+
+        /// Writes a part as a task does.
+        pub(super) fn part(&self, batch: u64, name: &str, rows: &[(u64, &str)]) {
+            let folder = self.place.parts_dir(self.base(), self.job, BatchId(batch), OutputIdx(0));
+            fs::create_dir_all(&folder).unwrap();
+            let row = |(order, row): &(u64, &str)| PartRow { order: *order, key: vec![], row: row.as_bytes().to_vec() };
+            let rows: Vec<PartRow> = rows.iter().map(row).collect();
+            tidemill_plan::write_part(&mut File::create(folder.join(name)).unwrap(), &rows).unwrap();
+        }
+    }
+
+    pub(super) fn read(path: &Path) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    pub(super) fn names(folder: &Path) -> Vec<String> {
+        let entry = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().to_string_lossy().into_owned();
+        let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(entry).collect();
+        names.sort_unstable();
+        names
+    }
+}
