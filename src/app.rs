@@ -3,7 +3,9 @@
 use crate::cli;
 use std::process::ExitCode;
 use tidemill_plan::arrow::array::RecordBatch;
-use tidemill_plan::registry::{Aggregate, ArrowScalar, FunctionError, Functions, RegisterError, ScalarFunction};
+use tidemill_plan::registry::{
+    Aggregate, ArrowScalar, Batch, FunctionError, Functions, Receiver, ReceiverOptions, RegisterError, ScalarFunction,
+};
 
 /// Begins a program that is the engine.
 pub fn app() -> App {
@@ -46,6 +48,24 @@ impl App {
         function: impl Fn(&RecordBatch) -> Result<RecordBatch, FunctionError> + Send + Sync + 'static,
     ) -> Self {
         self.with(|functions| functions.batch_map(name, version, columns, function))
+    }
+
+    /// A function that sees all rows of every batch of an output. See [`Functions::for_each_batch`].
+    pub fn for_each_batch(
+        self,
+        name: &str,
+        handler: impl Fn(&Batch) -> Result<(), FunctionError> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|functions| functions.for_each_batch(name, handler))
+    }
+
+    /// A source of one's own, for `connector = "receiver"`. See [`Receiver`].
+    pub fn receiver<R: Receiver>(
+        self,
+        name: &str,
+        make: impl Fn(&ReceiverOptions) -> Result<R, FunctionError> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|functions| functions.receiver(name, make))
     }
 
     /// The functions, or the first mistake in registering one.

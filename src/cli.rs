@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::exit::{Done, Failure};
-use crate::{bench, demo, producers, replay, roles, show, watch};
+use crate::{bench, demo, models, producers, replay, roles, show, watch};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::io::IsTerminal;
@@ -52,6 +52,9 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Run a job on given batches with a manual clock, and print or compare its outputs.
     Replay(replay::ReplayArgs),
+    /// What jobs have learnt: list, show, export.
+    #[command(subcommand)]
+    Model(models::ModelCommand),
     /// Check a job definition without running it.
     Check {
         /// The definition.
@@ -121,6 +124,7 @@ fn run(command: Command, functions: Functions) -> Done {
             Command::Stop(args) => show::stop(args).await,
             Command::Local(args) => roles::local(args, functions).await,
             Command::Bench(args) => bench::run(args).await,
+            Command::Model(command) => models::run(command).await,
             Command::Replay(args) => replay::run(args, functions).await,
             Command::Check { job } => crate::definition::check(&job, &functions),
             Command::Schema => show::schema(),

@@ -30,7 +30,7 @@ impl Cluster {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let config =
             DriverConfig { data_dir: dir.path().join("driver"), core, before_send: hook, functions: functions.clone() };
-        let driver = Driver::start(listener, config).await.map_err(|error| Failure::failed(error.to_string()))?;
+        let driver = Driver::start(listener, None, config).await.map_err(|error| Failure::failed(error.to_string()))?;
         let mut cluster = Self { driver, workers: Vec::new(), next_dir: 0, dir, functions };
         for _ in 0..workers {
             cluster.add_worker().await?;

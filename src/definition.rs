@@ -21,12 +21,18 @@ impl Definition {
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
-        let mut definition = Self { path: path.to_path_buf(), text, attachments: Vec::new() };
+        Self::of_text(path.to_path_buf(), text)
+    }
+
+    /// A text that stands for a file of this path; reads what it refers to.
+    pub(crate) fn of_text(path: PathBuf, text: String) -> Result<Self, Failure> {
+        let mut definition = Self { path, text, attachments: Vec::new() };
         let mut def = job::parse(&definition.text).map_err(|errors| definition.wrong(&errors))?;
         for name in attachment_names(&mut def) {
             let file = definition.base_dir().join(name.as_str());
-            let bytes = std::fs::read(&file)
-                .map_err(|error| Failure::usage(format!("{} refers to {}: {error}", path.display(), file.display())))?;
+            let bytes = std::fs::read(&file).map_err(|error| {
+                Failure::usage(format!("{} refers to {}: {error}", definition.path.display(), file.display()))
+            })?;
             definition.attachments.push(bytes);
         }
         Ok(definition)

@@ -20,6 +20,7 @@ mod cluster;
 mod definition;
 mod demo;
 mod exit;
+mod models;
 pub mod print;
 mod processes;
 pub mod produce;
@@ -27,10 +28,19 @@ mod producers;
 mod replay;
 mod roles;
 mod show;
+pub mod streaming;
 mod watch;
 
 pub use app::{App, app};
+pub use streaming::{DStream, FlatMap, GenerateSource, LineSource, StateUpdate, StreamingContext, StreamingError};
+pub use tidemill_common::ids::{BatchId, JobId};
 pub use tidemill_plan::arrow;
 pub use tidemill_plan::registry::{
-    Aggregate, Argument, Arguments, ArrowScalar, FunctionError, Functions, RegisterError,
+    Aggregate, Argument, Arguments, ArrowScalar, Batch, FunctionError, Functions, Receiver, ReceiverOptions,
+    RegisterError, Restart, Row, Store, StoreError,
 };
+
+/// The examples of `docs/rust-api.md` compile.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/rust-api.md")]
+struct RustApi;

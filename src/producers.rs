@@ -2,7 +2,9 @@
 
 use crate::cli::{bind, interrupted};
 use crate::exit::{Done, Failure, Outcome};
-use crate::produce::{self, FileConfig, Pace, ProducerStats, PurchasesConfig, Users};
+use crate::produce::{
+    self, ClusterPoints, FileConfig, LinearPoints, Lines, MadeConfig, Pace, ProducerStats, PurchasesConfig, Users,
+};
 use clap::{Args, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +17,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) enum ProduceCommand {
     /// Random purchases, `user,product,price`.
     Purchases(PurchasesArgs),
+    /// Points of a linear model, `label<TAB>x1,x2,..`: the chapter's StreamingModelProducer.
+    Points(PointsArgs),
+    /// Points around centres, `cluster<TAB>x1,x2,..`, for k-means.
+    Clusters(ClustersArgs),
     /// The lines of a file.
     File(FileArgs),
 }
@@ -67,6 +73,56 @@ pub(crate) struct PurchasesArgs {
     total: Option<u64>,
 }
 
+/// How many points, and which.
+#[derive(Debug, Args)]
+struct MadeArgs {
+    /// Another seed, other points.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Lines in all.
+    #[arg(long)]
+    total: Option<u64>,
+    /// How far the truth moves per 1,000 lines.
+    #[arg(long, default_value_t = 0.0)]
+    drift: f64,
+    /// Print the truth at the first line, as JSON, before anything is sent.
+    #[arg(long)]
+    show_truth: bool,
+}
+
+/// Options of `tidemill produce points`.
+#[derive(Debug, Args)]
+pub(crate) struct PointsArgs {
+    #[command(flatten)]
+    sender: SenderArgs,
+    #[command(flatten)]
+    made: MadeArgs,
+    /// Numbers per point.
+    #[arg(long, default_value_t = 100)]
+    features: u32,
+    /// Standard deviation of what is added to labels.
+    #[arg(long, default_value_t = 0.0)]
+    noise: f64,
+}
+
+/// Options of `tidemill produce clusters`.
+#[derive(Debug, Args)]
+pub(crate) struct ClustersArgs {
+    #[command(flatten)]
+    sender: SenderArgs,
+    #[command(flatten)]
+    made: MadeArgs,
+    /// Number of clusters.
+    #[arg(long, short = 'k', default_value_t = 3)]
+    clusters: u32,
+    /// Numbers per point.
+    #[arg(long, default_value_t = 2)]
+    features: u32,
+    /// Standard deviation of the points around their centre.
+    #[arg(long, default_value_t = 1.0)]
+    spread: f64,
+}
+
 /// Options of `tidemill produce file`.
 #[derive(Debug, Args)]
 pub(crate) struct FileArgs {
@@ -83,7 +139,7 @@ pub(crate) async fn run(command: ProduceCommand) -> Done {
         ProduceCommand::Purchases(args) => {
             let config = PurchasesConfig {
                 listen: args.sender.address(),
-                pace: args.sender.pace(Pace::Chapter)?,
+                pace: args.sender.pace(Pace::Below(6))?,
                 users: args.users.map_or(Users::Chapter, Users::Synthetic),
                 seed: args.seed,
                 total: args.total,
@@ -97,6 +153,25 @@ pub(crate) async fn run(command: ProduceCommand) -> Done {
                 () = report(&stats) => {}
                 () = interrupted() => {}
             }
+        }
+        ProduceCommand::Points(args) => {
+            positive(args.features, "--features")?;
+            let points = LinearPoints::new(args.features as usize, args.made.seed, args.noise, args.made.drift);
+            if args.made.show_truth {
+                let (weights, intercept) = points.truth(0);
+                println!("{}", serde_json::json!({ "weights": weights, "intercept": intercept }));
+            }
+            make(Arc::new(points), &args.sender, &args.made, &stats, &stop).await?;
+        }
+        ProduceCommand::Clusters(args) => {
+            positive(args.features, "--features")?;
+            positive(args.clusters, "--clusters")?;
+            let (clusters, features) = (args.clusters as usize, args.features as usize);
+            let points = ClusterPoints::new(clusters, features, args.made.seed, args.spread, args.made.drift);
+            if args.made.show_truth {
+                println!("{}", serde_json::json!({ "centers": points.truth(0) }));
+            }
+            make(Arc::new(points), &args.sender, &args.made, &stats, &stop).await?;
         }
         ProduceCommand::File(args) => {
             let listener = bind(args.sender.address()).await?;
@@ -114,6 +189,30 @@ pub(crate) async fn run(command: ProduceCommand) -> Done {
     stop.cancel();
     println!("sent {} lines, {} of them held", stats.sent(), stats.held());
     Ok(Outcome::Fine)
+}
+
+fn positive(count: u32, flag: &str) -> Result<(), Failure> {
+    if count == 0 { Err(Failure::usage(format!("{flag} 0: at least 1"))) } else { Ok(()) }
+}
+
+/// Sends lines that are made, until all are sent or someone interrupts.
+async fn make(
+    lines: Arc<dyn Lines>,
+    sender: &SenderArgs,
+    made: &MadeArgs,
+    stats: &Arc<ProducerStats>,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let listener = bind(sender.address()).await?;
+    println!("listening on {}", listener.local_addr()?);
+    let pace = sender.pace(Pace::Below(100))?;
+    let config = MadeConfig { pace, seed: made.seed, total: made.total, acknowledge: !sender.plain };
+    tokio::select! {
+        () = produce::serve_lines(listener, lines, config, stats.clone(), stop.clone()) => {}
+        () = report(stats) => {}
+        () = interrupted() => {}
+    }
+    Ok(())
 }
 
 /// A line a second while something happens.

@@ -21,6 +21,9 @@ pub(crate) struct DriverArgs {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
+    /// Where to serve models over HTTP (`GET /models`, `POST /models/NAME/predict`). Default: nowhere.
+    #[arg(long)]
+    http: Option<SocketAddr>,
     /// Where the log is.
     #[arg(long, default_value = "tidemill-data/driver")]
     data_dir: PathBuf,
@@ -43,8 +46,16 @@ pub(crate) async fn driver(args: DriverArgs, functions: Functions) -> Done {
     };
     let listener = bind(args.listen).await?;
     let config = DriverConfig { data_dir: args.data_dir, core, before_send: None, functions };
-    let driver = Driver::start(listener, config).await.map_err(|error| driver_failure(&error))?;
+    let http = match args.http {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let http_address = http.as_ref().and_then(|listener| listener.local_addr().ok());
+    let driver = Driver::start(listener, http, config).await.map_err(|error| driver_failure(&error))?;
     println!("driver of cluster {} listening on http://{}", driver.cluster_id(), driver.address());
+    if let Some(address) = http_address {
+        println!("models on http://{address}/models");
+    }
     tokio::select! {
         () = interrupted() => {}
         () = driver.failed() => {}

@@ -74,8 +74,12 @@ fn show_job(job: &JobStatus) {
             } else {
                 format!(", last error: {}", receiver.last_error)
             };
+            let bad_files = match receiver.bad_files {
+                0 => String::new(),
+                count => format!(", {count} files changed or not readable"),
+            };
             println!(
-                "  source {}/{}: {} on worker {}, epoch {}, offset {}, {} reconnects, {} lines discarded{error}",
+                "  source {}/{}: {} on worker {}, epoch {}, offset {}, {} reconnects, {} lines discarded{bad_files}{error}",
                 source.name,
                 receiver.receiver,
                 receiver.state,

@@ -62,11 +62,6 @@ pub fn part_name(stage: u32, task: TaskId) -> String {
     format!("{stage:04}-{:020}", task.0)
 }
 
-/// The stage of a part.
-pub fn stage_of_part(name: &str) -> u32 {
-    name.split('-').next().and_then(|stage| stage.parse().ok()).unwrap_or(u32::MAX)
-}
-
 /// A path without `.` and `..`, as far as the text tells.
 fn normal(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
@@ -96,10 +91,5 @@ mod tests {
         let parts = prefix.parts_dir(base, JobId(1), BatchId(2), OutputIdx(3));
         assert_eq!(parts, Path::new("/jobs/out/.tidemill/1-2-3"));
         assert_eq!(FilePlace::Directory("../a".into()).root(Path::new("")), Path::new("../a"));
-    }
-
-    #[test]
-    fn parts_know_their_stage() {
-        assert_eq!(stage_of_part(&part_name(12, TaskId(7))), 12);
     }
 }

@@ -118,6 +118,7 @@ fn compiled() -> Compiled {
         rhythm: Rhythm::EveryBatch,
         consumers: vec![1],
         outputs: Vec::new(),
+        models: Vec::new(),
     };
     let reduce = StageShape {
         placement: Placement::KeyGroups,
@@ -128,12 +129,14 @@ fn compiled() -> Compiled {
         rhythm: Rhythm::EveryBatch,
         consumers: Vec::new(),
         outputs: vec![OutputIdx(0)],
+        models: Vec::new(),
     };
     let topology = Topology {
+        models: Vec::new(),
         stages: vec![map, reduce],
         exchange_from: vec![0],
         key_groups: KEY_GROUPS,
-        sources: vec![SourceShape { name: "in".into(), receivers: 1 }],
+        sources: vec![SourceShape { name: "in".into(), receivers: 1, one_block_per_batch: false }],
         outputs: vec![OutputShape {
             name: "out".into(),
             kind: OutputKind::Rows { limit: Some(10) },

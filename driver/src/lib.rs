@@ -5,17 +5,21 @@
 
 mod commit;
 pub mod core;
+mod http;
 pub mod log;
+mod models;
 pub mod record;
 mod service;
 mod shell;
 mod submit;
 mod watch;
 
+pub use models::Publication;
 pub use submit::MAX_ATTACHMENT_BYTES;
 
 use crate::core::{Compiled, Core, CoreConfig};
 use crate::log::{Log, LogError};
+use crate::models::Published;
 use crate::record::Durable;
 use service::{ClientService, ControlService};
 use shell::{Clock, INPUT_QUEUE, Input, Shell};
@@ -88,11 +92,15 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Opens the log, takes up the jobs that have not ended, and serves on `listener`.
+    /// Opens the log, takes up the jobs that have not ended, and serves on `listener`; models on `http`.
     ///
     /// # Errors
     /// See [`DriverError`].
-    pub async fn start(listener: TcpListener, config: DriverConfig) -> Result<Self, DriverError> {
+    pub async fn start(
+        listener: TcpListener,
+        http: Option<TcpListener>,
+        config: DriverConfig,
+    ) -> Result<Self, DriverError> {
         let address = listener.local_addr()?;
         let (log, durable) = Log::open(&config.data_dir)?;
         let (durable, compiled) = recompile(durable, config.functions.clone()).await?;
@@ -101,6 +109,7 @@ impl Driver {
         let (core, first) = Core::start(config.core, durable, compiled, &fresh_id, clock.now());
         let cluster_id = core.cluster_id().to_string();
         let (input, inputs) = mpsc::channel(INPUT_QUEUE);
+        let published = Published::default();
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         let shell = Shell {
             core,
@@ -114,6 +123,7 @@ impl Driver {
             requests: HashMap::new(),
             next_request: 0,
             watchers: watch::Watchers::default(),
+            published: published.clone(),
         };
         let stop_loop = stop.clone();
         let event_loop = tokio::spawn(async move {
@@ -122,7 +132,10 @@ impl Driver {
             stop_loop.cancel();
             ended
         });
-        serve(listener, input.clone(), config.functions, &tracker, &stop);
+        serve(listener, input.clone(), config.functions, published.clone(), &tracker, &stop);
+        if let Some(listener) = http {
+            tracker.spawn(http::serve(listener, published, stop.clone()));
+        }
         Ok(Self { address, cluster_id, input, stop, tracker, event_loop })
     }
 
@@ -185,6 +198,7 @@ fn serve(
     listener: TcpListener,
     input: mpsc::Sender<Input>,
     functions: Functions,
+    published: Published,
     tracker: &TaskTracker,
     stop: &CancellationToken,
 ) {
@@ -197,7 +211,7 @@ fn serve(
     let limit = tidemill_proto::MAX_MESSAGE_BYTES;
     let server = tonic::transport::Server::builder()
         .add_service(ControlServer::new(control).max_decoding_message_size(limit))
-        .add_service(ClientServer::new(ClientService { input, functions }).max_decoding_message_size(limit))
+        .add_service(ClientServer::new(ClientService { input, functions, published }).max_decoding_message_size(limit))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             stop.clone().cancelled_owned(),

@@ -3,6 +3,10 @@
 //! The log is the only truth of intake (INV-2): an offset counts as received when a
 //! [`JobRecord::Block`] for it is in the log, and a batch is what its [`JobRecord::Frozen`] says.
 
+mod files;
+
+pub use files::{FileChoice, SourceFile, SourceFiles};
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tidemill_common::ids::{BatchId, JobId, SourceIdx, Term, WorkerId};
@@ -100,6 +104,8 @@ pub enum JobRecord {
     Assigned(Vec<GroupPlaces>),
     /// The job is over.
     Ended(Ending),
+    /// A receiver that watches a directory is about to read a file.
+    Files(ReceiverKey, FileChoice),
 }
 
 /// Places of a key group.
@@ -215,6 +221,8 @@ pub struct DurableJob {
     pub received_bytes: u64,
     /// How it ended, once it has.
     pub ending: Option<Ending>,
+    /// What receivers that watch a directory have chosen.
+    pub files: BTreeMap<ReceiverKey, SourceFiles>,
 }
 
 impl DurableJob {
@@ -239,10 +247,15 @@ impl DurableJob {
                 return self.release(*batch);
             }
             JobRecord::Assigned(groups) => self.groups.clone_from(groups),
+            JobRecord::Files(key, choice) => {
+                let next_offset = self.receivers.get(key).map_or(0, |receiver| receiver.next_offset);
+                self.files.entry(*key).or_default().apply(choice, next_offset);
+            }
             JobRecord::Ended(ending) => {
                 self.ending = Some(ending.clone());
                 self.groups.clear();
                 self.attachments.clear();
+                self.files.clear();
                 let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
                 let frozen = std::mem::take(&mut self.frozen).into_values().flat_map(|f| f.blocks);
                 return waiting.chain(frozen).collect();

@@ -1,6 +1,7 @@
 //! The driver's two gRPC services: sessions of workers, and requests of the command line.
 
 use crate::core::{Event, SessionId};
+use crate::models::Published;
 use crate::shell::{Input, SESSION_QUEUE};
 use crate::submit;
 use futures::stream::BoxStream;
@@ -86,6 +87,7 @@ async fn forward(
 #[derive(Debug)]
 pub(crate) struct ClientService {
     pub(crate) input: mpsc::Sender<Input>,
+    pub(crate) published: Published,
     /// What jobs may use.
     pub(crate) functions: Functions,
 }
@@ -152,6 +154,29 @@ impl client_pb::client_server::Client for ClientService {
         _request: Request<client_pb::WorkersRequest>,
     ) -> Result<Response<client_pb::WorkersReply>, Status> {
         Ok(Response::new(self.ask(|answer| Input::Workers { answer }).await?))
+    }
+
+    async fn models(
+        &self,
+        request: Request<client_pb::ModelsRequest>,
+    ) -> Result<Response<client_pb::ModelsReply>, Status> {
+        let job = request.into_inner().job;
+        let models = self.published.list(Some(job.as_str()).filter(|job| !job.is_empty()));
+        let models = models.iter().map(|found| found.summary().to_string()).collect();
+        Ok(Response::new(client_pb::ModelsReply { models }))
+    }
+
+    async fn model(
+        &self,
+        request: Request<client_pb::ModelRequest>,
+    ) -> Result<Response<client_pb::ModelReply>, Status> {
+        let client_pb::ModelRequest { job, model, batch } = request.into_inner();
+        let found = self.published.find(Some(job.as_str()).filter(|job| !job.is_empty()), &model, batch);
+        let found = found.map_err(|error| status(ErrorKind::ErrorNotFound, error.to_string()))?;
+        let versions = self.published.versions(&found).iter().map(|version| version.batch.0).collect();
+        let model = found.version.model().map_err(|error| status(ErrorKind::ErrorInternal, error.to_string()))?;
+        let (summary, model) = (found.summary().to_string(), model.to_json().to_string());
+        Ok(Response::new(client_pb::ModelReply { summary, model, versions }))
     }
 
     type WatchStream = BoxStream<'static, Result<client_pb::WatchEvent, Status>>;

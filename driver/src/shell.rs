@@ -5,6 +5,7 @@
 
 use crate::core::{Action, Core, Event, Now, RequestError, RequestId, SessionId};
 use crate::log::{Log, LogError};
+use crate::models::Published;
 use crate::record::Record;
 use crate::watch::Watchers;
 use crate::{SendHook, commit};
@@ -54,6 +55,7 @@ pub(crate) struct Shell {
     pub(crate) requests: HashMap<RequestId, oneshot::Sender<Answer>>,
     pub(crate) next_request: u64,
     pub(crate) watchers: Watchers,
+    pub(crate) published: Published,
 }
 
 /// Reads both clocks.
@@ -176,6 +178,7 @@ impl Shell {
                     let _ = answer.send(result);
                 }
             }
+            Action::PublishModels(publication) => self.published.publish(publication),
             Action::Publish { job, event } => self.watchers.publish(job, *event),
             Action::Commit { job, batch, outputs } => {
                 let (input, stop) = (self.input.clone(), self.stop.clone());

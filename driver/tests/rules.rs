@@ -8,9 +8,9 @@ use tidemill_common::job::Settings;
 use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
 use tidemill_driver::core::{Action, Compiled, Core, CoreConfig, Event, NewJob, Now, RequestId, SessionId};
 use tidemill_driver::record::{Durable, DurableJob, Ending, JobRecord, Record};
-use tidemill_plan::{Placement, Rhythm};
+use tidemill_plan::{FunctionKind, FunctionRef, Placement, Rhythm};
 use tidemill_proto::PROTOCOL_VERSION;
-use tidemill_proto::common::{BlockRef, ReceiverRef};
+use tidemill_proto::common::{BlockRef, Function, ReceiverRef};
 use tidemill_proto::control::{self as pb, FailureKind, driver_message, task_report, worker_message};
 
 /// A frozen batch: number, time, blocks of each receiver.
@@ -164,6 +164,7 @@ fn compiled(stateful: bool) -> Compiled {
         rhythm: Rhythm::EveryBatch,
         consumers: Vec::new(),
         outputs: vec![OutputIdx(0)],
+        models: Vec::new(),
     }];
     if stateful {
         stages[0].consumers.push(1);
@@ -177,10 +178,11 @@ fn compiled(stateful: bool) -> Compiled {
         stages[1].consumers.clear();
     }
     let topology = Topology {
+        models: Vec::new(),
         stages,
         exchange_from: if stateful { vec![0] } else { Vec::new() },
         key_groups: 2,
-        sources: vec![SourceShape { name: "s".into(), receivers: 2 }],
+        sources: vec![SourceShape { name: "s".into(), receivers: 2, one_block_per_batch: false }],
         outputs: vec![OutputShape {
             name: "o".into(),
             kind: OutputKind::Rows { limit: None },
@@ -217,6 +219,31 @@ fn without_workers_the_driver_rests() {
         assert!(driver.core.next_deadline(driver.now()) > driver.now_us);
     }
     assert!(driver.frozen().is_empty());
+}
+
+#[test]
+fn a_job_with_functions_that_a_worker_does_not_know_is_refused() {
+    let mut driver = Driver::start(Durable::default(), 1_000_000);
+    let knows = |versions: &[u32]| {
+        let function = |version: &u32| Function { kind: "scalar".into(), name: "f".into(), version: *version };
+        let functions = versions.iter().map(function).collect();
+        Box::new(pb::Hello { protocol_version: PROTOCOL_VERSION, slots: 1, functions, ..pb::Hello::default() })
+    };
+    driver.event(Event::Connected { session: SessionId(1), hello: knows(&[1]) });
+    driver.event(Event::Connected { session: SessionId(2), hello: knows(&[2]) });
+    driver.event(Event::Connected { session: SessionId(3), hello: knows(&[]) });
+    let durable = DurableJob { name: "j".into(), ..DurableJob::default() };
+    let functions = vec![FunctionRef { kind: FunctionKind::Scalar, name: "f".into(), version: 2 }];
+    let job = Box::new(NewJob { durable, compiled: Compiled { functions, ..compiled(false) } });
+    let actions = driver.core.on_event(driver.now(), Event::Submit { request: RequestId(1), job });
+    let refusal = actions.iter().find_map(|action| match action {
+        Action::Reply { result: Err(error), .. } => Some(error.to_string()),
+        _ => None,
+    });
+    let refusal = refusal.expect("the job is refused");
+    assert!(refusal.contains("worker 1: scalar `f` version 2 is wanted, but version 1 is known there"), "{refusal}");
+    assert!(refusal.contains("worker 3: scalar `f` version 2 is not known there"), "{refusal}");
+    assert!(!refusal.contains("worker 2"), "{refusal}");
 }
 
 #[test]

@@ -4,15 +4,19 @@
 //! receivers connect. The lines of either are a function of their index, so a sender can go on anywhere
 //! without keeping anything, and can say afterwards what it sent.
 
+mod background;
 mod file;
 mod pace;
+mod points;
 mod purchases;
 mod sender;
 mod stats;
 #[cfg(test)]
 mod tests;
 
+pub use background::purchases_in_background;
 pub use pace::Pace;
+pub use points::{ClusterPoints, LinearPoints};
 pub use purchases::{PurchaseStream, Totals, Users};
 pub use stats::ProducerStats;
 
@@ -65,7 +69,39 @@ pub struct FileConfig {
 /// On plain connections every line goes to one of them: a new one goes on where the producer is. On
 /// acknowledged ones there is one stream, and the newest connection has it.
 pub async fn serve(listener: TcpListener, config: PurchasesConfig, stats: Arc<ProducerStats>, stop: CancellationToken) {
-    let content = Content::Purchases { stream: Arc::new(config.stream()), total: config.total };
+    let PurchasesConfig { pace, seed, total, acknowledge, .. } = config;
+    let lines = Arc::new(config.stream());
+    serve_lines(listener, lines, MadeConfig { pace, seed, total, acknowledge }, stats, stop).await;
+}
+
+/// Lines that are a function of their index.
+pub trait Lines: Send + Sync {
+    /// Appends the lines `from..from + count`, each with its newline.
+    fn write(&self, from: u64, count: u64, out: &mut Vec<u8>);
+}
+
+/// How lines that are made are sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MadeConfig {
+    /// How fast, on each connection.
+    pub pace: Pace,
+    /// Seed of an uneven pace.
+    pub seed: u64,
+    /// Lines in all; none for no end.
+    pub total: Option<u64>,
+    /// Whether to speak the acknowledged line protocol.
+    pub acknowledge: bool,
+}
+
+/// Sends lines that are made to whoever connects, until `stop`; like [`serve`].
+pub async fn serve_lines(
+    listener: TcpListener,
+    lines: Arc<dyn Lines>,
+    config: MadeConfig,
+    stats: Arc<ProducerStats>,
+    stop: CancellationToken,
+) {
+    let content = Content::Made { lines, total: config.total };
     let pace = config.pace.seeded(config.seed);
     Sender::new(content, pace, config.acknowledge, stats).serve(listener, stop).await;
 }

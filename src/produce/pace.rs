@@ -9,8 +9,8 @@ use tokio::time::Instant;
 pub enum Pace {
     /// So many lines per second, catching up at most one second.
     PerSecond(f64),
-    /// Every second 0 to 5 lines at random, as in the chapter.
-    Chapter,
+    /// Every second fewer than so many lines, at random, as in the chapter: 6 purchases, 100 points.
+    Below(u64),
     /// As fast as they are taken.
     Unlimited,
 }
@@ -31,22 +31,21 @@ impl Pace {
 /// The pace of one connection.
 pub(super) enum Beat {
     Steady(Pacer),
-    Chapter { seed: u64, seconds: u64, next: Instant, due: u64 },
+    Below { most: u64, seed: u64, seconds: u64, next: Instant, due: u64 },
     Unlimited,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
-const CHAPTER_MAX_EVENTS: u64 = 6;
 
 impl SeededPace {
     /// Starts now.
     pub(super) fn start(self) -> Beat {
         match self.pace {
             Pace::PerSecond(rate) => Beat::Steady(Pacer::new(rate)),
-            Pace::Chapter => {
+            Pace::Below(most) => {
                 // Not the numbers that make the purchases.
                 let seed = !self.seed;
-                Beat::Chapter { seed, seconds: 0, next: Instant::now() + SECOND, due: 0 }
+                Beat::Below { most, seed, seconds: 0, next: Instant::now() + SECOND, due: 0 }
             }
             Pace::Unlimited => Beat::Unlimited,
         }
@@ -58,10 +57,10 @@ impl Beat {
     pub(super) fn due(&mut self) -> u64 {
         match self {
             Self::Steady(pacer) => pacer.due(),
-            Self::Chapter { seed, seconds, next, due } => {
+            Self::Below { most, seed, seconds, next, due } => {
                 if Instant::now() >= *next {
                     *next = Instant::now() + SECOND;
-                    *due += mix(*seed, *seconds) % CHAPTER_MAX_EVENTS;
+                    *due += mix(*seed, *seconds) % (*most).max(1);
                     *seconds += 1;
                 }
                 *due
@@ -74,7 +73,7 @@ impl Beat {
     pub(super) fn spend(&mut self, lines: u64) {
         match self {
             Self::Steady(pacer) => pacer.spend(lines),
-            Self::Chapter { due, .. } => *due -= lines.min(*due),
+            Self::Below { due, .. } => *due -= lines.min(*due),
             Self::Unlimited => {}
         }
     }
@@ -83,7 +82,7 @@ impl Beat {
     pub(super) fn wait(&self) -> Duration {
         match self {
             Self::Steady(pacer) => pacer.wait(),
-            Self::Chapter { next, .. } => next.saturating_duration_since(Instant::now()),
+            Self::Below { next, .. } => next.saturating_duration_since(Instant::now()),
             Self::Unlimited => Duration::ZERO,
         }
     }
@@ -95,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_chapters_pace_is_0_to_5_a_second() {
-        let mut beat = Pace::Chapter.seeded(1).start();
+        let mut beat = Pace::Below(6).seeded(1).start();
         let mut seen = [0; 6];
         assert_eq!(beat.due(), 0);
         for _ in 0..200 {

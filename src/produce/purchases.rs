@@ -1,5 +1,6 @@
 //! Purchases, `user,product,price`, as a function of (seed, index).
 
+use super::Lines;
 use std::collections::BTreeMap;
 use tidemill_worker::receiver::mix;
 
@@ -66,20 +67,6 @@ impl PurchaseStream {
         String::from_utf8_lossy(&line).into_owned()
     }
 
-    /// Appends the lines `from..from + count`.
-    pub fn write(&self, from: u64, count: u64, out: &mut Vec<u8>) {
-        for index in from..from + count {
-            let (user, product) = self.choose(index);
-            match self.lines.get(user as usize * PRODUCTS.len() + product) {
-                Some(line) => out.extend_from_slice(line),
-                None => {
-                    write_user(user, out);
-                    out.extend_from_slice(&self.tails[product]);
-                }
-            }
-        }
-    }
-
     /// What the lines before `upto` add up to.
     pub fn totals(&self, upto: u64) -> Totals {
         let mut by_number = vec![(0, 0); self.users as usize];
@@ -109,6 +96,21 @@ impl PurchaseStream {
         match self.names.get(number as usize) {
             Some(name) => (*name).to_owned(),
             None => format!("u{number:0USER_DIGITS$}"),
+        }
+    }
+}
+
+impl Lines for PurchaseStream {
+    fn write(&self, from: u64, count: u64, out: &mut Vec<u8>) {
+        for index in from..from + count {
+            let (user, product) = self.choose(index);
+            match self.lines.get(user as usize * PRODUCTS.len() + product) {
+                Some(line) => out.extend_from_slice(line),
+                None => {
+                    write_user(user, out);
+                    out.extend_from_slice(&self.tails[product]);
+                }
+            }
         }
     }
 }

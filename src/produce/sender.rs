@@ -1,8 +1,8 @@
 //! Listening, and sending lines on each connection.
 
+use super::Lines;
 use super::file::{FileCursor, LineFile};
 use super::pace::SeededPace;
-use super::purchases::PurchaseStream;
 use super::stats::ProducerStats;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,28 +25,28 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is sent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) enum Content {
-    Purchases { stream: Arc<PurchaseStream>, total: Option<u64> },
+    Made { lines: Arc<dyn Lines>, total: Option<u64> },
     File(Arc<LineFile>),
 }
 
 enum Cursor {
-    Purchases(Arc<PurchaseStream>),
+    Made(Arc<dyn Lines>),
     File(FileCursor),
 }
 
 impl Content {
     fn total(&self) -> u64 {
         match self {
-            Self::Purchases { total, .. } => total.unwrap_or(u64::MAX),
+            Self::Made { total, .. } => total.unwrap_or(u64::MAX),
             Self::File(file) => file.lines(),
         }
     }
 
     async fn at(&self, line: u64) -> io::Result<Cursor> {
         Ok(match self {
-            Self::Purchases { stream, .. } => Cursor::Purchases(stream.clone()),
+            Self::Made { lines, .. } => Cursor::Made(lines.clone()),
             Self::File(file) => Cursor::File(file.at(line).await?),
         })
     }
@@ -56,8 +56,8 @@ impl Cursor {
     /// Appends at most `most` lines from `from` on (for a file: from where it is); returns how many.
     async fn write(&mut self, from: u64, most: u64, out: &mut Vec<u8>) -> io::Result<u64> {
         match self {
-            Self::Purchases(stream) => {
-                stream.write(from, most, out);
+            Self::Made(lines) => {
+                lines.write(from, most, out);
                 Ok(most)
             }
             Self::File(cursor) => cursor.read(most, out).await,
@@ -127,7 +127,7 @@ impl Sender {
         let mut ear = Ear { reader, heard: Vec::new(), listens: self.acknowledge };
         if !self.acknowledge {
             let position = match self.content {
-                Content::Purchases { .. } => Position::Shared,
+                Content::Made { .. } => Position::Shared,
                 Content::File(_) => Position::At(0),
             };
             return self.send(position, &mut ear, &mut writer, stop).await;

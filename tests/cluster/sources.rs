@@ -126,3 +126,92 @@ fn a_bad_record_fails_the_job_that_wants_it() {
     assert!(stop.stderr.contains("job `prices` has ended already"), "{stop:#?}");
     cluster.end(&[]);
 }
+
+/// Files that appear while workers and the driver are killed: each line once, in order of the files.
+#[test]
+fn files_through_kills() {
+    let mut cluster = Cluster::start(3);
+    let folder = cluster.path("in");
+    std::fs::create_dir(&folder).expect("the folder is made");
+    cluster.submit(
+        r#"
+name = "files"
+batch_interval = "200ms"
+block_interval = "50ms"
+block_bytes = "1KiB"
+
+[source.lines]
+connector = "files"
+path = "in"
+pattern = "*.txt"
+poll_interval = "20ms"
+
+[[output]]
+from = "lines"
+text = { path = "out", roll = true }
+"#,
+    );
+    let mut written = String::new();
+    let mut next_file = |number: u64| {
+        let text: String = (0..500).map(|line| format!("{number}-{line}\n")).collect();
+        // Under a hidden name first, so that it appears whole.
+        let hidden = folder.join(format!("_{number:05}.txt"));
+        std::fs::write(&hidden, &text).expect("the file is written");
+        std::fs::rename(hidden, folder.join(format!("{number:05}.txt"))).expect("it gets its name");
+        written += &text;
+        std::thread::sleep(std::time::Duration::from_millis(40));
+    };
+    let records = |cluster: &Cluster, count: u64| {
+        cluster.wait_status("files", "lines", |status| number(status, "received_records") >= count)
+    };
+    (0..10).for_each(&mut next_file);
+    let status = records(&cluster, 1000);
+    let worker = number(receiver(&status), "worker");
+    cluster.kill_worker(cluster.slot_of(worker));
+    (10..20).for_each(&mut next_file);
+    records(&cluster, 5000);
+    cluster.kill_driver();
+    (20..30).for_each(&mut next_file);
+    cluster.start_driver();
+    records(&cluster, 11_000);
+    cluster.kill_driver();
+    let slots = cluster.slots();
+    cluster.start_driver();
+    cluster.kill_worker(slots[0]);
+    (30..40).for_each(&mut next_file);
+    let all = cluster.wait_status("files", "all lines", |status| number(status, "records") == 20_000);
+    assert_eq!(number(receiver(&all), "bad_files"), 0, "{all:#}");
+    cluster.ask(&["stop", "files", "--json"]).json();
+    assert_eq!(std::fs::read_to_string(cluster.path("out/part-00000000")).expect("the lines"), written);
+    cluster.end(&[]);
+}
+
+/// One entry of a queue per batch.
+#[test]
+fn a_queue_gives_one_entry_per_batch() {
+    let cluster = Cluster::start(2);
+    cluster.submit(
+        r#"
+name = "queue"
+batch_interval = "100ms"
+
+[source.lines]
+connector = "queue"
+batches = [["a", "b"], ["c"], ["d", "e", "f"]]
+
+[[output]]
+from = "lines"
+text = { path = "out" }
+"#,
+    );
+    cluster.wait_status("queue", "all entries", |status| number(status, "records") == 6);
+    cluster.ask(&["stop", "queue", "--json"]).json();
+    let mut batches: Vec<_> = std::fs::read_dir(cluster.path("out"))
+        .expect("the folder is there")
+        .map(|entry| entry.expect("it can be read").path().join("part-00000"))
+        .filter_map(|part| std::fs::read_to_string(part).ok())
+        .collect();
+    batches.sort_unstable();
+    assert_eq!(batches, ["a\nb\n", "c\n", "d\ne\nf\n"]);
+    cluster.end(&[]);
+}

@@ -57,3 +57,17 @@ fn state_and_windows_with_a_worker_killed() {
         }
     }
 }
+
+/// Spark's models: weights, centres and predictions after every batch, with any number of workers and one killed.
+#[test]
+fn learning() {
+    check("learn", 5);
+    for job in cases("learn") {
+        let input = job.with_extension("input.json");
+        let expect = job.with_extension("expect.jsonl");
+        let expect = ["--tolerance", "1e-9", "--expect", expect.to_str().expect("a plain path")];
+        let run = replay(&job, &input, &[&expect[..], &["--workers", "3", "--kill", "1"]].concat());
+        assert_eq!(run.code, 0, "{}: {run:#?}", job.display());
+        assert!(run.stderr.contains("\"killed_worker\""), "{run:#?}");
+    }
+}

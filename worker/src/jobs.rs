@@ -1,6 +1,7 @@
 //! Jobs that this worker knows: their plans, who owns which key group, and the tasks that run.
 
 use crate::follow::Links;
+use crate::models::Cache;
 use crate::node::lock;
 use crate::restore::Written;
 use crate::stateful::window::Windows;
@@ -25,6 +26,7 @@ pub(crate) struct Job {
     pub(crate) links: Links,
     pub(crate) written: Written,
     pub(crate) windows: Windows,
+    pub(crate) models: Cache,
     tasks: Mutex<HashMap<TaskId, CancellationToken>>,
     pub(crate) stop: CancellationToken,
 }
@@ -77,6 +79,7 @@ impl Job {
             links: Links::default(),
             written: Written::default(),
             windows: Windows::default(),
+            models: Cache::default(),
             tasks: Mutex::default(),
             stop: CancellationToken::new(),
             plan,

@@ -12,6 +12,7 @@ mod heartbeat;
 mod identity;
 mod jobs;
 mod keyed;
+mod models;
 mod node;
 mod outputs;
 pub mod receiver;

@@ -5,16 +5,20 @@ use crate::node::Node;
 use crate::stateful::binary;
 use crate::tasks::TaskError;
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::SchemaRef;
 use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, JobId, OutputIdx, TaskId};
 use tidemill_common::job::{Durability, FileSink, MAX_BODY_BYTES, Sink};
 use tidemill_common::layout::part_name;
+use tidemill_plan::registry::Batch;
 use tidemill_plan::{KEY_COLUMN, PartRow, RowEncoding, rows_to_json};
 use tidemill_proto::control as pb;
 
 /// Rows of one unit for one output.
+#[derive(Clone)]
 pub(crate) struct OutputRecords {
     pub(crate) output: OutputIdx,
     pub(crate) lane: u32,
@@ -42,6 +46,9 @@ pub(crate) async fn deliver(
                     done.parts.push(part);
                 }
             }
+            Sink::ForEachBatch(function) if !job.capture => {
+                show(node, job, task, &function.text, &output.schema, &mine).await?;
+            }
             sink => {
                 let limit = match sink {
                     Sink::Print { rows } if !job.capture => *rows as usize,
@@ -57,6 +64,30 @@ pub(crate) async fn deliver(
         }
     }
     Ok(())
+}
+
+/// Calls a registered function with the rows of the batch, which are all here.
+async fn show(
+    node: &Arc<Node>,
+    job: &Job,
+    task: &pb::Task,
+    function: &str,
+    schema: &SchemaRef,
+    units: &[&OutputRecords],
+) -> Result<(), TaskError> {
+    let handler = node.config.functions.batch_handler(function).cloned();
+    let handler = handler.ok_or_else(|| TaskError::Internal(format!("there is no function `{function}`")))?;
+    let rows = units.iter().flat_map(|unit| &unit.rows).map(visible).collect::<Result<Vec<_>, _>>()?;
+    let batch = Batch {
+        job: job.id,
+        batch: BatchId(task.batch),
+        time_ms: task.time_ms,
+        attempt: task.task_id,
+        records: concat_batches(schema, rows.iter().map(|(batch, _)| batch))?,
+    };
+    let called = node.blocking(move |_| handler.call(&batch)).await;
+    let called = called.map_err(|error| TaskError::Internal(format!("`{function}`: {}", error.message())))?;
+    called.map_err(|error| TaskError::Resources(format!("`{function}`: {error}")))
 }
 
 /// What goes to `http` passes through the driver's memory.
@@ -143,7 +174,7 @@ async fn write_part(
     }
     let schema = job.plan.outputs[output.0 as usize].schema.clone();
     let encoding = RowEncoding::new(files.format.clone(), schema);
-    let units: Vec<(u64, Vec<RecordBatch>)> = records.iter().map(|unit| (unit.order, unit.rows.clone())).collect();
+    let units: Vec<OutputRecords> = records.iter().map(|unit| (*unit).clone()).collect();
     let folder = files.place.parts_dir(&job.base_dir, JobId(task.job), BatchId(task.batch), output);
     let file = part_name(task.stage, TaskId(task.task_id));
     let place = folder.join(&file);
@@ -160,24 +191,20 @@ async fn write_part(
 
 /// The rows of a task with their places in the order of the batch, ascending. Rows with keys go by key, wherever
 /// their key groups lie.
-fn part_rows(encoding: &RowEncoding, units: &[(u64, Vec<RecordBatch>)]) -> Result<Vec<PartRow>, TaskError> {
+fn part_rows(encoding: &RowEncoding, units: &[OutputRecords]) -> Result<Vec<PartRow>, TaskError> {
     let mut rows = Vec::new();
-    let mut keyed = false;
-    for (order, batches) in units {
-        for batch in batches {
+    for unit in units {
+        for batch in &unit.rows {
             let (batch, keys) = visible(batch)?;
-            keyed |= keys.is_some();
             let encoded = encoding.encode(&batch)?.into_iter().enumerate();
             rows.extend(encoded.map(|(number, row)| match &keys {
-                Some(keys) => PartRow { order: 0, key: keys.value(number).to_vec(), row },
-                None => PartRow { order: *order, key: Vec::new(), row },
+                Some(keys) => PartRow { lane: unit.lane, order: 0, key: keys.value(number).to_vec(), row },
+                None => PartRow { lane: unit.lane, order: unit.order, key: Vec::new(), row },
             }));
         }
     }
-    if keyed {
-        // Stable: what has the same key stays in its order.
-        rows.sort_by(|a, b| a.key.cmp(&b.key));
-    }
+    // Stable: what has the same place stays in its order.
+    rows.sort_by(|a, b| (a.lane, a.order, &a.key).cmp(&(b.lane, b.order, &b.key)));
     Ok(rows)
 }
 

@@ -3,18 +3,24 @@
 
 use crate::jobs::Job;
 use crate::node::{Node, lock, worth_retrying};
+use crate::receiver::files::Content;
 use crate::receiver::{
-    self, Backoff, BlockSink, HoldError, ManualBatch, ReceiverConfig, ReceiverEnd, ReceiverKind, ReceiverState,
-    ReceiverStatus, SealedBlock,
+    self, Backoff, BlockSink, FileChoice, FileEntry, FileLog, HoldError, ManualBatch, Queue, ReceiverConfig,
+    ReceiverEnd, ReceiverKind, ReceiverState, ReceiverStatus, SealedBlock, WatchedFiles,
 };
 use crate::store::BlockId;
 use crate::store::blocks::Block;
 use crate::wire::{ReceiverId, sealed_ref};
+use datafusion::arrow::datatypes::SchemaRef;
 use futures::future::BoxFuture;
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 use tidemill_common::ids::WorkerId;
-use tidemill_common::job::{Connector, Durability, Settings};
+use tidemill_common::job::{Connector, Durability, FileContent, FilesSource, Settings};
+use tidemill_plan::registry::ReceiverOptions;
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, worker_message};
 use tidemill_proto::data as data_pb;
@@ -25,6 +31,8 @@ use tonic::Status;
 
 /// Blocks of one receiver on their way; more than a receiver keeps unheld.
 const REPORT_QUEUE: usize = 256;
+/// A choice of files that is not answered for this long is sent again.
+const CHOICE_PATIENCE: Duration = Duration::from_secs(1);
 /// Batches that a manual receiver takes at once.
 const MANUAL_QUEUE: usize = 4;
 
@@ -52,11 +60,21 @@ impl Receivers {
         let invalid = |what: &str| status(ErrorKind::ErrorInvalid, what);
         let source = job.plan.def.sources.get(id.source.0 as usize).ok_or_else(|| invalid("no such source"))?;
         let settings = &job.plan.def.settings;
+        let kill = job.stop.child_token();
+        let sink = Sink::start(node, id, message, settings, kill.clone());
         let (kind, manual) = if job.capture {
             let (sender, rx) = mpsc::channel(MANUAL_QUEUE);
             (ReceiverKind::Manual { rx }, Some(sender))
         } else {
-            (receiver_kind(&source.connector, id.receiver).ok_or_else(|| invalid("no such receiver"))?, None)
+            let kind = match &source.connector {
+                Connector::Files(files) => {
+                    let schema = &job.plan.sources[id.source.0 as usize].schema;
+                    let files = watched_files(files, schema, &job.base_dir, message, sink.clone());
+                    ReceiverKind::Files(Box::new(files))
+                }
+                other => receiver_kind(node, other, id.receiver, settings)?,
+            };
+            (kind, None)
         };
         let config = ReceiverConfig {
             kind,
@@ -66,8 +84,6 @@ impl Receivers {
             max_unheld_bytes: ReceiverConfig::MAX_UNHELD_BYTES,
             reconnect: Backoff::default(),
         };
-        let kill = job.stop.child_token();
-        let sink = Sink::start(node, id, message, settings, kill.clone());
         let running = Arc::new(Running {
             epoch: message.epoch,
             sink: sink.clone(),
@@ -114,6 +130,12 @@ impl Receivers {
         }
     }
 
+    pub(crate) fn files_chosen(&self, id: ReceiverId, epoch: u64, number: u64) {
+        if let Some(running) = lock(&self.running).get(&id).filter(|running| running.epoch == epoch) {
+            running.sink.chosen.send_modify(|newest| *newest = number.max(*newest));
+        }
+    }
+
     /// Reports again what was reported in a session that is gone.
     pub(crate) async fn report_again(&self, node: &Node) {
         let sinks: Vec<Arc<Sink>> = lock(&self.running).values().map(|running| running.sink.clone()).collect();
@@ -138,7 +160,7 @@ impl Receivers {
             let snapshot = running.status.snapshot();
             let (state, last_error) = match snapshot.state {
                 ReceiverState::Connecting => ("connecting", String::new()),
-                ReceiverState::Connected => ("connected", String::new()),
+                ReceiverState::Connected => ("connected", snapshot.reported.clone()),
                 ReceiverState::BackingOff { error, .. } => ("backing off", error),
                 ReceiverState::Draining => ("draining", String::new()),
                 ReceiverState::Ended => ("ended", String::new()),
@@ -149,6 +171,7 @@ impl Receivers {
                 last_error,
                 reconnects: snapshot.reconnects,
                 discarded: snapshot.discarded_partial + snapshot.discarded_oversized,
+                bad_files: snapshot.bad_files,
             }
         };
         lock(&self.running).iter().map(entry).collect()
@@ -190,19 +213,103 @@ impl Running {
     }
 }
 
-fn receiver_kind(connector: &Connector, receiver: u32) -> Option<ReceiverKind> {
+fn receiver_kind(
+    node: &Node,
+    connector: &Connector,
+    receiver: u32,
+    settings: &Settings,
+) -> Result<ReceiverKind, Status> {
+    let invalid = |what: &str| status(ErrorKind::ErrorInvalid, what);
     match connector {
         Connector::Socket { addresses, acknowledge, .. } => {
-            let address = addresses.get(receiver as usize).or_else(|| addresses.first())?;
-            Some(ReceiverKind::Socket { address: address.clone(), acknowledge: *acknowledge })
+            let address = addresses.get(receiver as usize).or_else(|| addresses.first());
+            let address = address.ok_or_else(|| invalid("no such receiver"))?;
+            Ok(ReceiverKind::Socket { address: address.clone(), acknowledge: *acknowledge })
         }
-        Connector::Generate { rows_per_second, keys, seed, limit, receivers } => Some(ReceiverKind::Generate {
+        Connector::Generate { rows_per_second, keys, seed, limit, receivers } => Ok(ReceiverKind::Generate {
             rows_per_second: *rows_per_second,
             keys: *keys,
             seed: *seed,
             limit: *limit,
             share: (receiver, *receivers),
         }),
+        Connector::Queue { batches, repeat } => {
+            let repeat_every = repeat.then_some(settings.batch_interval);
+            Ok(ReceiverKind::Queue(Queue { entries: batches.clone(), repeat_every }))
+        }
+        Connector::Receiver { function, options, receivers } => {
+            let factory = node.config.functions.receiver_factory(&function.text);
+            let factory = factory.ok_or_else(|| invalid("the receiver is not known here"))?;
+            let options = ReceiverOptions { options: options.iter().cloned().collect(), receiver, of: *receivers };
+            Ok(ReceiverKind::User { factory: factory.clone(), options })
+        }
+        Connector::Files(_) => Err(invalid("a source of files needs its log")),
+    }
+}
+
+fn watched_files(
+    def: &FilesSource,
+    schema: &SchemaRef,
+    base_dir: &Path,
+    message: &pb::StartReceiver,
+    log: Arc<dyn FileLog>,
+) -> WatchedFiles {
+    let logged = message.files.clone().unwrap_or_default();
+    let known = logged.known.into_iter().map(|file| (file.name, (file.size, file.modified_ns)));
+    let open = logged.open.into_iter().filter_map(|open| Some((from_wire(open.file?), open.first_offset)));
+    WatchedFiles {
+        directory: base_dir.join(&def.path),
+        pattern: def.pattern.clone(),
+        new_files_only: def.new_files_only,
+        poll_interval: def.poll_interval,
+        content: match def.content {
+            FileContent::Lines { header } => Content::Lines { header },
+            FileContent::Parquet => Content::Parquet(schema.clone()),
+        },
+        started: logged.started,
+        known: known.collect(),
+        open: open.collect(),
+        log,
+    }
+}
+
+fn from_wire(file: pb::SourceFile) -> FileEntry {
+    FileEntry { name: file.name, size: file.size, modified_ns: file.modified_ns }
+}
+
+fn on_wire(file: FileEntry) -> pb::SourceFile {
+    pb::SourceFile { name: file.name, size: file.size, modified_ns: file.modified_ns }
+}
+
+/// The driver's log, as a receiver of files sees it.
+impl FileLog for Sink {
+    fn remember(&self, choice: FileChoice) -> BoxFuture<'static, Result<(), HoldError>> {
+        let number = self.choices.fetch_add(1, Ordering::Relaxed) + 1;
+        let (file, first_offset) = choice.file.map_or((None, 0), |(file, first)| (Some(on_wire(file)), first));
+        let message = pb::ChooseFiles {
+            receiver: Some(self.id.into()),
+            epoch: self.epoch,
+            file,
+            first_offset,
+            skipped: choice.skipped.into_iter().map(on_wire).collect(),
+            gone: choice.gone,
+            number,
+        };
+        let (node, mut chosen, kill) = (self.node.clone(), self.chosen.subscribe(), self.kill.clone());
+        Box::pin(async move {
+            loop {
+                node.report(worker_message::Kind::ChooseFiles(message.clone())).await;
+                tokio::select! {
+                    biased;
+                    done = chosen.wait_for(|newest| *newest >= number) => {
+                        return done.map(drop).map_err(|_| HoldError::Fenced);
+                    }
+                    () = kill.cancelled() => return Err(HoldError::Fenced),
+                    // The driver may have been away; asking again changes nothing.
+                    () = tokio::time::sleep(CHOICE_PATIENCE) => {}
+                }
+            }
+        })
     }
 }
 
@@ -218,6 +325,9 @@ struct Sink {
     /// Reported and not answered.
     unanswered: Mutex<VecDeque<pb::BlockReceived>>,
     through: watch::Sender<u64>,
+    /// Choices of files asked for, and the newest that is logged.
+    choices: AtomicU64,
+    chosen: watch::Sender<u64>,
     kill: CancellationToken,
 }
 
@@ -244,6 +354,8 @@ impl Sink {
             reports,
             unanswered: Mutex::default(),
             through: watch::Sender::new(message.start_offset),
+            choices: AtomicU64::new(0),
+            chosen: watch::Sender::new(0),
             kill,
         });
         let reporter = sink.clone();

@@ -2,6 +2,7 @@
 
 use crate::fetch;
 use crate::follow;
+use crate::models;
 use crate::node::{Node, STREAM_WINDOW};
 use crate::store::blocks::Block;
 use crate::wire::{block_id, receiver_id};
@@ -82,6 +83,17 @@ impl Data for DataService {
             (length > 0).then(|| Ok(pb::PiecesChunk { bytes: rest.split_to(length) }))
         });
         Ok(Response::new(futures::stream::iter(chunks).boxed()))
+    }
+
+    async fn get_model(&self, request: Request<pb::GetModelRequest>) -> Result<Response<pb::GetModelReply>, Status> {
+        let request = request.into_inner();
+        self.node.admit(request.caller.as_ref())?;
+        let job = self.node.jobs.get(JobId(request.job));
+        let job =
+            job.ok_or_else(|| status(ErrorKind::ErrorNotReady, format!("job {} is not known here", request.job)))?;
+        let read = move |node: &Node| models::read(node, &job, request.model, request.version);
+        let bytes = self.node.blocking(read).await??;
+        Ok(Response::new(pb::GetModelReply { bytes }))
     }
 
     async fn follow_state(

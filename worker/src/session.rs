@@ -188,6 +188,9 @@ async fn take(node: &Arc<Node>, message: driver_message::Kind) -> Result<(), Sta
         Kind::BlockLogged(message) => {
             node.receivers.logged(receiver_id(message.receiver.as_ref())?, message.epoch, message.through);
         }
+        Kind::FilesChosen(message) => {
+            node.receivers.files_chosen(receiver_id(message.receiver.as_ref())?, message.epoch, message.number);
+        }
         Kind::RunTasks(message) => {
             for task in message.tasks {
                 node.tracker.spawn_on(tasks::run(node.clone(), task), &node.data);

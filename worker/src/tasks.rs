@@ -3,6 +3,7 @@
 use crate::fetch;
 use crate::jobs::Job;
 use crate::keyed::KeyedRows;
+use crate::models;
 use crate::node::Node;
 use crate::outputs::{self, OutputRecords};
 use crate::state::StateError;
@@ -16,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tidemill_common::ids::{BatchId, ExchangeId, JobId, SourceIdx, TaskId, WorkerId};
 use tidemill_common::job::OnBadRecord;
-use tidemill_plan::{BatchContext, BranchTarget, PlanError, Reads, Stage, StageInput};
+use tidemill_plan::{BatchContext, BranchTarget, FoldOp, Models, PlanError, Reads, Stage, StageInput, StageState};
 use tidemill_proto::common as common_pb;
 use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_message};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,8 @@ pub(crate) enum TaskError {
     BlockLost(String),
     #[error("state is not as it should be: {0}")]
     StateVersion(String),
+    #[error("a model could not be had: {0}")]
+    Model(String),
     #[error("{0}")]
     User(String),
     #[error("{0}")]
@@ -83,6 +86,7 @@ impl TaskError {
             Self::Fetch { worker, .. } => (FailureKind::FailureFetch, worker.0),
             Self::BlockLost(_) => (FailureKind::FailureBlockLost, 0),
             Self::StateVersion(_) => (FailureKind::FailureStateVersion, 0),
+            Self::Model(_) => (FailureKind::FailureModel, 0),
             Self::User(_) => (FailureKind::FailureUser, 0),
             Self::Resources(_) => (FailureKind::FailureResources, 0),
             Self::Internal(_) => (FailureKind::FailureInternal, 0),
@@ -142,8 +146,13 @@ async fn run_on(
 ) -> Result<pb::TaskDone, TaskError> {
     let stage = job.plan.stages.get(task.stage as usize);
     let stage = stage.ok_or_else(|| TaskError::Internal(format!("job {} has no stage {}", task.job, task.stage)))?;
-    let unit =
-        Unit { node: node.clone(), job: job.clone(), task: Arc::new(task.clone()), cancelled: cancelled.clone() };
+    let unit = Unit {
+        node: node.clone(),
+        job: job.clone(),
+        task: Arc::new(task.clone()),
+        cancelled: cancelled.clone(),
+        models: models::of_task(node, job, task).await?,
+    };
     match &stage.input {
         StageInput::Source(source) => run_splits(unit, *source).await,
         StageInput::Exchanges(exchanges) => {
@@ -151,7 +160,7 @@ async fn run_on(
             let slots = node.compute_slots.clone();
             let work = async move {
                 let _slot = slots.acquire_owned().await.map_err(|_| TaskError::Cancelled)?;
-                unit.run_exchanged(inputs).await
+                unit.models.clone().scope(unit.run_exchanged(inputs)).await
             };
             compute(node, work).await
         }
@@ -181,7 +190,7 @@ async fn run_splits(unit: Unit, source: SourceIdx) -> Result<pb::TaskDone, TaskE
                 let bytes = fetch::block(&node, &split).await?;
                 compute(&node, async move {
                     let _slot = slot;
-                    unit.run_split(source, &split, &bytes).await
+                    unit.models.clone().scope(unit.run_split(source, &split, &bytes)).await
                 })
                 .await
             }
@@ -210,6 +219,8 @@ struct Unit {
     job: Arc<Job>,
     task: Arc<pb::Task>,
     cancelled: CancellationToken,
+    /// Those that its expressions ask.
+    models: Models,
 }
 
 impl Unit {
@@ -255,6 +266,10 @@ impl Unit {
             bad_samples,
             ..pb::TaskDone::default()
         };
+        // A source that several stages read is counted once.
+        let first = self.job.plan.stages.iter().find(|stage| stage.input == StageInput::Source(source));
+        let counts =
+            if first.is_some_and(|stage| stage.id == self.stage().id) { counts } else { pb::TaskDone::default() };
         let records = self.run_branches(split.order, &decoded.batches).await?;
         Ok((counts, records))
     }
@@ -317,6 +332,7 @@ impl Unit {
             let updated = attempt.run(state, &keyed, time_ms).await?;
             keyed = updated.rows;
             done.state_keys = updated.keys;
+            done.models = self.trained(state)?;
             if stage.rhythm.fires(&context).is_none() {
                 return Ok(Vec::new());
             }
@@ -348,6 +364,19 @@ impl Unit {
             }
         }
         Ok(records)
+    }
+
+    /// What the batch has made of a model that lives in one of the task's groups.
+    fn trained(&self, state: &StageState) -> Result<Vec<pb::TrainedModel>, TaskError> {
+        let StageState::Fold(FoldOp { model: Some(model), .. }) = state else { return Ok(Vec::new()) };
+        let home = self.job.plan.models[*model].home.map(|(_, group)| group);
+        if !home.is_some_and(|group| self.task.groups.contains(&group)) {
+            return Ok(Vec::new());
+        }
+        let model = *model as u32;
+        let bytes = models::read(&self.node, &self.job, model, self.task.batch);
+        let bytes = bytes.map_err(|error| TaskError::StateVersion(error.message().into()))?;
+        Ok(vec![pb::TrainedModel { model, bytes }])
     }
 
     async fn run_fragment(

@@ -52,6 +52,7 @@ pub use error::{DecodeError, ModelError, SpecError};
 pub use kmeans::{KMeansSpec, TimeUnit};
 pub use linear::{LinearSpec, Mode, Optimizer, Regularization, Schedule};
 pub use model::{Health, Learned, LearnedKind, Model, Trained};
+pub use ndarray;
 pub use passive::{PassiveAggressiveSpec, Variant};
 pub use rls::RlsSpec;
 pub use rows::Rows;

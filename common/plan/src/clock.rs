@@ -3,6 +3,7 @@
 //! DataFusion would make them literals when it plans, once per job. Ours are volatile, which stops that, and read
 //! the time of the batch being run from a task-local.
 
+use crate::learn::predict;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
 use datafusion::logical_expr::{
@@ -45,7 +46,9 @@ pub(crate) fn functions() -> [Arc<ScalarUDF>; 2] {
 pub(crate) fn unrepeatable(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::ScalarFunction(call)
-            if call.func.signature().volatility != Volatility::Immutable && !call.func.inner().is::<BatchTime>() =>
+            if call.func.signature().volatility != Volatility::Immutable
+                && !call.func.inner().is::<BatchTime>()
+                && !predict::asks(expr) =>
         {
             Some(call.func.name())
         }

@@ -6,6 +6,7 @@ mod cut;
 mod expr;
 mod initial;
 mod join;
+mod learn;
 mod map_state;
 mod narrow;
 mod order;
@@ -20,8 +21,9 @@ use crate::decode::SourcePlan;
 use crate::files::RowEncoding;
 use crate::fragment::Fragment;
 use crate::keys::KEY_ENCODING_VERSION;
+use crate::learn::predict::Declared;
 use crate::plan::{JobPlan, OutputPlan};
-use crate::registry::{Functions, Uses};
+use crate::registry::{FunctionKind, Functions, Uses};
 use crate::session::{self, Shape};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DFSchema, DataFusionError};
@@ -32,8 +34,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::{Diagnostic, Diagnostics};
-use tidemill_common::ids::{OutputIdx, SourceIdx};
-use tidemill_common::job::{FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef};
+use tidemill_common::ids::{OutputIdx, SourceIdx, StageId};
+use tidemill_common::job::{Connector, FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef};
 use twox_hash::XxHash3_64;
 
 /// Compiles a job; `base_dir` is the folder of the job file, for the files it names; `functions` are those that its
@@ -46,27 +48,41 @@ pub fn compile(def: Arc<JobDef>, base_dir: &Path, functions: &Functions) -> Resu
     let mut compiler = Compiler {
         def: &def,
         base_dir,
-        session: session::state(Shape::Distributed, functions, &uses),
-        single_session: session::state(Shape::Single, functions, &uses),
+        session: session::state(Shape::Distributed, functions, &uses, &Declared::default()),
+        single_session: session::state(Shape::Single, functions, &uses, &Declared::default()),
         functions,
         uses: uses.clone(),
         stages: Stages::default(),
         streams: HashMap::new(),
+        declared: Vec::new(),
+        models: Declared::default(),
+        shown: HashMap::new(),
+        again: HashMap::new(),
         diagnostics: Diagnostics::new(),
         place: 0..0,
     };
+    compiler.declare();
     let sources: Vec<_> = def.sources.iter().map(SourcePlan::new).collect();
     compiler.sources(&sources);
     for index in def.topological() {
         compiler.stream(&def.streams[index]);
     }
     let outputs = compiler.outputs();
+    let models = compiler.homes();
     if !compiler.diagnostics.is_empty() {
         return Err(compiler.diagnostics);
     }
     let Stages { stages, exchanges } = compiler.stages;
-    let mut plan =
-        JobPlan { def: def.clone(), sources, stages, exchanges, outputs, functions: uses.all(), fingerprint: 0 };
+    let mut plan = JobPlan {
+        def: def.clone(),
+        sources,
+        stages,
+        exchanges,
+        models,
+        outputs,
+        functions: uses.all(),
+        fingerprint: 0,
+    };
     plan.fingerprint = fingerprint(&plan);
     Ok(plan)
 }
@@ -95,6 +111,14 @@ struct Compiler<'a> {
     stages: Stages,
     /// What is known of each source and stream; finished rows. Absent if something is wrong with it.
     streams: HashMap<&'a str, Rows>,
+    /// Models as they are declared.
+    declared: Vec<learn::Declaration>,
+    /// What functions know of them.
+    models: Declared,
+    /// What each trained model shows.
+    shown: HashMap<String, Rows>,
+    /// Stages that decode a source again, to wait for training; by the stage that decodes it first.
+    again: HashMap<u32, StageId>,
     diagnostics: Diagnostics,
     /// The operator at hand.
     place: Span,
@@ -110,6 +134,9 @@ impl<'a> Compiler<'a> {
             if matches!(def.format, Format::Csv { delimiter, .. } if !delimiter.is_ascii()) {
                 let wrong = Diagnostic::new("a delimiter is one ASCII character");
                 self.report([wrong.at(def.name.span.clone())]);
+            }
+            if let Connector::Receiver { function, .. } = &def.connector {
+                self.registered(FunctionKind::Receiver, function);
             }
             let rows = self.stages.source(SourceIdx(i as u32), &source.name, source.schema.clone());
             self.streams.insert(&def.name.text, rows);
@@ -172,6 +199,11 @@ impl<'a> Compiler<'a> {
             Operator::Count => self.count(input, name),
             Operator::Reduce(columns) => self.reduce(input, columns, name),
             Operator::Distinct => self.distinct(input, name),
+            Operator::Train(train) => self.train(input, train, name),
+            Operator::Evaluate(evaluate) => self.evaluate(input, evaluate, name),
+            Operator::AbTest(test) => self.ab_test(input, test, name),
+            Operator::Choose(choose) => self.choose(input, choose, name),
+            Operator::DetectDrift(detect) => self.detect_drift(input, detect, name),
             Operator::UpdateStateByKey(update) => self.update_state_by_key(input, update, name),
             Operator::BatchMap(function) => self.each_lane(input, |it, lane| it.batch_map(lane, function)),
             Operator::MapWithState(map) => self.map_with_state(input, map, name),
@@ -204,7 +236,8 @@ impl<'a> Compiler<'a> {
         let before = self.diagnostics.len();
         let mut lanes = Vec::with_capacity(input.0.len());
         for lane in input.0 {
-            lanes.push(step(self, lane)?);
+            let lane = step(self, lane)?;
+            lanes.push(self.after_training(lane));
             if self.diagnostics.len() > before {
                 return None;
             }
@@ -215,9 +248,11 @@ impl<'a> Compiler<'a> {
     fn outputs(&mut self) -> Vec<OutputPlan> {
         let mut ends = Vec::with_capacity(self.def.outputs.len());
         for (i, output) in self.def.outputs.iter().enumerate() {
-            if let Some(rows) = self.streams.get(output.from.text.as_str()).cloned() {
-                let rows = self.stages.in_order(rows, &output.name.text);
-                let Some(rows) = self.checked(rows) else { continue };
+            let from = output.from.text.as_str();
+            let rows = if output.of_model { self.shown.get(from) } else { self.streams.get(from) };
+            if let Some(rows) = rows.cloned() {
+                self.place = output.name.span.clone();
+                let Some(rows) = self.for_output(rows, output) else { continue };
                 self.stages.output(&rows, OutputIdx(i as u32));
                 ends.push((output, rows.schema(), self.stages.rhythm(&rows)));
             }
@@ -229,6 +264,18 @@ impl<'a> Compiler<'a> {
             OutputPlan { name, sink, schema, rhythm }
         };
         ends.into_iter().map(output).collect()
+    }
+
+    /// Rows as the output needs them: in an order, or all in one place.
+    fn for_output(&mut self, rows: Rows, output: &OutputDef) -> Option<Rows> {
+        let rows = match &output.sink {
+            Sink::ForEachBatch(function) => {
+                self.registered(FunctionKind::ForEachBatch, function)?;
+                self.stages.in_one_place(rows, &output.name.text)
+            }
+            Sink::Print { .. } | Sink::Files(_) | Sink::Http(_) => self.stages.in_order(rows, &output.name.text),
+        };
+        self.checked(rows)
     }
 
     /// Notes what an output's format cannot hold.

@@ -5,6 +5,7 @@
 //! A carriage return before the line feed is dropped. Blank lines are records of a text source only.
 
 mod lines;
+mod vector;
 
 use crate::error::PlanError;
 use base64::Engine as _;
@@ -93,6 +94,7 @@ pub(crate) fn arrow_type(column: ColumnType) -> DataType {
         ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
         ColumnType::Decimal(precision, scale) => DataType::Decimal128(precision, scale),
         ColumnType::Binary => DataType::Binary,
+        ColumnType::Vector(length) => vector::data_type(length),
     }
 }
 
@@ -113,6 +115,8 @@ impl SourcePlan {
         let json = matches!(format, Format::Json { .. });
         let raw = schema.fields().iter().map(|field| match field.data_type() {
             DataType::Binary => Field::new(field.name(), DataType::Utf8, true),
+            DataType::FixedSizeList(..) if json => Field::new(field.name(), vector::json_type(), true),
+            DataType::FixedSizeList(..) => Field::new(field.name(), DataType::Utf8, true),
             integer if json && integer.is_integer() => Field::new(field.name(), DataType::Utf8, true),
             _ => field.as_ref().clone(),
         });
@@ -247,6 +251,8 @@ impl SourcePlan {
         let json = matches!(self.format, Format::Json { .. });
         let columns = self.schema.fields().iter().zip(raw.columns()).map(|(field, column)| match field.data_type() {
             DataType::Binary => from_base64(column.as_string()),
+            DataType::FixedSizeList(_, length) if json => vector::from_lists(column, *length),
+            DataType::FixedSizeList(_, length) => vector::from_text(column.as_string(), *length),
             integer if json && integer.is_integer() => cast_with_options(column, integer, &STRICT).map_err(reason),
             DataType::Utf8 if plain_csv => Ok(empty_for_null(column.as_string())),
             _ => Ok(column.clone()),

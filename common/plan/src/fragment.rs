@@ -3,6 +3,8 @@
 use crate::clock;
 use crate::error::PlanError;
 use crate::exec::TaskInputs;
+use crate::learn::AskedModel;
+use crate::learn::predict;
 use crate::plan::{BatchContext, JobPlan};
 use crate::session::{self, Shape};
 use datafusion::arrow::datatypes::SchemaRef;
@@ -15,6 +17,7 @@ use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::SessionConfig;
 use futures::TryStreamExt;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -39,6 +42,11 @@ impl Fragment {
     /// The columns of what comes out.
     pub fn schema(&self) -> SchemaRef {
         self.plan.schema()
+    }
+
+    /// Notes the models that its expressions ask.
+    pub(crate) fn asked(&self, found: &mut BTreeSet<AskedModel>) {
+        predict::asked_by_plan(&self.plan, found);
     }
 
     /// The plan, for people and for the fingerprint.

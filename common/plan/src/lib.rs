@@ -13,6 +13,7 @@ mod fragment;
 mod functions;
 mod ipc;
 mod keys;
+mod learn;
 mod map_state;
 mod partition;
 mod plan;
@@ -34,6 +35,7 @@ pub use files::{FileOutput, PartRow, RowEncoding, RowWriter, merge, read_part, w
 pub use fragment::{Fragment, Runner};
 pub use ipc::{from_ipc, to_ipc};
 pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, encode_rows, key_group};
+pub use learn::{AskedModel, FoldOp, Folded, ModelPlan, Models};
 pub use map_state::{MapOp, Mapped, Timeout, UPDATED_COLUMN, Visit};
 pub use partition::Partitioned;
 pub use plan::{

@@ -6,6 +6,7 @@
 
 use crate::decode::SourcePlan;
 use crate::fragment::Fragment;
+use crate::learn::{AskedModel, ModelPlan};
 use crate::registry::FunctionRef;
 use crate::rhythm::Rhythm;
 use crate::state::StageState;
@@ -29,6 +30,8 @@ pub struct JobPlan {
     pub stages: Vec<Stage>,
     /// By [`ExchangeId`].
     pub exchanges: Vec<Exchange>,
+    /// In the order of the definition.
+    pub models: Vec<ModelPlan>,
     /// By [`OutputIdx`].
     pub outputs: Vec<OutputPlan>,
     /// The functions in Rust that it uses, in order.
@@ -77,11 +80,18 @@ pub struct Stage {
     pub schema: SchemaRef,
     /// When it has rows. A stage that does not fire gives nothing to any branch.
     pub rhythm: Rhythm,
-    /// What happens with the rows; at least one. In a `KeyGroups` stage they run per key group.
+    /// Models that its expressions ask.
+    pub models: Vec<AskedModel>,
+    /// What happens with the rows; none where the stage is there for what it learns. In a `KeyGroups` stage they run per key group.
     pub branches: Vec<Branch>,
 }
 
 impl Stage {
+    /// Whether it trains a model: it is needed even if nothing reads its rows.
+    pub(crate) fn trains(&self) -> bool {
+        matches!(&self.state, Some(StageState::Fold(op)) if op.model.is_some())
+    }
+
     /// The columns of what the head gives, or of the input where there is none.
     pub fn head_schema(&self) -> SchemaRef {
         self.given.clone()

@@ -6,12 +6,14 @@
 
 mod aggregate;
 mod batch;
+mod receiver;
 mod scalar;
 mod typed;
 mod uses;
 
 pub use aggregate::Aggregate;
-pub use batch::BatchMap;
+pub use batch::{Batch, BatchHandler, BatchMap, Row};
+pub use receiver::{AnyReceiver, Receiver, ReceiverFactory, ReceiverOptions, Restart, Store, StoreError, StoreRequest};
 pub use scalar::ArrowScalar;
 pub use typed::{Argument, Arguments, ScalarFunction, ScalarResult, Value};
 
@@ -35,6 +37,10 @@ pub enum FunctionKind {
     Aggregate,
     /// Rows for the rows of a unit: `batch_map`.
     BatchMap,
+    /// Sees every batch: `for_each_batch`.
+    ForEachBatch,
+    /// Gets records: `connector = "receiver"`.
+    Receiver,
 }
 
 impl FunctionKind {
@@ -44,12 +50,15 @@ impl FunctionKind {
             Self::Scalar => "scalar",
             Self::Aggregate => "aggregate",
             Self::BatchMap => "batch_map",
+            Self::ForEachBatch => "for_each_batch",
+            Self::Receiver => "receiver",
         }
     }
 
     /// The kind of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Scalar, Self::Aggregate, Self::BatchMap].into_iter().find(|kind| kind.name() == name)
+        let all = [Self::Scalar, Self::Aggregate, Self::BatchMap, Self::ForEachBatch, Self::Receiver];
+        all.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -66,7 +75,8 @@ pub struct FunctionRef {
 
 impl fmt::Display for FunctionRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} `{}` version {}", self.kind.name(), self.name, self.version)
+        write!(f, "{} `{}`", self.kind.name(), self.name)?;
+        if self.version == UNVERSIONED { Ok(()) } else { write!(f, " version {}", self.version) }
     }
 }
 
@@ -129,12 +139,17 @@ pub enum RegisterError {
     Columns(String),
 }
 
+/// The version of what has none.
+pub(crate) const UNVERSIONED: u32 = 0;
+
 /// All functions that a process knows. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Functions {
     scalars: BTreeMap<String, Arc<ScalarUDF>>,
     aggregates: BTreeMap<String, Arc<AggregateUDF>>,
     batch_maps: BTreeMap<String, BatchMap>,
+    batch_handlers: BTreeMap<String, BatchHandler>,
+    receivers: BTreeMap<String, ReceiverFactory>,
     known: BTreeSet<FunctionRef>,
 }
 
@@ -205,6 +220,48 @@ impl Functions {
         let function = BatchMap::new(name, version, Arc::new(schema), Arc::new(function));
         self.batch_maps.insert(name.to_string(), function);
         Ok(())
+    }
+
+    /// Registers a function that is called with all rows of every batch of an output, in order, on one worker. It may do
+    /// anything; it is called at least once per batch: again, with another [`attempt`](Batch::attempt), when a batch
+    /// runs again after a failure. When it fails, the batch's task is tried again, `max_task_failures` times.
+    ///
+    /// It has no version: its work is no part of the results.
+    ///
+    /// # Errors
+    /// When the name cannot be used.
+    pub fn for_each_batch(
+        &mut self,
+        name: &str,
+        handler: impl Fn(&Batch) -> Result<(), FunctionError> + Send + Sync + 'static,
+    ) -> Result<(), RegisterError> {
+        self.name(FunctionKind::ForEachBatch, name, UNVERSIONED)?;
+        self.batch_handlers.insert(name.to_string(), BatchHandler::new(handler));
+        Ok(())
+    }
+
+    /// The handler of this name.
+    pub fn batch_handler(&self, name: &str) -> Option<&BatchHandler> {
+        self.batch_handlers.get(name)
+    }
+
+    /// Registers what makes the receivers of sources with `connector = "receiver"`. It has no version.
+    ///
+    /// # Errors
+    /// When the name cannot be used.
+    pub fn receiver<R: Receiver>(
+        &mut self,
+        name: &str,
+        make: impl Fn(&ReceiverOptions) -> Result<R, FunctionError> + Send + Sync + 'static,
+    ) -> Result<(), RegisterError> {
+        self.name(FunctionKind::Receiver, name, UNVERSIONED)?;
+        self.receivers.insert(name.to_string(), ReceiverFactory::new(make));
+        Ok(())
+    }
+
+    /// What makes the receivers of this name.
+    pub fn receiver_factory(&self, name: &str) -> Option<&ReceiverFactory> {
+        self.receivers.get(name)
     }
 
     /// All of them, in order.

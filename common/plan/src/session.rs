@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::decode::BATCH_ROWS;
+use crate::learn::predict::{self, Declared};
 use crate::registry::{Functions, Uses};
 use datafusion::config::Dialect;
 use datafusion::execution::context::SessionState;
@@ -67,18 +68,19 @@ pub(crate) fn config(shape: Shape) -> SessionConfig {
 
 /// A session whose partial aggregates can be merged in any number of steps. Distinct values are not split off into an
 /// aggregation of their own, which is done when a batch is.
-pub(crate) fn mergeable(users: &Functions, uses: &Uses) -> SessionState {
-    let state = state(Shape::Distributed, users, uses);
+pub(crate) fn mergeable(users: &Functions, uses: &Uses, models: &Declared) -> SessionState {
+    let state = state(Shape::Distributed, users, uses, models);
     let split_off = SingleDistinctToGroupBy::new();
     let rules = state.optimizers().iter().filter(|rule| rule.name() != split_off.name()).cloned().collect();
     SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build()
 }
 
 /// A session with DataFusion's functions, ours for the time, and the users'. Which of those are used is noted in `uses`.
-pub(crate) fn state(shape: Shape, users: &Functions, uses: &Uses) -> SessionState {
+pub(crate) fn state(shape: Shape, users: &Functions, uses: &Uses, models: &Declared) -> SessionState {
     let mut functions = SessionStateBuilder::new().with_default_features();
     if let Some(scalar) = functions.scalar_functions() {
         scalar.extend(clock::functions());
+        scalar.extend(predict::functions(models));
         scalar.extend(users.scalars().cloned());
     }
     if let Some(aggregate) = functions.aggregate_functions() {

@@ -3,6 +3,8 @@
 
 use crate::clock;
 use crate::error::PlanError;
+use crate::fragment::Fragment;
+use crate::learn::FoldOp;
 use crate::map_state::MapOp;
 use crate::plan::BatchContext;
 use crate::window::WindowOp;
@@ -23,6 +25,8 @@ pub enum StageState {
     Window(Box<WindowOp>),
     /// `map_with_state`: a row per key.
     Map(MapOp),
+    /// Models and the like: a value of bytes per key.
+    Fold(FoldOp),
 }
 
 impl StageState {
@@ -31,6 +35,7 @@ impl StageState {
         match self {
             Self::ByKey(op) => &op.state_fields,
             Self::Map(op) => &op.stored_fields,
+            Self::Fold(op) => &op.state_fields,
             Self::Window(op) => op.state_fields(),
         }
     }
@@ -40,7 +45,28 @@ impl StageState {
         match self {
             Self::ByKey(op) => Some((&op.key_fields, &op.state_fields)),
             Self::Map(op) => Some((&op.key_fields, &op.state_fields)),
+            Self::Fold(op) => Some((&op.key_fields, &op.snapshot_fields)),
             Self::Window(_) => None,
+        }
+    }
+
+    /// The expressions of the operator, but for those that stand in fragments.
+    pub(crate) fn exprs(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        match self {
+            Self::ByKey(op) => op.steps.updates.iter().chain(&op.steps.drop_when).collect(),
+            Self::Map(op) => {
+                let conditions = op.steps.emit_when.iter().chain(&op.steps.remove_when);
+                op.steps.updates.iter().chain(&op.steps.emit).chain(conditions).collect()
+            }
+            Self::Fold(_) | Self::Window(_) => Vec::new(),
+        }
+    }
+
+    /// The fragments of the operator.
+    pub(crate) fn fragments(&self) -> Vec<&Fragment> {
+        match self {
+            Self::Window(op) => op.fragments(),
+            Self::ByKey(_) | Self::Map(_) | Self::Fold(_) => Vec::new(),
         }
     }
 
@@ -50,6 +76,7 @@ impl StageState {
             Self::ByKey(op) => op.initial.as_ref().map(|rows| (op.key_fields.len(), rows)),
             Self::Window(_) => None,
             Self::Map(op) => op.initial.as_ref().map(|rows| (op.key_fields.len(), rows)),
+            Self::Fold(op) => op.initial.as_ref().map(|rows| (op.key_fields.len(), rows)),
         }
     }
 }

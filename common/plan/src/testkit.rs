@@ -177,6 +177,7 @@ impl Evaluator {
         let rows = match op {
             StageState::ByKey(op) => state::updated(op, known, &keyed(rows, &stage.row_keys)?, ctx, mine)?,
             StageState::Map(op) => state::mapped(op, known, &keyed(rows, &stage.row_keys)?, ctx, mine)?,
+            StageState::Fold(op) => state::folded(op, known, &keyed(rows, &stage.row_keys)?, ctx, mine)?,
             StageState::Window(op) => {
                 let rows = with_key(rows, op.pane(), &stage.row_keys)?;
                 let panes = self.windows.entry(stage.id.0).or_default();

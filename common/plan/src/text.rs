@@ -50,12 +50,11 @@ pub fn compile_text(
 
 /// Names of the files that a definition refers to, in the order of the streams that do.
 pub fn attachment_names(def: &mut JobDef) -> Vec<&mut String> {
-    def.streams
-        .iter_mut()
-        .filter_map(|stream| match &mut stream.operator {
-            Operator::UpdateStateByKey(update) => update.initial.as_mut().map(|name| &mut name.text),
-            Operator::MapWithState(map) => map.initial.as_mut().map(|name| &mut name.text),
-            _ => None,
-        })
-        .collect()
+    let models = def.models.iter_mut().filter_map(|model| model.initial.as_mut());
+    let streams = def.streams.iter_mut().filter_map(|stream| match &mut stream.operator {
+        Operator::UpdateStateByKey(update) => update.initial.as_mut(),
+        Operator::MapWithState(map) => map.initial.as_mut(),
+        _ => None,
+    });
+    streams.chain(models).map(|name| &mut name.text).collect()
 }

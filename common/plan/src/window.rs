@@ -13,6 +13,7 @@ pub(crate) use fold::Zero;
 pub use group::GroupWindow;
 
 use crate::error::PlanError;
+use crate::fragment::Fragment;
 use crate::ipc::{from_ipc, to_ipc};
 use crate::plan::BatchContext;
 use crate::rhythm::Rhythm;
@@ -80,6 +81,14 @@ impl WindowOp {
     /// What panes hold.
     pub fn contents(&self) -> &Contents {
         &self.contents
+    }
+
+    /// What makes results of panes.
+    pub(crate) fn fragments(&self) -> Vec<&Fragment> {
+        match &self.contents {
+            Contents::Rows => Vec::new(),
+            Contents::Folds(folds) => folds.fragments(),
+        }
     }
 
     /// The time of the pane that a batch makes; none if it makes none.

@@ -1,7 +1,7 @@
 //! What a definition says across its tables: who reads whom, and which names are taken.
 
 use super::reader::Reader;
-use super::{Name, OutputDef, Sink, SourceDef, StreamDef};
+use super::{ModelDef, Name, Operator, OutputDef, Sink, SourceDef, StreamDef};
 use crate::diag::Diagnostic;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -36,6 +36,49 @@ pub(super) fn references(
         let nothing = Diagnostic::new("nothing to execute: the job has no output");
         r.push(nothing.help("add an `[[output]]` with `from` and `print = true`"));
     }
+}
+
+/// Checks what is said about models.
+pub(super) fn models(
+    r: &mut Reader<'_>,
+    models: &[Draft<ModelDef>],
+    streams: &[Draft<StreamDef>],
+    outputs: &[Draft<OutputDef>],
+) {
+    let names: Vec<&Name> = models.iter().flat_map(|draft| &draft.name).collect();
+    let mut trained: Vec<&Name> = Vec::new();
+    let mut twice = Vec::new();
+    for def in streams.iter().filter_map(|draft| draft.def.as_ref()) {
+        if let Operator::Train(train) = &def.operator {
+            model_known(r, &train.model, &names);
+            if trained.iter().any(|other| other.text == train.model.text) {
+                twice.push(&train.model);
+            }
+            trained.push(&train.model);
+        }
+    }
+    for def in outputs.iter().filter_map(|draft| draft.def.as_ref()).filter(|def| def.of_model) {
+        let known = model_known(r, &def.from, &names);
+        if known && !trained.iter().any(|name| name.text == def.from.text) {
+            let wrong = Diagnostic::new(format!("no stream trains the model `{}`", def.from.text));
+            r.push(wrong.at(def.from.span.clone()).help("add a stream with `train`"));
+        }
+    }
+    for name in twice {
+        let wrong = Diagnostic::new(format!("two streams train the model `{}`", name.text));
+        let wrong = wrong.at(name.span.clone()).label("the second one");
+        r.push(wrong.help("train it from several streams at once: `from = [\"a\", \"b\"]`, in the order given"));
+    }
+}
+
+fn model_known(r: &mut Reader<'_>, name: &Name, names: &[&Name]) -> bool {
+    let known = names.iter().any(|known| known.text == name.text);
+    if !known {
+        let wrong = Diagnostic::new(format!("there is no model called `{}`", name.text));
+        let wrong = wrong.at(name.span.clone()).label("unknown");
+        r.push(wrong.did_you_mean(&name.text, names.iter().map(|name| name.text.as_str())));
+    }
+    known
 }
 
 fn taken_twice(r: &mut Reader<'_>, names: &[&Name]) {

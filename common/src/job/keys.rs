@@ -67,7 +67,11 @@ pub(super) enum Shape {
     TextSink,
     /// Name to text.
     TextByName,
+    /// Lists of lines, one for each batch.
+    Batches,
     Table(&'static [Key]),
+    /// A table of these keys, and of parameters that depend on a kind.
+    OpenTable(&'static [Key]),
     TrueOrTable(&'static [Key]),
     /// Any number of tables, each with its name.
     Named(TableKind),
@@ -79,6 +83,7 @@ pub(super) enum Shape {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum TableKind {
     Source,
+    Model,
     Stream,
     Output,
 }
@@ -96,6 +101,9 @@ pub(super) fn words<T>(choices: Choices<T>) -> Vec<&'static str> {
 pub(super) enum ConnectorKind {
     Socket,
     Generate,
+    Files,
+    Queue,
+    Receiver,
 }
 
 /// The formats, as [`Shape::Choice`] of `format`.
@@ -104,6 +112,7 @@ pub(super) enum FormatKind {
     Text,
     Csv,
     Json,
+    Parquet,
 }
 
 pub(super) const DURABILITY: Choices<Durability> =
@@ -113,10 +122,22 @@ pub(super) const ON_UNDER_REPLICATED: Choices<OnUnderReplicated> = &[
     ("pause", OnUnderReplicated::Pause),
     ("fail", OnUnderReplicated::Fail),
 ];
-pub(super) const CONNECTORS: Choices<ConnectorKind> =
-    &[("socket", ConnectorKind::Socket), ("generate", ConnectorKind::Generate)];
+pub(super) const CONNECTORS: Choices<ConnectorKind> = &[
+    ("socket", ConnectorKind::Socket),
+    ("generate", ConnectorKind::Generate),
+    ("files", ConnectorKind::Files),
+    ("queue", ConnectorKind::Queue),
+    ("receiver", ConnectorKind::Receiver),
+];
 pub(super) const FORMATS: Choices<FormatKind> =
     &[("text", FormatKind::Text), ("csv", FormatKind::Csv), ("json", FormatKind::Json)];
+/// Of a source that reads files.
+pub(super) const FILE_FORMATS: Choices<FormatKind> = &[
+    ("text", FormatKind::Text),
+    ("csv", FormatKind::Csv),
+    ("json", FormatKind::Json),
+    ("parquet", FormatKind::Parquet),
+];
 pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::Skip), ("fail", OnBadRecord::Fail)];
 pub(super) const UPDATE_KEYS: Choices<UpdateKeys> =
     &[("every_key", UpdateKeys::EveryKey), ("touched", UpdateKeys::Touched)];
@@ -181,6 +202,7 @@ pub(super) const JOB: &[Key] = &[
         "A unit of work may fail this often before the job fails. Default 4.",
     ),
     Key::new("source", Shape::Named(TableKind::Source), "Where records come from."),
+    Key::new("model", Shape::Named(TableKind::Model), "What learns."),
     Key::new("stream", Shape::Named(TableKind::Stream), "What is computed."),
     Key::new("output", Shape::List(TableKind::Output), "Where results go."),
 ];
@@ -189,21 +211,28 @@ pub(super) const JOB: &[Key] = &[
 pub(super) const SOURCE: &[Key] =
     &[Key::new("connector", Shape::Choice(|| words(CONNECTORS)), "How records get in.").required()];
 
+const FORMAT: Key = Key::new("format", Shape::Choice(|| words(FORMATS)), "How a line is read. Default text.");
+const COLUMNS: Key = Key::new("columns", Shape::TypeByColumn, "Column names and types; not for text.");
+const DELIMITER: Key = Key::new("delimiter", Shape::Text, "What separates csv fields: one byte. Default a comma.");
+const NULL: Key =
+    Key::new("null", Shape::Text, "The csv text that means null. Default: an empty field, except for strings.");
+const BAD_RECORD: Key = Key::new(
+    "on_bad_record",
+    Shape::Choice(|| words(ON_BAD_RECORD)),
+    "What happens to a record that does not parse. Default skip.",
+);
+
 /// Keys of a source with `connector = "socket"`, beside [`SOURCE`].
 pub(super) const SOCKET: &[Key] = &[
     Key::new("address", Shape::Address, "host:port of the server that sends the lines."),
     Key::new("addresses", Shape::Addresses, "Several servers; one receiver for each."),
     Key::new("acknowledge", Shape::Flag, "Whether the sender speaks the acknowledging line protocol. Default false."),
     Key::new("receivers", Shape::Count(RECEIVERS), "Connections to a single plain address. Default 1."),
-    Key::new("format", Shape::Choice(|| words(FORMATS)), "How a line is read. Default text."),
-    Key::new("columns", Shape::TypeByColumn, "Column names and types, for csv and json."),
-    Key::new("delimiter", Shape::Text, "What separates csv fields: one byte. Default a comma."),
-    Key::new("null", Shape::Text, "The csv text that means null. Default: an empty field, except for strings."),
-    Key::new(
-        "on_bad_record",
-        Shape::Choice(|| words(ON_BAD_RECORD)),
-        "What happens to a record that does not parse. Default skip.",
-    ),
+    FORMAT,
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
 ];
 
 /// Keys of a source with `connector = "generate"`, beside [`SOURCE`].
@@ -213,6 +242,53 @@ pub(super) const GENERATE: &[Key] = &[
     Key::new("seed", Shape::Count(NOT_NEGATIVE), "Seed of the random values. Default 1."),
     Key::new("limit", Shape::Count(POSITIVE), "Stop after this many rows. Default: never."),
     Key::new("receivers", Shape::Count(RECEIVERS), "Receivers that share the rate. Default 1."),
+];
+
+/// Keys of a source with `connector = "files"`, beside [`SOURCE`].
+pub(super) const FILES: &[Key] = &[
+    Key::new("path", Shape::Text, "A directory, relative to the job file.").required(),
+    Key::new("pattern", Shape::Text, "Names that count, with * and ?. Default: all."),
+    Key::new("new_files_only", Shape::Flag, "Whether files that are there at first are left out. Default false."),
+    Key::new("poll_interval", Shape::Duration, "How often the directory is looked at. Default 1s."),
+    Key::new("header", Shape::Flag, "Whether csv files begin with a line of names. Default false."),
+    Key::new("format", Shape::Choice(|| words(FILE_FORMATS)), "What is in the files. Default text."),
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
+];
+
+/// Keys of a source with `connector = "queue"`, beside [`SOURCE`].
+pub(super) const QUEUE: &[Key] = &[
+    Key::new("batches", Shape::Batches, "The lines of each batch.").required(),
+    Key::new("repeat", Shape::Flag, "Whether it begins anew after the last one. Default false."),
+    FORMAT,
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
+];
+
+/// Keys of a source with `connector = "receiver"`, beside [`SOURCE`].
+pub(super) const RECEIVER: &[Key] = &[
+    Key::new("function", Shape::Text, "The name under which the receiver is registered.").required(),
+    Key::new("options", Shape::TextByName, "What it is told. Default nothing."),
+    Key::new("receivers", Shape::Count(RECEIVERS), "How many of it. Default 1."),
+    FORMAT,
+    COLUMNS,
+    DELIMITER,
+    NULL,
+    BAD_RECORD,
+];
+
+/// The keys of each connector, beside [`SOURCE`].
+pub(super) const CONNECTOR_KEYS: &[(&str, &[Key])] =
+    &[("socket", SOCKET), ("generate", GENERATE), ("files", FILES), ("queue", QUEUE), ("receiver", RECEIVER)];
+
+/// Keys of every model; the others are parameters of its family.
+pub(super) const MODEL: &[Key] = &[
+    Key::new("kind", Shape::Text, "The family.").required(),
+    Key::new("initial", Shape::Text, "An exported model to begin with."),
 ];
 
 /// Keys of every stream.
@@ -262,6 +338,11 @@ pub(super) const OPERATORS: &[Key] = &[
         "The values of each key in the last batches, as lists.",
     ),
     Key::new("slice", Shape::Table(SLICE), "The rows of the batches from one time to another, once."),
+    Key::new("train", Shape::Table(TRAIN), "A model learns from the rows."),
+    Key::new("evaluate", Shape::OpenTable(EVALUATE), "How good predictions are."),
+    Key::new("ab_test", Shape::OpenTable(AB_TEST), "Whether an experiment differs from its control."),
+    Key::new("choose", Shape::OpenTable(CHOOSE), "The best of several models, by a test."),
+    Key::new("detect_drift", Shape::OpenTable(DETECT_DRIFT), "Where a stream of numbers changes."),
 ];
 
 const KEY: Key = Key::new("key", Shape::Columns, "Key columns of the input.").required();
@@ -357,9 +438,42 @@ pub(super) const SLICE: &[Key] = &[
     Key::new("to", Shape::Time, "The last batch time.").required(),
 ];
 
+pub(super) const TRAIN: &[Key] = &[
+    Key::new("model", Shape::Name, "The model that learns.").required(),
+    Key::new("features", Shape::Columns, "Columns of numbers, or one of vectors.").required(),
+    Key::new("label", Shape::Sql, "What is to be predicted; not for clustering."),
+    Key::new("weight", Shape::Sql, "How much a row counts. Default 1."),
+];
+
+const BY: Key = Key::new("key", Shape::Columns, "One for each value of these columns. Default: one for all.");
+
+pub(super) const EVALUATE: &[Key] = &[
+    Key::new("prediction", Shape::Sql, "What was predicted.").required(),
+    Key::new("label", Shape::Sql, "What was true; not for clustering."),
+    Key::new("score", Shape::Sql, "Probability of the class; for clusters the distance to the second nearest centre."),
+    Key::new("weight", Shape::Sql, "How much a row counts. Default 1."),
+    BY,
+];
+
+pub(super) const AB_TEST: &[Key] = &[
+    Key::new("experiment", Shape::Sql, "True for rows of the experiment, false for the control.").required(),
+    Key::new("value", Shape::Sql, "What is compared.").required(),
+    BY,
+];
+
+pub(super) const CHOOSE: &[Key] =
+    &[Key::new("losses", Shape::SqlByColumn, "The loss of each model; the first begins as champion.").required(), BY];
+
+pub(super) const DETECT_DRIFT: &[Key] = &[
+    Key::new("value", Shape::Sql, "What is watched.").required(),
+    Key::new("detector", Shape::Text, "Which detector.").required(),
+    BY,
+];
+
 /// Keys of an output beside its sink.
 pub(super) const OUTPUT: &[Key] = &[
-    Key::new("from", Shape::Name, "The source or stream that is read.").required(),
+    Key::new("from", Shape::Name, "The source or stream that is read."),
+    Key::new("from_model", Shape::Name, "In place of `from`: what a model has learnt, one row per batch."),
     Key::new("name", Shape::Name, "The output's name. Default: that of what it reads."),
 ];
 
@@ -372,6 +486,7 @@ pub(super) const SINKS: &[Key] = &[
     Key::new("parquet", Shape::Table(PARQUET), "Writes Parquet files, exactly once."),
     Key::new("object", Shape::Table(OBJECT), "Writes Arrow IPC files, exactly once."),
     Key::new("http", Shape::Table(HTTP), "Posts the rows of every batch, at least once."),
+    Key::new("for_each_batch", Shape::Text, "A function in Rust that sees all rows of the batch, at least once."),
 ];
 
 pub(super) const PRINT: &[Key] =

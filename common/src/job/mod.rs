@@ -6,6 +6,7 @@
 mod check;
 mod graph;
 mod keys;
+mod learn;
 mod order;
 mod parse;
 mod reader;
@@ -56,6 +57,8 @@ pub struct JobDef {
     pub settings: Settings,
     /// Where records come from.
     pub sources: Vec<SourceDef>,
+    /// What learns; named in `train` and in the functions that ask a model.
+    pub models: Vec<ModelDef>,
     /// What is computed; `from` names a source or another stream.
     pub streams: Vec<StreamDef>,
     /// Where results go.
@@ -149,6 +152,51 @@ pub enum Connector {
         /// Receivers. Default 1.
         receivers: u32,
     },
+    /// Files that appear in a directory, each once, by modification time and name; one receiver.
+    Files(FilesSource),
+    /// Records given per batch (`queueStream`): one receiver.
+    Queue {
+        /// The lines of each batch; none is empty.
+        batches: Vec<Vec<String>>,
+        /// Begin anew after the last one. Default false.
+        repeat: bool,
+    },
+    /// Records of a registered receiver.
+    Receiver {
+        /// Its name.
+        function: Name,
+        /// What it is told.
+        options: Vec<(String, String)>,
+        /// How many of it. Default 1.
+        receivers: u32,
+    },
+}
+
+/// A watched directory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilesSource {
+    /// The directory, relative to the job file.
+    pub path: String,
+    /// Which names count: `*` is any text, `?` any character. Default `*`.
+    pub pattern: String,
+    /// Whether files that are there when it is first looked at are left out. Default false.
+    pub new_files_only: bool,
+    /// How often it is looked at. Default 1 s.
+    pub poll_interval: Duration,
+    /// What is in the files.
+    pub content: FileContent,
+}
+
+/// What is in the files of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileContent {
+    /// Lines.
+    Lines {
+        /// Whether the first line is left out. Default false.
+        header: bool,
+    },
+    /// Parquet. Its rows become JSON lines when they are received.
+    Parquet,
 }
 
 /// How a record is read.
@@ -204,6 +252,8 @@ pub enum ColumnType {
     Decimal(u8, i8),
     /// `binary`, base64 in text
     Binary,
+    /// `vector(n)`: n doubles; in text separated by commas, in JSON an array
+    Vector(u32),
 }
 
 /// What happens to a record that does not parse.
@@ -213,6 +263,30 @@ pub enum OnBadRecord {
     Skip,
     /// Fail the job.
     Fail,
+}
+
+/// A parameter of a model, a detector and the like, as written. What it may be depends on the kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Param {
+    /// Its name.
+    pub name: Name,
+    /// Its value.
+    pub value: serde_json::Value,
+    /// Where the value stands.
+    pub span: Span,
+}
+
+/// A model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelDef {
+    /// Its name.
+    pub name: Name,
+    /// Its family.
+    pub kind: Name,
+    /// Everything else: parameters of the family.
+    pub params: Vec<Param>,
+    /// An exported model to begin with: a JSON file, relative to the job file.
+    pub initial: Option<Name>,
 }
 
 /// One step of the computation.
@@ -270,6 +344,16 @@ pub enum Operator {
     Sql(Sql),
     /// Running state per key.
     UpdateStateByKey(Box<UpdateStateByKey>),
+    /// A model learns from the rows. `train = { model = "price", features = "x", label = "y" }`
+    Train(Box<Train>),
+    /// How good predictions are. `evaluate = { prediction = "p", label = "y" }`
+    Evaluate(Box<Evaluate>),
+    /// An A/B test. `ab_test = { experiment = "is_new", value = "clicks" }`
+    AbTest(Box<AbTest>),
+    /// The best of several models, live. `choose = { losses = { a = "abs(a - y)", b = "abs(b - y)" } }`
+    Choose(Box<Choose>),
+    /// Where a stream of numbers changes. `detect_drift = { value = "abs(error)", detector = "adwin" }`
+    DetectDrift(Box<DetectDrift>),
     /// `mapPartitions`: a registered function over all rows of a unit. `batch_map = { function = "name" }`
     BatchMap(Name),
     /// The rows of the first stream, then those of the second, and so on. `union = true`
@@ -474,6 +558,73 @@ pub struct StateColumn {
     pub update: Sql,
 }
 
+/// `trainOn`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Train {
+    /// The model that learns.
+    pub model: Name,
+    /// Feature columns: numbers, or one vector.
+    pub features: Vec<Name>,
+    /// The label, for models that learn from labels.
+    pub label: Option<Sql>,
+    /// How much a row counts. Default 1.
+    pub weight: Option<Sql>,
+}
+
+/// Prequential evaluation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluate {
+    /// The prediction.
+    pub prediction: Sql,
+    /// What was true; clusters have no label.
+    pub label: Option<Sql>,
+    /// Probability of the class, for log loss and AUC; for clusters the distance to the second nearest centre.
+    pub score: Option<Sql>,
+    /// How much a row counts. Default 1.
+    pub weight: Option<Sql>,
+    /// One evaluation for each value of these columns. Default: one for all.
+    pub key: Vec<Name>,
+    /// Parameters of the evaluation: task, metrics, window, fading.
+    pub params: Vec<Param>,
+}
+
+/// `StreamingTest`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AbTest {
+    /// True for rows of the experiment, false for those of the control.
+    pub experiment: Sql,
+    /// What is compared.
+    pub value: Sql,
+    /// One test for each value of these columns. Default: one for all.
+    pub key: Vec<Name>,
+    /// Parameters of the test: method, peace period, window.
+    pub params: Vec<Param>,
+}
+
+/// A champion, replaced only by a model that a test finds better.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choose {
+    /// The loss of each model; the first model is the champion at the beginning.
+    pub losses: Vec<NamedSql>,
+    /// One champion for each value of these columns. Default: one for all.
+    pub key: Vec<Name>,
+    /// Parameters of the test: window, patience, significance, margin.
+    pub params: Vec<Param>,
+}
+
+/// Change detection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DetectDrift {
+    /// What is watched.
+    pub value: Sql,
+    /// Which detector.
+    pub detector: Name,
+    /// One detector for each value of these columns. Default: one for all.
+    pub key: Vec<Name>,
+    /// Parameters of the detector.
+    pub params: Vec<Param>,
+}
+
 /// Which keys an update runs for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UpdateKeys {
@@ -528,8 +679,10 @@ pub enum Per {
 pub struct OutputDef {
     /// Unique; by default the stream's name.
     pub name: Name,
-    /// A source or stream.
+    /// A source or stream; a model, if `of_model`.
     pub from: Name,
+    /// Whether it shows what a model has learnt: one row per batch. `from_model = "price"`
+    pub of_model: bool,
     /// How.
     pub sink: Sink,
 }
@@ -546,6 +699,8 @@ pub enum Sink {
     Files(FileSink),
     /// One request per batch, at least once. None is sent for an empty result.
     Http(HttpSink),
+    /// A registered function sees all rows of the batch; at least once. `for_each_batch = "name"`
+    ForEachBatch(Name),
 }
 
 /// Rows in files.

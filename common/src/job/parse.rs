@@ -3,7 +3,7 @@
 use super::check::{self, Draft};
 use super::keys::{self, Key};
 use super::reader::{JOB_NAME_MARKS, NAME_MARKS, Reader, Table, Value};
-use super::{JobDef, OutputDef, Settings, sink, source, stream};
+use super::{JobDef, OutputDef, Settings, learn, sink, source, stream};
 use crate::diag::{Diagnostic, Diagnostics};
 use std::time::Duration;
 use toml::Spanned;
@@ -32,15 +32,18 @@ fn read_job<'t>(r: &mut Reader<'t>, document: &'t Value<'t>) -> Option<JobDef> {
     let name = table.get("name").and_then(|v| r.text(v)).filter(|n| r.check_name(n, JOB_NAME_MARKS));
     let settings = read_settings(r, &table);
     let sources = read_named(r, &table, "source", source::read);
+    let models = read_named(r, &table, "model", learn::read_model);
     let streams = read_named(r, &table, "stream", stream::read);
     let outputs = read_outputs(r, &table);
     if r.complete() {
         check::references(r, &sources, &streams, &outputs);
+        check::models(r, &models, &streams, &outputs);
     }
     Some(JobDef {
         name: name?.text,
         settings: settings?,
         sources: sources.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
+        models: models.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
         streams: streams.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
         outputs: outputs.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
     })
@@ -156,17 +159,34 @@ fn read_output<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Draft<OutputDef>
     let Some(table) = r.table(value, "[[output]]", span, &[keys::OUTPUT, keys::SINKS]) else {
         return Draft { name: None, from: Vec::new(), def: None };
     };
-    let from = table.get("from").and_then(|v| r.name(v));
+    let (from, of_model) = read_output_from(r, &table);
     let name = match table.get("name") {
         Some(value) => r.name(value),
         None => from.clone(),
     };
     let sink = exactly_one(r, &table, keys::SINKS, "sink").and_then(|(key, value)| sink::read(r, key, value));
     let def = match (name.clone(), from.clone(), sink) {
-        (Some(name), Some(from), Some(sink)) => Some(OutputDef { name, from, sink }),
+        (Some(name), Some(from), Some(sink)) => Some(OutputDef { name, from, of_model, sink }),
         _ => None,
     };
-    Draft { name, from: from.into_iter().collect(), def }
+    Draft { name, from: from.filter(|_| !of_model).into_iter().collect(), def }
+}
+
+/// What an output shows, and whether that is a model.
+fn read_output_from<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> (Option<super::Name>, bool) {
+    match (table.get("from"), table.get("from_model")) {
+        (Some(from), None) => (r.name(from), false),
+        (None, Some(model)) => (r.name(model), true),
+        (None, None) => {
+            r.missing(table, "`from` (or `from_model`)");
+            (None, false)
+        }
+        (Some(_), Some(model)) => {
+            let wrong = Diagnostic::new("`from` and `from_model` exclude each other").at(table.key_span("from_model"));
+            r.push(wrong.help("write one output for the stream and one for the model"));
+            (r.name(model), true)
+        }
+    }
 }
 
 /// The one of `alternatives` that the table has; more or fewer than one is a mistake.

@@ -48,6 +48,12 @@ impl<'t> Table<'t> {
         self.entries.get_key_value(key).map_or(self.span.clone(), |(key, _)| key.span())
     }
 
+    /// Those that are not among `keys`, in the order they were written.
+    pub(super) fn others(&self, keys: &'static [Key]) -> Vec<(Name, &'t Value<'t>)> {
+        let ours = |name: &Name| keys.iter().any(|key| key.name == name.text);
+        in_order(self.entries).into_iter().filter(|(name, _)| !ours(name)).collect()
+    }
+
     /// Those of `keys` that are there, in the order they were written.
     pub(super) fn present(&self, keys: &'static [Key]) -> Vec<(Name, &'static Key, &'t Value<'t>)> {
         let find = |name: &str| keys.iter().find(|key| key.name == name);

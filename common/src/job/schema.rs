@@ -27,6 +27,13 @@ fn table(keys: &[&[Key]]) -> Value {
     })
 }
 
+/// An object with these keys, and with others that depend on a kind.
+fn open_table(keys: &[Key]) -> Value {
+    let mut schema = table(&[keys]);
+    schema["additionalProperties"] = json!(true);
+    schema
+}
+
 fn property(key: &Key) -> Value {
     let mut schema = shape(&key.shape);
     schema["description"] = json!(key.doc);
@@ -77,8 +84,13 @@ fn shape(shape: &Shape) -> Value {
             schema
         }
         Shape::TextSink => one_of(table(&[keys::TEXT]), &[&["path"], &["prefix"]]),
+        Shape::Batches => {
+            let lines = json!({ "type": "array", "minItems": 1, "items": { "type": "string" } });
+            json!({ "type": "array", "minItems": 1, "items": lines })
+        }
         Shape::TextByName => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Shape::Table(keys) => table(&[keys]),
+        Shape::OpenTable(keys) => open_table(keys),
         Shape::TrueOrTable(keys) => json!({ "oneOf": [{ "const": true }, table(&[keys])] }),
         Shape::Named(kind) => json!({
             "type": "object",
@@ -122,10 +134,20 @@ fn of_kind(kind: TableKind) -> Value {
         TableKind::Source => {
             let mut socket = one_of(connector("socket", keys::SOCKET), &[&["address"], &["addresses"]]);
             socket["allOf"] = json!([formats()]);
-            json!({ "oneOf": [socket, connector("generate", keys::GENERATE)] })
+            let mut queue = connector("queue", keys::QUEUE);
+            queue["allOf"] = json!([formats()]);
+            let mut receiver = connector("receiver", keys::RECEIVER);
+            receiver["allOf"] = json!([formats()]);
+            let (generate, files) = (connector("generate", keys::GENERATE), connector("files", keys::FILES));
+            json!({ "oneOf": [socket, generate, files, queue, receiver] })
         }
+        TableKind::Model => open_table(keys::MODEL),
         TableKind::Stream => one_key_of(table(&[keys::STREAM, keys::OPERATORS]), keys::OPERATORS),
-        TableKind::Output => one_key_of(table(&[keys::OUTPUT, keys::SINKS]), keys::SINKS),
+        TableKind::Output => {
+            let mut output = one_key_of(table(&[keys::OUTPUT, keys::SINKS]), keys::SINKS);
+            output["allOf"] = json!([{ "oneOf": [{ "required": ["from"] }, { "required": ["from_model"] }] }]);
+            output
+        }
     }
 }
 
@@ -189,6 +211,9 @@ mod tests {
         let source = &schema["properties"]["source"]["additionalProperties"]["oneOf"];
         assert_eq!(properties(&source[0]), names(&[keys::SOURCE, keys::SOCKET]));
         assert_eq!(properties(&source[1]), names(&[keys::SOURCE, keys::GENERATE]));
+        assert_eq!(properties(&source[2]), names(&[keys::SOURCE, keys::FILES]));
+        assert_eq!(properties(&source[3]), names(&[keys::SOURCE, keys::QUEUE]));
+        assert_eq!(properties(&source[4]), names(&[keys::SOURCE, keys::RECEIVER]));
         let stream = &schema["properties"]["stream"]["additionalProperties"];
         assert_eq!(properties(stream), names(&[keys::STREAM, keys::OPERATORS]));
         assert_eq!(stream["oneOf"].as_array().map(Vec::len), Some(keys::OPERATORS.len()));

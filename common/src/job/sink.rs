@@ -12,6 +12,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> O
     let file = match key {
         "print" => return read_print(r, value),
         "http" => return read_http(r, value),
+        "for_each_batch" => return r.text(value).map(Sink::ForEachBatch),
         "text" => read_text(r, value),
         "csv" => read_csv(r, value),
         "parquet" => read_plain(r, value, "`parquet`", keys::PARQUET, FileFormat::Parquet),

@@ -3,42 +3,180 @@
 use super::check::Draft;
 use super::keys::{self, ConnectorKind, FormatKind, Key};
 use super::reader::{Reader, Table, Value};
-use super::{ColumnDef, ColumnType, Connector, Format, Name, OnBadRecord, SourceDef, Span};
+use super::{ColumnDef, ColumnType, Connector, FileContent, FilesSource, Format, Name, OnBadRecord, SourceDef, Span};
 use crate::diag::Diagnostic;
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// Reads what is behind a connector.
+type Read<'t> = fn(&mut Reader<'t>, &Table<'t>, &Name) -> Option<SourceDef>;
 
 /// Reads a source; its keys depend on its connector.
 pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<SourceDef> {
-    r.check_known(table, &[keys::SOURCE, keys::SOCKET, keys::GENERATE]);
+    r.check_known(table, &[keys::SOURCE, keys::SOCKET, keys::GENERATE, keys::FILES, keys::QUEUE, keys::RECEIVER]);
     r.check_required(table, &[keys::SOURCE]);
     let connector = table.get("connector").and_then(|v| r.choice(v, keys::CONNECTORS));
-    let def = connector.and_then(|connector| match connector {
-        ConnectorKind::Socket => {
-            refuse_keys_of(r, table, keys::GENERATE, keys::SOCKET, "generate");
-            read_socket(r, table, name)
-        }
-        ConnectorKind::Generate => {
-            refuse_keys_of(r, table, keys::SOCKET, keys::GENERATE, "socket");
-            read_generate(r, table, name)
-        }
+    let def = connector.and_then(|connector| {
+        let (ours, read): (_, Read<'t>) = match connector {
+            ConnectorKind::Socket => (keys::SOCKET, read_socket),
+            ConnectorKind::Generate => (keys::GENERATE, read_generate),
+            ConnectorKind::Files => (keys::FILES, read_files),
+            ConnectorKind::Queue => (keys::QUEUE, read_queue),
+            ConnectorKind::Receiver => (keys::RECEIVER, read_receiver),
+        };
+        refuse_keys_of_others(r, table, ours);
+        r.check_required(table, &[ours]);
+        read(r, table, name)
     });
     Draft { name: Some(name.clone()), from: Vec::new(), def }
 }
 
-/// Notes the keys that only the `other` connector has.
-fn refuse_keys_of<'t>(r: &mut Reader<'t>, table: &Table<'t>, theirs: &'static [Key], ours: &[Key], other: &str) {
-    for (name, key, _) in table.present(theirs) {
-        if ours.iter().any(|our| our.name == key.name) {
+/// Notes the keys that only other connectors have.
+fn refuse_keys_of_others(r: &mut Reader<'_>, table: &Table<'_>, ours: &[Key]) {
+    let has = |keys: &[Key], name: &str| keys.iter().any(|key| key.name == name);
+    let theirs = keys::CONNECTOR_KEYS.iter().flat_map(|(_, keys)| table.present(keys));
+    let mut seen = HashSet::new();
+    for (name, ..) in theirs.filter(|(name, ..)| !has(ours, &name.text)) {
+        if !seen.insert(name.text.clone()) {
             continue;
         }
+        let owners = keys::CONNECTOR_KEYS.iter().filter(|(_, keys)| has(keys, &name.text));
+        let owners: Vec<_> = owners.map(|(word, _)| format!("\"{word}\"")).collect();
         let message = format!("`{}` does not apply to this connector", name.text);
         let wrong = Diagnostic::new(message).at(name.span);
-        let wrong = wrong.label(format!("only for connector = \"{other}\""));
-        r.push(match key.name {
+        let wrong = wrong.label(format!("only for connector = {}", owners.join(" or ")));
+        r.push(match name.text.as_str() {
             "format" | "columns" => {
                 wrong.help("generated rows have the columns seq (bigint), key (string), value (double)")
             }
             _ => wrong,
         });
+    }
+}
+
+fn read_files<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<SourceDef> {
+    let path = table.get("path").and_then(|v| r.local_path(v, "a directory"));
+    let pattern = match table.get("pattern") {
+        Some(value) => r.text(value).filter(|pattern| check_pattern(r, pattern)).map(|pattern| pattern.text),
+        None => Some("*".to_owned()),
+    };
+    let new_files_only = read_flag(r, table, "new_files_only");
+    let poll_interval = match table.get("poll_interval") {
+        Some(value) => r.duration(value),
+        None => Some(Duration::from_secs(1)),
+    };
+    let header = read_flag(r, table, "header");
+    let kind = match table.get("format") {
+        Some(value) => r.choice(value, keys::FILE_FORMATS),
+        None => Some(FormatKind::Text),
+    };
+    if kind.is_some_and(|kind| kind != FormatKind::Csv) {
+        only_for(r, table, "header", "format = \"csv\"");
+    }
+    let format = kind.and_then(|kind| read_format_of(r, table, kind));
+    let on_bad_record = read_on_bad_record(r, table);
+    let content = match kind? {
+        FormatKind::Parquet => FileContent::Parquet,
+        _ => FileContent::Lines { header: header? },
+    };
+    let (path, pattern) = (path?.text, pattern?);
+    let source = FilesSource { path, pattern, new_files_only: new_files_only?, poll_interval: poll_interval?, content };
+    Some(SourceDef {
+        name: name.clone(),
+        connector: Connector::Files(source),
+        format: format?,
+        on_bad_record: on_bad_record?,
+    })
+}
+
+fn check_pattern(r: &mut Reader<'_>, pattern: &Name) -> bool {
+    let good = !pattern.text.is_empty() && !pattern.text.contains('/');
+    if !good {
+        let wrong = Diagnostic::new(format!("`{}` is not a pattern of file names", pattern.text));
+        r.push(wrong.at(pattern.span.clone()).label("expected a name without `/`, with `*` and `?`"));
+    }
+    good
+}
+
+fn read_flag<'t>(r: &mut Reader<'t>, table: &Table<'t>, key: &str) -> Option<bool> {
+    match table.get(key) {
+        Some(value) => r.boolean(value),
+        None => Some(false),
+    }
+}
+
+fn read_queue<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<SourceDef> {
+    let batches = table.get("batches").and_then(|v| read_batches(r, v));
+    let repeat = read_flag(r, table, "repeat");
+    let format = read_format(r, table);
+    let on_bad_record = read_on_bad_record(r, table);
+    Some(SourceDef {
+        name: name.clone(),
+        connector: Connector::Queue { batches: batches?, repeat: repeat? },
+        format: format?,
+        on_bad_record: on_bad_record?,
+    })
+}
+
+/// One batch is one block.
+const MAX_QUEUE_BATCH: usize = 8 << 20;
+
+fn read_batches<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<Vec<String>>> {
+    let items = r.array(value)?;
+    let mut batches = Vec::new();
+    for item in items {
+        let Some(lines) = r.array(item) else { continue };
+        let texts: Vec<String> = lines.iter().filter_map(|line| read_line(r, line)).collect();
+        if texts.iter().map(|text| text.len() + 1).sum::<usize>() > MAX_QUEUE_BATCH {
+            r.push(Diagnostic::new("a batch of a queue has at most 8 MiB").at(item.span()));
+        } else if lines.is_empty() {
+            r.push(Diagnostic::new("a batch of a queue has at least one record").at(item.span()).label("empty"));
+        } else if texts.len() == lines.len() {
+            batches.push(texts);
+        }
+    }
+    if items.is_empty() {
+        r.push(Diagnostic::new("expected at least one batch").at(value.span()));
+    }
+    (!items.is_empty() && batches.len() == items.len()).then_some(batches)
+}
+
+fn read_line<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<String> {
+    let line = r.text(value)?;
+    if line.text.contains(['\n', '\r']) {
+        r.push(Diagnostic::new("a record is one line").at(line.span).label("expected no line break"));
+        return None;
+    }
+    Some(line.text)
+}
+
+fn read_receiver<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<SourceDef> {
+    let function = table.get("function").and_then(|v| r.text(v));
+    let options = match table.get("options") {
+        Some(value) => read_options(r, value),
+        None => Some(Vec::new()),
+    };
+    let receivers = read_receivers(r, table);
+    let format = read_format(r, table);
+    let on_bad_record = read_on_bad_record(r, table);
+    Some(SourceDef {
+        name: name.clone(),
+        connector: Connector::Receiver { function: function?, options: options?, receivers: receivers? },
+        format: format?,
+        on_bad_record: on_bad_record?,
+    })
+}
+
+fn read_options<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<(String, String)>> {
+    let entries = r.entries(value)?;
+    let options: Vec<_> = entries.into_iter().map(|(name, value)| Some((name.text, r.text(value)?.text))).collect();
+    options.into_iter().collect()
+}
+
+fn read_on_bad_record<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<OnBadRecord> {
+    match table.get("on_bad_record") {
+        Some(value) => r.choice(value, keys::ON_BAD_RECORD),
+        None => Some(OnBadRecord::Skip),
     }
 }
 
@@ -58,10 +196,7 @@ fn read_socket<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option
         }
     }
     let format = read_format(r, table);
-    let on_bad_record = match table.get("on_bad_record") {
-        Some(value) => r.choice(value, keys::ON_BAD_RECORD),
-        None => Some(OnBadRecord::Skip),
-    };
+    let on_bad_record = read_on_bad_record(r, table);
     Some(SourceDef {
         name: name.clone(),
         connector: Connector::Socket { addresses: addresses?, acknowledge: acknowledge?, receivers: receivers? },
@@ -138,13 +273,17 @@ fn read_format<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<Format> {
         Some(value) => r.choice(value, keys::FORMATS)?,
         None => FormatKind::Text,
     };
+    read_format_of(r, table, format)
+}
+
+fn read_format_of<'t>(r: &mut Reader<'t>, table: &Table<'t>, format: FormatKind) -> Option<Format> {
     if format != FormatKind::Csv {
         for key in ["delimiter", "null"] {
             only_for(r, table, key, "format = \"csv\"");
         }
     }
     if format == FormatKind::Text {
-        only_for(r, table, "columns", "format = \"csv\" or \"json\"");
+        only_for(r, table, "columns", "formats with several columns, such as \"csv\"");
         return Some(Format::Text);
     }
     let columns = match table.get("columns") {
@@ -154,7 +293,7 @@ fn read_format<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<Format> {
             None
         }
     };
-    if format == FormatKind::Json {
+    if matches!(format, FormatKind::Json | FormatKind::Parquet) {
         return Some(Format::Json { columns: columns? });
     }
     let delimiter = match table.get("delimiter") {
@@ -223,7 +362,6 @@ pub(super) fn read_type<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<
 }
 
 fn read_generate<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<SourceDef> {
-    r.check_required(table, &[keys::GENERATE]);
     let mut count = |key: &str, range, default| match table.get(key) {
         Some(value) => r.count(value, range),
         None => Some(default),

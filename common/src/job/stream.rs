@@ -2,6 +2,7 @@
 
 use super::check::Draft;
 use super::keys;
+use super::learn;
 use super::parse::exactly_one;
 use super::reader::{Reader, Table, Value};
 use super::source::read_type;
@@ -58,6 +59,11 @@ fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Opt
         "sort" => order::read_sort(r, value),
         "top_k" => order::read_top_k(r, value),
         "repartition" => order::read_repartition(r, value),
+        "train" => learn::read_train(r, value),
+        "evaluate" => learn::read_evaluate(r, value),
+        "ab_test" => learn::read_ab_test(r, value),
+        "choose" => learn::read_choose(r, value),
+        "detect_drift" => learn::read_detect_drift(r, value),
         "update_state_by_key" => read_update_state(r, value),
         window => super::window::read(r, window, value),
     }

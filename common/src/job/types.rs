@@ -39,19 +39,23 @@ const ELSEWHERE: [(&str, &str); 16] = [
 
 /// Most digits a decimal can hold.
 const MAX_PRECISION: u8 = 38;
+/// Most numbers a vector can hold.
+const MAX_VECTOR: u32 = 100_000;
 
 impl ColumnType {
     /// What there is, for messages.
-    pub const EXPECTED: &'static str =
-        "boolean, int, bigint, float, double, string, date, timestamp, binary or decimal(precision, scale)";
+    pub const EXPECTED: &'static str = "boolean, int, bigint, float, double, string, date, timestamp, binary, decimal(precision, scale) or vector(length)";
     /// The names as a regular expression, for the JSON Schema.
-    pub(super) const PATTERN: &'static str =
-        "^(boolean|int|bigint|float|double|string|date|timestamp|binary|decimal\\( *[0-9]+ *, *[0-9]+ *\\))$";
+    pub(super) const PATTERN: &'static str = "^(boolean|int|bigint|float|double|string|date|timestamp|binary|decimal\\( *[0-9]+ *, *[0-9]+ *\\)|vector\\( *[0-9]+ *\\))$";
 
     /// The type of this name, if there is one.
     pub fn from_name(name: &str) -> Option<Self> {
         if let Some((_, simple)) = SIMPLE.iter().find(|(simple, _)| *simple == name) {
             return Some(*simple);
+        }
+        if let Some(length) = name.strip_prefix("vector(") {
+            let length = length.strip_suffix(')')?.trim().parse().ok()?;
+            return (1..=MAX_VECTOR).contains(&length).then_some(Self::Vector(length));
         }
         let parameters = name.strip_prefix("decimal(")?.strip_suffix(')')?;
         let (precision, scale) = parameters.split_once(',')?;
@@ -74,6 +78,9 @@ impl fmt::Display for ColumnType {
         if let Self::Decimal(precision, scale) = self {
             return write!(f, "decimal({precision}, {scale})");
         }
+        if let Self::Vector(length) = self {
+            return write!(f, "vector({length})");
+        }
         let name = SIMPLE.iter().find(|(_, simple)| simple == self).map_or("", |(name, _)| *name);
         f.write_str(name)
     }
@@ -86,12 +93,23 @@ mod tests {
     #[test]
     fn names_read_back() {
         let decimal = ("decimal(10, 2)", ColumnType::Decimal(10, 2));
-        for (name, data_type) in SIMPLE.into_iter().chain([decimal]) {
+        let vector = ("vector(100)", ColumnType::Vector(100));
+        for (name, data_type) in SIMPLE.into_iter().chain([decimal, vector]) {
             assert_eq!(ColumnType::from_name(name), Some(data_type));
             assert_eq!(data_type.to_string(), name);
         }
         assert_eq!(ColumnType::from_name("decimal(38,0)"), Some(ColumnType::Decimal(38, 0)));
-        for wrong in ["", "decimal", "decimal()", "decimal(0,0)", "decimal(39,1)", "decimal(3,4)", "Int"] {
+        for wrong in [
+            "",
+            "decimal",
+            "decimal()",
+            "decimal(0,0)",
+            "decimal(39,1)",
+            "decimal(3,4)",
+            "Int",
+            "vector(0)",
+            "vector(x)",
+        ] {
             assert_eq!(ColumnType::from_name(wrong), None, "{wrong}");
         }
     }

@@ -66,7 +66,7 @@ mod tests {
         output.part(1, "0001-7", &[(2, "three"), (5, "five")]);
         output.part(1, "0001-8", &[(2, "three, of an attempt that does not count")]);
         output.part(1, "0001-9", &[(1, "two")]);
-        output.part(1, "0000-4", &[(9, "one")]);
+        output.part(1, "0000-4", &[(0, "one")]);
         let files = output.files(1000, &["0001-7", "0000-4", "0001-9"]);
         put(&output.writer(1), &files).unwrap();
         put(&output.writer(1), &files).unwrap();

@@ -13,7 +13,6 @@ use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use tidemill_common::ids::{BatchId, JobId};
-use tidemill_common::layout::stage_of_part;
 use tokio_util::sync::CancellationToken;
 
 /// Whose rows are committed.
@@ -62,10 +61,7 @@ fn put(writer: &Writer, files: &CommitFiles) -> io::Result<()> {
 
 /// All rows of a batch in order.
 fn rows(files: &CommitFiles, parts: &Path) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
-    let open = |name: &String| {
-        let part = BufReader::new(File::open(parts.join(name))?);
-        Ok((stage_of_part(name), tidemill_plan::read_part(part)?))
-    };
+    let open = |name: &String| tidemill_plan::read_part(BufReader::new(File::open(parts.join(name))?));
     Ok(tidemill_plan::merge(files.parts.iter().map(open).collect::<io::Result<Vec<_>>>()?))
 }
 
@@ -123,7 +119,12 @@ mod tests {
         pub(super) fn part(&self, batch: u64, name: &str, rows: &[(u64, &str)]) {
             let folder = self.place.parts_dir(self.base(), self.job, BatchId(batch), OutputIdx(0));
             fs::create_dir_all(&folder).unwrap();
-            let row = |(order, row): &(u64, &str)| PartRow { order: *order, key: vec![], row: row.as_bytes().to_vec() };
+            let row = |(order, row): &(u64, &str)| PartRow {
+                lane: 0,
+                order: *order,
+                key: vec![],
+                row: row.as_bytes().to_vec(),
+            };
             let rows: Vec<PartRow> = rows.iter().map(row).collect();
             tidemill_plan::write_part(&mut File::create(folder.join(name)).unwrap(), &rows).unwrap();
         }

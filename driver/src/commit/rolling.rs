@@ -76,6 +76,7 @@ struct Entry {
 pub(super) fn append(writer: &Writer, files: &CommitFiles, roll: Roll, parts: &Path) -> io::Result<()> {
     let folder = files.to.root();
     fs::create_dir_all(&folder)?;
+    let _lock = lock(&folder)?;
     let mut manifest = Manifest::load(&folder)?;
     if manifest.writer != writer.job_name() {
         // A job that wrote here before has ended. Its files stay, and its batches have other numbers.
@@ -103,6 +104,17 @@ pub(super) fn append(writer: &Writer, files: &CommitFiles, roll: Roll, parts: &P
     manifest.time_ms = files.time_ms;
     manifest.archive(&folder, files.sync)?;
     replace(&folder, MANIFEST, &manifest, files.sync)
+}
+
+/// One at a time: a job that was stopped at once may still be at its last batch when the next one begins.
+fn lock(folder: &Path) -> io::Result<File> {
+    let file = File::create(folder.join(".lock"))?;
+    match file.lock() {
+        // Not every file system has locks.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+        locked => locked?,
+    }
+    Ok(file)
 }
 
 /// Writes the rows behind the end that counts; gives back how many bytes and rows they are.

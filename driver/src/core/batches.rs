@@ -4,6 +4,7 @@ use super::job::{BAD_SAMPLES_KEPT, Job};
 use super::run::{BatchRun, CommitState, TaskResult};
 use super::topology::{OutputKind, Topology};
 use super::{Action, Commit, CommitFiles, Cx, Post};
+use crate::models::Publication;
 use crate::record::{Ending, JobRecord, ReceiverKey, Totals};
 use std::collections::{BTreeMap, VecDeque};
 use tidemill_common::ids::{BatchId, OutputIdx, WorkerId};
@@ -81,7 +82,9 @@ impl Job {
             }
             room = room.saturating_sub(block.bytes);
             *counts.entry(key).or_default() += 1;
-            open.push_back((key, queue));
+            if !self.topology.sources[key.source.0 as usize].one_block_per_batch {
+                open.push_back((key, queue));
+            }
         }
         let counts = counts.into_iter().collect();
         self.record(cx, JobRecord::Frozen { batch, time_ms, counts });
@@ -138,6 +141,7 @@ impl Job {
         let mut totals = Totals { records, output_rows: vec![0; self.topology.outputs.len()], ..Totals::default() };
         let mut state_keys = 0;
         let mut rows = BTreeMap::new();
+        let mut models = Vec::new();
         for TaskResult { done, .. } in std::mem::take(&mut run.results) {
             totals.bad_records += done.bad_records;
             state_keys += done.state_keys;
@@ -146,6 +150,7 @@ impl Job {
                     *total += part.rows;
                 }
             }
+            models.extend(done.models);
             rows.extend(done.rows.into_iter().map(|rows| ((rows.output, rows.lane, rows.order), rows)));
             let room = BAD_SAMPLES_KEPT.saturating_sub(self.bad_samples.len());
             self.bad_samples.extend(done.bad_samples.into_iter().take(room));
@@ -167,8 +172,21 @@ impl Job {
         let event = client_pb::BatchOutput { batch: batch.0, time_ms, records, micros, outputs };
         let event = Box::new(client_pb::watch_event::Kind::Batch(event));
         cx.out.push(Action::Publish { job: self.durable.id, event });
+        self.publish_models(cx, batch, time_ms, models);
         self.close_incidents(cx);
         self.after_run(cx, batch);
+    }
+
+    fn publish_models(&self, cx: &mut Cx<'_>, batch: BatchId, time_ms: i64, trained: Vec<pb::TrainedModel>) {
+        let named = |model: pb::TrainedModel| {
+            let name = self.topology.models.get(model.model as usize)?;
+            Some((name.clone(), model.bytes))
+        };
+        let models: Vec<_> = trained.into_iter().filter_map(named).collect();
+        if !models.is_empty() {
+            let job = self.durable.name.clone();
+            cx.out.push(Action::PublishModels(Publication { job, batch, time_ms, models }));
+        }
     }
 
     fn after_run(&mut self, cx: &mut Cx<'_>, batch: BatchId) {

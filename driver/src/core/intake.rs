@@ -126,6 +126,7 @@ impl Job {
             epoch,
             start_offset: logged.next_offset,
             replicate_to: worker_numbers(&replicate_to),
+            files: self.source_files(key),
         };
         cx.send(worker, driver_message::Kind::StartReceiver(message));
         let receiver = self.receivers.entry(key).or_default();

@@ -8,6 +8,7 @@
 //! is with what should be and says what to do. There is one place for each decision, however the news came.
 
 mod batches;
+mod files;
 pub mod groups;
 mod intake;
 mod job;
@@ -19,6 +20,7 @@ mod stopping;
 pub mod topology;
 pub(crate) mod wire;
 
+use crate::models::Publication;
 use crate::record::{Durable, DurableJob, Record};
 use job::Job;
 use members::Members;
@@ -188,6 +190,8 @@ pub enum Action {
         /// What.
         event: Box<client_pb::watch_event::Kind>,
     },
+    /// Show what a batch has made of models.
+    PublishModels(Publication),
     /// Bring the rows of a batch to where they go; answer with [`Event::Committed`].
     Commit {
         /// The job.

@@ -27,7 +27,10 @@ impl Job {
             FailureKind::FailureUser => {
                 self.end(cx, Ending::Failed(format!("batch {batch}: {}", failure.message)));
             }
-            FailureKind::FailureFetch | FailureKind::FailureStateVersion | FailureKind::FailureBlockLost => {
+            FailureKind::FailureFetch
+            | FailureKind::FailureStateVersion
+            | FailureKind::FailureBlockLost
+            | FailureKind::FailureModel => {
                 run.confusions += 1;
                 if run.confusions > CONFUSIONS_PER_BATCH {
                     let reason = format!("batch {batch} cannot make progress: {}", failure.message);

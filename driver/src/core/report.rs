@@ -25,7 +25,7 @@ pub(crate) fn merge_outputs(topology: &Topology, context: &BatchContext, rows: U
         let limit = match output.kind {
             OutputKind::Rows { limit } => limit,
             OutputKind::Http(_) => None,
-            OutputKind::Files(_) => continue,
+            OutputKind::Files(_) | OutputKind::Seen => continue,
         };
         if output.rhythm.fires(context).is_none() {
             continue;
@@ -77,7 +77,7 @@ impl Job {
             let delivery = match output.kind {
                 OutputKind::Rows { .. } => "to whoever watches",
                 OutputKind::Files(_) => "exactly once",
-                OutputKind::Http(_) => "at least once",
+                OutputKind::Http(_) | OutputKind::Seen => "at least once",
             };
             status.outputs.push(pb::OutputStatus { name: output.name.clone(), delivery: delivery.into(), rows });
         }
@@ -155,6 +155,7 @@ impl Job {
                 last_error: error.or_else(|| live.map(|live| live.last_error.clone())).unwrap_or_default(),
                 reconnects: reported.map_or(0, |r| r.reconnects),
                 discarded: reported.map_or(0, |r| r.discarded),
+                bad_files: reported.map_or(0, |r| r.bad_files),
             };
             sources[key.source.0 as usize].receivers.push(receiver);
         }
@@ -268,6 +269,7 @@ mod tests {
             rhythm: Rhythm::Every { slide_ms: 2000 },
         };
         let topology = Topology {
+            models: Vec::new(),
             stages: Vec::new(),
             exchange_from: Vec::new(),
             key_groups: 8,

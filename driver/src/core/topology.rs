@@ -18,6 +18,8 @@ pub struct Topology {
     pub sources: Vec<SourceShape>,
     /// Outputs.
     pub outputs: Vec<OutputShape>,
+    /// Names of models.
+    pub models: Vec<String>,
 }
 
 /// The shape of a stage.
@@ -39,6 +41,19 @@ pub struct StageShape {
     pub consumers: Vec<usize>,
     /// Outputs that its branches end in.
     pub outputs: Vec<OutputIdx>,
+    /// Models that its expressions ask.
+    pub models: Vec<ModelShape>,
+}
+
+/// A model that a stage asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelShape {
+    /// Its position among the models of the job.
+    pub model: u32,
+    /// The stage that trains it, and the key group it lives in; none for a model that does not change.
+    pub home: Option<(usize, usize)>,
+    /// Whether the stage waits for the batch's own training.
+    pub after_training: bool,
 }
 
 /// The shape of a source.
@@ -48,6 +63,8 @@ pub struct SourceShape {
     pub name: String,
     /// Number of receivers.
     pub receivers: u32,
+    /// A batch takes one block of it.
+    pub one_block_per_batch: bool,
 }
 
 /// The shape of an output.
@@ -73,13 +90,15 @@ pub enum OutputKind {
     Files(FileOutput),
     /// One request per batch.
     Http(HttpSink),
+    /// A function on the worker has seen them.
+    Seen,
 }
 
 impl Topology {
     /// The shape of a compiled job, with paths relative to `base_dir` resolved. With `capture`, every output is
     /// a row output without a limit.
     pub fn new(plan: &JobPlan, capture: bool, base_dir: &Path) -> Self {
-        let mut stages: Vec<StageShape> = plan.stages.iter().map(|stage| StageShape::new(plan, stage)).collect();
+        let mut stages: Vec<StageShape> = plan.stages.iter().map(|stage| StageShape::new(stage, plan)).collect();
         for exchange in &plan.exchanges {
             let consumers = &mut stages[exchange.from.0 as usize].consumers;
             let consumer = exchange.to.0 as usize;
@@ -87,11 +106,11 @@ impl Topology {
                 consumers.push(consumer);
             }
         }
-        let sources = plan
-            .def
-            .sources
-            .iter()
-            .map(|source| SourceShape { name: source.name.text.clone(), receivers: receivers(&source.connector) });
+        let sources = plan.def.sources.iter().map(|source| SourceShape {
+            name: source.name.text.clone(),
+            receivers: receivers(&source.connector),
+            one_block_per_batch: matches!(source.connector, Connector::Queue { .. }) && !capture,
+        });
         let outputs = plan.outputs.iter().map(|output| OutputShape {
             name: output.name.clone(),
             rhythm: output.rhythm,
@@ -100,6 +119,7 @@ impl Topology {
                 Sink::Print { rows } => OutputKind::Rows { limit: Some(*rows) },
                 Sink::Files(files) => OutputKind::Files(FileOutput::new(files, output.schema.clone(), base_dir)),
                 Sink::Http(http) => OutputKind::Http(http.clone()),
+                Sink::ForEachBatch(_) => OutputKind::Seen,
             },
         });
         Self {
@@ -111,6 +131,7 @@ impl Topology {
                 sources.collect()
             },
             outputs: outputs.collect(),
+            models: plan.models.iter().map(|model| model.name.clone()).collect(),
             stages,
         }
     }
@@ -130,7 +151,7 @@ impl Topology {
 }
 
 impl StageShape {
-    fn new(plan: &JobPlan, stage: &tidemill_plan::Stage) -> Self {
+    fn new(stage: &tidemill_plan::Stage, plan: &JobPlan) -> Self {
         let (source, inputs) = match &stage.input {
             StageInput::Source(source) => (Some(*source), Vec::new()),
             StageInput::Exchanges(exchanges) => (None, exchanges.clone()),
@@ -151,7 +172,15 @@ impl StageShape {
             rhythm: stage.rhythm,
             consumers: Vec::new(),
             outputs,
+            models: stage.models.iter().map(|asked| ModelShape::new(asked, plan)).collect(),
         }
+    }
+}
+
+impl ModelShape {
+    fn new(asked: &tidemill_plan::AskedModel, plan: &JobPlan) -> Self {
+        let home = plan.models[asked.model].home.map(|(stage, group)| (stage.0 as usize, group as usize));
+        Self { model: asked.model as u32, home, after_training: asked.after_training }
     }
 }
 
@@ -159,6 +188,7 @@ fn receivers(connector: &Connector) -> u32 {
     match connector {
         Connector::Socket { addresses, receivers, .. } if addresses.len() == 1 => *receivers,
         Connector::Socket { addresses, .. } => addresses.len() as u32,
-        Connector::Generate { receivers, .. } => *receivers,
+        Connector::Generate { receivers, .. } | Connector::Receiver { receivers, .. } => *receivers,
+        Connector::Files(_) | Connector::Queue { .. } => 1,
     }
 }

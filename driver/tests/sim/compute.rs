@@ -230,6 +230,7 @@ impl Builder {
             rhythm: Rhythm::EveryBatch,
             consumers: Vec::new(),
             outputs: targets.iter().filter_map(output).collect(),
+            models: Vec::new(),
         });
         self.stages.push(Stage { op, targets });
         self
@@ -255,9 +256,12 @@ impl Builder {
             }
         }
         let sources = self.shapes.iter().filter_map(|stage| stage.source);
-        let sources = sources.map(|source| SourceShape { name: format!("s{source}"), receivers }).collect();
+        let sources = sources
+            .map(|source| SourceShape { name: format!("s{source}"), receivers, one_block_per_batch: false })
+            .collect();
         let output = |(number, kind)| OutputShape { name: format!("o{number}"), kind, rhythm: Rhythm::EveryBatch };
         let topology = Topology {
+            models: Vec::new(),
             exchange_from: exchange_from.into_values().collect(),
             key_groups,
             sources,

@@ -184,7 +184,8 @@ impl Process {
     fn on_message(&mut self, cx: &mut Cx<'_>, message: driver_message::Kind) {
         use driver_message::Kind;
         match message {
-            Kind::Welcome(_) | Kind::Refused(_) => {}
+            // No source here watches a directory.
+            Kind::Welcome(_) | Kind::Refused(_) | Kind::FilesChosen(_) => {}
             Kind::Membership(membership) => {
                 self.members = membership.workers.iter().map(|member| member.worker_id).collect();
             }

@@ -96,6 +96,7 @@ impl Oracle {
                 check_totals(spec_of(specs, *id), files, *id, truth, *batch, totals);
                 files.counts.batches += 1;
             }
+            JobRecord::Files(key, _) => panic!("{key:?} watches no directory"),
             JobRecord::Checkpoint(version) => {
                 assert!(*version > before.checkpoint && *version <= before.completed, "checkpoint {version}");
                 files.counts.checkpoints += 1;

@@ -249,7 +249,7 @@ impl Process {
                     cx.files.parts.insert(file.clone(), PartFile { job, batch, output, rows: units });
                     done.parts.push(pb::OutputPart { output, file, rows: total });
                 }
-                OutputKind::Files { .. } | OutputKind::Http(_) => {}
+                OutputKind::Files { .. } | OutputKind::Http(_) | OutputKind::Seen => {}
                 OutputKind::Rows { limit } => {
                     let keyed = shape.keyed(task.stage as usize);
                     if keyed && cx.knobs.merged_rows && !units.is_empty() {

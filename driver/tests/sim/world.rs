@@ -427,6 +427,8 @@ impl World {
                 }
             }
             Action::Reply { request, result } => drop(self.replies.insert(request, result)),
+            // No simulated job has a model.
+            Action::PublishModels(_) => {}
             Action::Publish { job, event } => self.oracle.on_publish(&self.scenario.specs, job, &event),
             Action::Commit { job, batch, outputs } => {
                 let files = outputs.into_iter().filter_map(|output| match output {

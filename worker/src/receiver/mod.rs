@@ -6,20 +6,25 @@
 //! acknowledging sender is asked to go on only where everything before is held.
 
 mod connection;
+pub(crate) mod files;
 mod generate;
 mod intake;
 mod lines;
 mod manual;
 mod pace;
 pub mod protocol;
+mod queue;
 mod socket;
 mod status;
 #[cfg(test)]
 mod tests;
+mod user;
 
+pub use files::{FileChoice, FileEntry, FileLog, WatchedFiles};
 pub use generate::{mix, write_number};
 pub use manual::ManualBatch;
 pub use pace::Pacer;
+pub use queue::Queue;
 pub use status::{ReceiverState, ReceiverStatus, StatusSnapshot};
 
 use bytes::Bytes;
@@ -29,6 +34,7 @@ use lines::Oversized;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_plan::registry::{ReceiverFactory, ReceiverOptions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +89,17 @@ pub enum ReceiverKind {
         limit: Option<u64>,
         /// Which receiver this is, from 0, and of how many: it makes every `of`-th row.
         share: (u32, u32),
+    },
+    /// Files that appear in a directory.
+    Files(Box<WatchedFiles>),
+    /// Given lines, one block for every entry.
+    Queue(Queue),
+    /// What a receiver that a user wrote stores.
+    User {
+        /// What makes it, anew for every start.
+        factory: ReceiverFactory,
+        /// What it is told.
+        options: ReceiverOptions,
     },
     /// Lines given by the caller, batch by batch.
     Manual {
@@ -172,6 +189,9 @@ pub enum ConnectError {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(#[source] io::Error),
+    /// A user's receiver failed.
+    #[error("the receiver failed: {0}")]
+    Failed(String),
     /// The sender closed the connection.
     #[error("the sender closed the connection")]
     Closed,
@@ -216,14 +236,20 @@ pub enum ConnectError {
 /// # Errors
 /// When a block cannot be held. Trouble with the source is no error: it shows in `status`.
 pub async fn run(
-    config: ReceiverConfig,
+    mut config: ReceiverConfig,
     sink: Arc<dyn BlockSink>,
     status: Arc<ReceiverStatus>,
     stop: CancellationToken,
 ) -> Result<ReceiverEnd, ReceiverError> {
     let acknowledge = matches!(config.kind, ReceiverKind::Socket { acknowledge: true, .. });
-    // An acknowledging sender counts its long lines, so we do too.
-    let oversized = if acknowledge { Oversized::Blank } else { Oversized::Drop };
+    // An acknowledging sender counts its long lines, so we do too; and so are those of files counted, to find the place
+    // again.
+    let counted = acknowledge || matches!(config.kind, ReceiverKind::Files(_));
+    let oversized = if counted { Oversized::Blank } else { Oversized::Drop };
+    if let ReceiverKind::Queue(_) = config.kind {
+        // An entry is one block, whatever its size.
+        config.block_bytes = usize::MAX;
+    }
     let mut intake = Intake::new(&config, oversized, sink, status.clone(), stop);
     let finished = match config.kind {
         ReceiverKind::Socket { address, acknowledge } => {
@@ -234,6 +260,12 @@ pub async fn run(
             let rows = generate::Rows::new(seed, keys, share, limit);
             generate::run(&mut intake, &rows, rows_per_second).await?
         }
+        ReceiverKind::Files(watched) => {
+            files::run(&mut intake, *watched).await?;
+            false
+        }
+        ReceiverKind::Queue(queue) => queue::run(&mut intake, &queue).await?,
+        ReceiverKind::User { factory, options } => user::run(&mut intake, &factory, &options, config.reconnect).await?,
         ReceiverKind::Manual { rx } => manual::run(&mut intake, rx).await?,
     };
     status.set(ReceiverState::Draining);

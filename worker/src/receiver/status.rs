@@ -1,6 +1,7 @@
 //! What a receiver says about itself while it runs.
 
 use super::ConnectError;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -37,6 +38,8 @@ pub struct ReceiverStatus {
     reconnects: AtomicU64,
     discarded_partial: AtomicU64,
     discarded_oversized: AtomicU64,
+    bad_files: AtomicU64,
+    reported: Mutex<String>,
 }
 
 /// A receiver's counters and state at one moment.
@@ -58,6 +61,10 @@ pub struct StatusSnapshot {
     pub discarded_partial: u64,
     /// Lines over 8 MiB; on an acknowledged stream an empty record stands for each.
     pub discarded_oversized: u64,
+    /// Files that changed after they were chosen, or could not be read.
+    pub bad_files: u64,
+    /// The last error that a receiver that goes on has reported; else empty.
+    pub reported: String,
 }
 
 impl ReceiverStatus {
@@ -72,6 +79,8 @@ impl ReceiverStatus {
             reconnects: self.reconnects.load(Relaxed),
             discarded_partial: self.discarded_partial.load(Relaxed),
             discarded_oversized: self.discarded_oversized.load(Relaxed),
+            bad_files: self.bad_files.load(Relaxed),
+            reported: crate::node::lock(&self.reported).clone(),
         }
     }
 
@@ -89,6 +98,10 @@ impl ReceiverStatus {
         self.set(ReceiverState::BackingOff { error: error.to_string(), wait });
     }
 
+    pub(super) fn report(&self, error: String) {
+        *crate::node::lock(&self.reported) = error;
+    }
+
     pub(super) fn sealed(&self, records: u64, bytes: u64) {
         self.records.fetch_add(records, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
@@ -97,6 +110,10 @@ impl ReceiverStatus {
     pub(super) fn held(&self, offset: u64, unheld_bytes: u64) {
         self.held_offset.store(offset, Relaxed);
         self.unheld_bytes.store(unheld_bytes, Relaxed);
+    }
+
+    pub(super) fn bad_file(&self) {
+        self.bad_files.fetch_add(1, Relaxed);
     }
 
     pub(super) fn partial_discarded(&self) {

@@ -37,6 +37,11 @@ impl Log {
         Arc::new(Self { state: watch::Sender::default() })
     }
 
+    /// One that has so many records already, and does not know them.
+    pub(super) fn at(end: u64) -> Arc<Self> {
+        Arc::new(Self { state: watch::Sender::new(Held { end, ..Held::default() }) })
+    }
+
     /// A sink of a new epoch; those before are fenced.
     pub(super) fn sink(self: &Arc<Self>) -> Arc<dyn BlockSink> {
         self.state.send_modify(|held| held.epoch += 1);
@@ -56,12 +61,12 @@ impl Log {
         self.state.borrow().end
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let bytes: Vec<u8> = self.state.borrow().blocks.iter().flat_map(|block| block.bytes.to_vec()).collect();
         String::from_utf8(bytes).unwrap()
     }
 
-    async fn reaches(&self, end: u64) {
+    pub(super) async fn reaches(&self, end: u64) {
         in_time(self.state.subscribe().wait_for(|held| held.end >= end)).await.unwrap();
     }
 }

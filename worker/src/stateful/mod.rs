@@ -4,6 +4,7 @@
 //! only by an attempt that still counts.
 
 mod by_key;
+mod fold;
 mod map;
 pub(crate) mod window;
 
@@ -43,6 +44,7 @@ impl Attempt<'_> {
         match state {
             StageState::ByKey(op) => by_key::update(self, op, rows),
             StageState::Map(op) => map::map(self, op, rows),
+            StageState::Fold(op) => fold::fold(self, op, rows),
             StageState::Window(op) => window::update(self, op, rows, time_ms).await,
         }
     }
@@ -76,7 +78,11 @@ impl Attempt<'_> {
                 return Err(self.wrong_version(*group, held.partition()));
             }
             let all = held.partition().all()?;
-            parts.push((*group, binary(all.column(0))?, all.columns()[1..=state_fields.len()].to_vec()));
+            let seen = match state {
+                StageState::Fold(op) => fold::shown(op, &all)?,
+                _ => all.columns()[1..=state_fields.len()].to_vec(),
+            };
+            parts.push((*group, binary(all.column(0))?, seen));
         }
         KeyedRows::of_state(key_fields, state_fields, parts)
     }

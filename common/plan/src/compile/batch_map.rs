@@ -11,17 +11,23 @@ use tidemill_common::job::Name;
 impl Compiler<'_> {
     /// `batch_map`. What comes out has no key any more; per key group, the order of its rows is that of the groups.
     pub(super) fn batch_map(&mut self, input: Lane, function: &Name) -> Option<Lane> {
-        let found = self.functions.find_batch_map(&function.text).cloned();
-        let found = self.reported(found.ok_or_else(|| self.unknown(FunctionKind::BatchMap, function)))?;
-        self.uses.add(found.function_ref());
+        self.registered(FunctionKind::BatchMap, function)?;
+        let found = self.functions.find_batch_map(&function.text)?.clone();
         let rows = self.checked(input.visible())?;
         let plan = Arc::new(BatchMapExec::new(rows, found));
         let part = Part::Branch { keyed: false };
         Some(Lane { plan, part, ..input })
     }
 
-    /// A function that nobody registered.
-    pub(super) fn unknown(&self, kind: FunctionKind, function: &Name) -> Diagnostic {
+    /// Notes that a function is used; none, with a mistake, if nobody registered it.
+    pub(super) fn registered(&mut self, kind: FunctionKind, function: &Name) -> Option<()> {
+        let known = self.functions.known().find(|known| known.kind == kind && known.name == function.text);
+        let known = self.reported(known.ok_or_else(|| self.unknown(kind, function)))?;
+        self.uses.add(known);
+        Some(())
+    }
+
+    fn unknown(&self, kind: FunctionKind, function: &Name) -> Diagnostic {
         let wrong = Diagnostic::new(format!("there is no {} function called `{}`", kind.name(), function.text));
         let wrong = wrong.at(function.span.clone()).label("unknown");
         let names: Vec<_> = self.functions.names(kind).collect();

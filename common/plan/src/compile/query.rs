@@ -20,9 +20,9 @@ use tidemill_common::job::{Name, Sql};
 impl Compiler<'_> {
     /// `sql`
     pub(super) fn sql(&mut self, inputs: &[Rows], from: &[Name], sql: &Sql, name: &Name) -> Option<Rows> {
-        let (functions, uses) = (self.functions, self.uses.clone());
+        let (functions, uses, models) = (self.functions, self.uses.clone(), self.models.clone());
         let logical = |shape| {
-            let context = SessionContext::new_with_state(session::state(shape, functions, &uses));
+            let context = SessionContext::new_with_state(session::state(shape, functions, &uses, &models));
             for (number, (input, from)) in inputs.iter().zip(from).enumerate() {
                 let table = LeafTable { number, schema: input.schema(), shape };
                 context.register_table(TableReference::bare(from.text.as_str()), Arc::new(table))?;

@@ -164,6 +164,14 @@ impl Stages {
         Lane { stage, plan: leaf(0..1, schema), part: Part::Branch { keyed: false }, reads: Reads::Rows }.into()
     }
 
+    /// Another stage that decodes the source of this one: it may wait for what this one leads to.
+    pub(super) fn again(&mut self, stage: StageId) -> Option<StageId> {
+        let first = &self.stages[stage.0 as usize];
+        let StageInput::Source(source) = first.input else { return None };
+        let (name, schema) = (first.name.clone(), first.schema.clone());
+        Some(self.stage(&name, StageInput::Source(source), Placement::Splits, schema))
+    }
+
     fn stage(&mut self, name: &str, input: StageInput, placement: Placement, schema: SchemaRef) -> StageId {
         let id = StageId(self.stages.len() as u32);
         self.stages.push(Stage {
@@ -177,6 +185,7 @@ impl Stages {
             row_keys: Vec::new(),
             schema,
             rhythm: Rhythm::EveryBatch,
+            models: Vec::new(),
             branches: Vec::new(),
         });
         id
@@ -373,15 +382,25 @@ impl Stages {
 
     /// Rows that an output can put in order: what was made per key group and has no key any more is gathered first.
     pub(super) fn in_order(&mut self, rows: Rows, name: &str) -> Result<Rows, Failure> {
-        let without_order = |lane: &Lane| {
-            let grouped = self.stages[lane.stage.0 as usize].placement == Placement::KeyGroups;
-            grouped && lane.part == (Part::Branch { keyed: false })
-        };
-        if rows.0.iter().any(without_order) {
-            let gathered = self.gather(rows, None, None, name)?;
-            return Ok(self.seal(gathered.into()));
+        rows.each(|lane| {
+            let keyed = self.stages[lane.stage.0 as usize].placement == Placement::KeyGroups;
+            if keyed && lane.part == (Part::Branch { keyed: false }) {
+                let gathered = self.gather(lane.into(), None, None, name)?;
+                return Ok(self.seal_lane(gathered));
+            }
+            Ok(lane)
+        })
+    }
+
+    /// Rows that are all in one place, in order.
+    pub(super) fn in_one_place(&mut self, rows: Rows, name: &str) -> Result<Rows, Failure> {
+        if let [lane] = &rows.0[..]
+            && self.stages[lane.stage.0 as usize].placement == Placement::Single
+        {
+            return Ok(rows);
         }
-        Ok(rows)
+        let gathered = self.gather(rows, None, None, name)?;
+        Ok(self.seal_lane(gathered).into())
     }
 
     /// Ends rows in an output.
@@ -396,9 +415,9 @@ impl Stages {
         self.stages[from.stage.0 as usize].branches.push(branch);
     }
 
-    /// Drops the stages that lead to no output, and numbers the others anew.
+    /// Drops the stages that lead to no output and train no model, and numbers the others anew.
     pub(super) fn prune(&mut self) {
-        while let Some(useless) = self.stages.iter().position(|stage| stage.branches.is_empty()) {
+        while let Some(useless) = self.stages.iter().position(|stage| stage.branches.is_empty() && !stage.trains()) {
             let StageInput::Exchanges(inputs) = self.stages.remove(useless).input else {
                 continue;
             };

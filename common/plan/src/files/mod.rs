@@ -1,5 +1,5 @@
 //! Rows on their way into files, in two steps: a task encodes its rows, each for itself, into a *part*
-//! ([`PartWriter`]); the driver merges the parts of a batch into one order ([`merge`]) and writes files of the
+//! ([`write_part`]); the driver merges the parts of a batch into one order ([`merge`]) and writes files of the
 //! output's format ([`RowWriter`]). So the files hold no trace of how many tasks there were (INV-1).
 
 mod encoding;

@@ -10,6 +10,8 @@ const MAX_ROW_BYTES: u32 = 1 << 30;
 /// A row of a part. The rows of a part are ascending.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PartRow {
+    /// The lane of the output it came by.
+    pub lane: u32,
     /// Order tag of its unit; 0 where rows have keys.
     pub order: u64,
     /// Its encoded key; empty where rows have none.
@@ -24,7 +26,8 @@ pub struct PartRow {
 /// Those of `out`, and [`io::ErrorKind::InvalidInput`] for a row of more than 1 GiB.
 pub fn write_part(out: &mut impl Write, rows: &[PartRow]) -> io::Result<()> {
     out.write_all(&(rows.len() as u64).to_le_bytes())?;
-    for PartRow { order, key, row } in rows {
+    for PartRow { lane, order, key, row } in rows {
+        out.write_all(&lane.to_le_bytes())?;
         out.write_all(&order.to_le_bytes())?;
         write_bytes(out, key)?;
         write_bytes(out, row)?;
@@ -52,8 +55,9 @@ pub fn read_part<R: Read>(mut part: R) -> io::Result<impl Iterator<Item = io::Re
 }
 
 fn read_row(part: &mut impl Read) -> io::Result<PartRow> {
+    let lane = u32::from_le_bytes(read_array(part)?);
     let order = u64::from_le_bytes(read_array(part)?);
-    Ok(PartRow { order, key: read_bytes(part)?, row: read_bytes(part)? })
+    Ok(PartRow { lane, order, key: read_bytes(part)?, row: read_bytes(part)? })
 }
 
 fn read_array<const N: usize>(part: &mut impl Read) -> io::Result<[u8; N]> {
@@ -72,21 +76,18 @@ fn read_bytes(part: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// All rows of some parts in one order: by stage, unit and key. `parts` are ascending each, with the stage each is of.
-/// One row of every part is in memory.
+/// All rows of some parts in one order: by lane, unit and key. `parts` are ascending each. One row of every part is in
+/// memory.
 ///
 /// # Errors
 /// The first one of a part ends the rows.
-pub fn merge<I: Iterator<Item = io::Result<PartRow>>>(
-    parts: Vec<(u32, I)>,
-) -> impl Iterator<Item = io::Result<Vec<u8>>> {
+pub fn merge<I: Iterator<Item = io::Result<PartRow>>>(parts: Vec<I>) -> impl Iterator<Item = io::Result<Vec<u8>>> {
     let mut parts = parts;
     let mut heads = BinaryHeap::new();
     let mut failure = None;
-    let pull = move |parts: &mut Vec<(u32, I)>, number: usize, heads: &mut BinaryHeap<_>| -> io::Result<()> {
-        let (stage, part) = &mut parts[number];
-        if let Some(PartRow { order, key, row }) = part.next().transpose()? {
-            heads.push(Reverse((*stage, order, key, number, row)));
+    let pull = move |parts: &mut Vec<I>, number: usize, heads: &mut BinaryHeap<_>| -> io::Result<()> {
+        if let Some(PartRow { lane, order, key, row }) = parts[number].next().transpose()? {
+            heads.push(Reverse((lane, order, key, number, row)));
         }
         Ok(())
     };
@@ -111,24 +112,28 @@ mod tests {
 
     fn any_row() -> impl Strategy<Value = PartRow> {
         let bytes = || prop::collection::vec(any::<u8>(), 0..4);
-        (0..4_u64, bytes(), bytes()).prop_map(|(order, key, row)| PartRow { order, key, row })
+        (0..4_u64, bytes(), bytes()).prop_map(|(order, key, row)| PartRow { lane: 0, order, key, row })
+    }
+
+    fn any_place() -> impl Strategy<Value = (u32, u64, Vec<u8>)> {
+        (0..2_u32, 0..4_u64, prop::collection::vec(any::<u8>(), 0..4))
     }
 
     proptest! {
         /// However rows are spread over parts, the order is the same.
         #[test]
         fn merging_undoes_spreading(
-            rows in prop::collection::btree_map((0..4_u64, prop::collection::vec(any::<u8>(), 0..4)), any::<[u8; 2]>(), 0..40),
+            rows in prop::collection::btree_map(any_place(), any::<[u8; 2]>(), 0..40),
             spread in prop::collection::vec(0..5_usize, 40),
         ) {
             let mut parts = vec![Vec::new(); 5];
-            for (((order, key), row), part) in rows.iter().zip(spread) {
-                parts[part].push(PartRow { order: *order, key: key.clone(), row: row.to_vec() });
+            for (((lane, order, key), row), part) in rows.iter().zip(spread) {
+                parts[part].push(PartRow { lane: *lane, order: *order, key: key.clone(), row: row.to_vec() });
             }
             let parts = parts.iter().map(|part| {
                 let mut bytes = Vec::new();
                 write_part(&mut bytes, part).unwrap();
-                (1, read_part(io::Cursor::new(bytes)).unwrap())
+                read_part(io::Cursor::new(bytes)).unwrap()
             });
             let merged: Vec<Vec<u8>> = merge(parts.collect()).map(Result::unwrap).collect();
             prop_assert_eq!(merged, rows.values().map(|row| row.to_vec()).collect::<Vec<_>>());

@@ -3,6 +3,7 @@
 use super::Keyed;
 use crate::error::PlanError;
 use crate::keys::{decode_keys, encode_keys};
+use crate::learn::FoldOp;
 use crate::map_state::{MapOp, Visit};
 use crate::plan::BatchContext;
 use crate::state::{StageState, StateOp};
@@ -48,6 +49,9 @@ pub(super) fn snapshot(
         return Ok(None);
     };
     let fields: Vec<_> = keys.iter().chain(columns).cloned().collect();
+    if let StageState::Fold(op) = op {
+        return shown(op, state, &fields, mine).map(Some);
+    }
     keyed(&fields, state.iter().filter(|(key, _)| mine(key))).map(Some)
 }
 
@@ -163,4 +167,66 @@ pub(super) fn mapped(
         }
     }
     Ok(Keyed { rows: concat_batches(&op.emitted, &out)?, keys: BinaryArray::from_iter_values(keys) })
+}
+
+/// Folds the rows of each key, one key after the other.
+pub(super) fn folded(
+    op: &FoldOp,
+    state: &mut Known,
+    rows: &Keyed,
+    ctx: &BatchContext,
+    mine: impl Fn(&[u8]) -> bool,
+) -> Result<Keyed, PlanError> {
+    let width = op.key_fields.len();
+    let mut places: BTreeMap<Vec<u8>, Vec<u32>> = BTreeMap::new();
+    if op.every_key() {
+        places.extend(state.keys().filter(|key| mine(key)).map(|key| (key.clone(), Vec::new())));
+    }
+    for row in 0..rows.rows.num_rows() {
+        places.entry(rows.keys.value(row).to_vec()).or_default().push(row as u32);
+    }
+    let visible = op.key_fields.iter().filter(|_| op.keys_visible);
+    let schema = Arc::new(Schema::new(visible.chain(op.row_schema.fields()).cloned().collect::<Vec<_>>()));
+    let (mut out, mut keys) = (vec![RecordBatch::new_empty(schema.clone())], Vec::new());
+    for (key, places) in places {
+        let of_key = take_record_batch(&rows.rows, &UInt32Array::from(places))?;
+        let value = match state.get(&key).and_then(|row| row.get(width)) {
+            Some(ScalarValue::Binary(value)) => value.clone(),
+            _ => None,
+        };
+        let folded = op.step(value.as_deref(), &of_key, ctx)?;
+        let key_columns = decode_keys(&BinaryArray::from_iter_values([&key]), &op.key_fields)?;
+        let again = UInt32Array::from(vec![0; folded.rows.num_rows()]);
+        let mut columns = Vec::new();
+        if op.keys_visible {
+            for column in &key_columns {
+                columns.push(datafusion::arrow::compute::take(column, &again, None)?);
+            }
+        }
+        columns.extend(folded.rows.columns().iter().cloned());
+        keys.extend(std::iter::repeat_n(key.clone(), folded.rows.num_rows()));
+        out.push(RecordBatch::try_new(schema.clone(), columns)?);
+        if let Some(after) = folded.value {
+            let since = ScalarValue::Int64(Some(ctx.batch.0 as i64));
+            let row =
+                [scalars(&key_columns, 0)?, vec![ScalarValue::Binary(Some(after)), since, ScalarValue::Binary(value)]];
+            state.insert(key, row.concat());
+        }
+    }
+    Ok(Keyed { rows: concat_batches(&schema, &out)?, keys: BinaryArray::from_iter_values(keys) })
+}
+
+/// What can be seen of the values of the keys that are `mine`.
+fn shown(op: &FoldOp, state: &Known, fields: &[FieldRef], mine: impl Fn(&[u8]) -> bool) -> Result<Keyed, PlanError> {
+    let schema = Arc::new(Schema::new(fields.to_vec()));
+    let (mut rows, mut keys) = (vec![RecordBatch::new_empty(schema.clone())], Vec::new());
+    for (key, row) in state.iter().filter(|(key, _)| mine(key)) {
+        if let Some(ScalarValue::Binary(Some(value))) = row.get(op.key_fields.len()) {
+            let mut columns = decode_keys(&BinaryArray::from_iter_values([key]), &op.key_fields)?;
+            columns.extend(op.show(value)?.columns().iter().cloned());
+            rows.push(RecordBatch::try_new(schema.clone(), columns)?);
+            keys.push(key.clone());
+        }
+    }
+    Ok(Keyed { rows: concat_batches(&schema, &rows)?, keys: BinaryArray::from_iter_values(keys) })
 }

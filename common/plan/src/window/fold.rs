@@ -63,6 +63,11 @@ impl Folds {
         self.zero.as_ref().map_or_else(|| self.finish.schema(), |zero| zero.select.schema())
     }
 
+    /// All that runs.
+    pub(super) fn fragments(&self) -> Vec<&Fragment> {
+        [&self.fold, &self.finish].into_iter().chain(self.zero.as_ref().map(|zero| &zero.select)).collect()
+    }
+
     /// Folds the partial aggregates of one batch, in order, to one row per key.
     ///
     /// # Errors

@@ -15,14 +15,16 @@ fn the_parser_reads_every_key_it_lists() {
     keys::JOB.iter().for_each(|key| object("", key, ""));
     keys::SOURCE.iter().for_each(|key| object("[source.s]\n", key, ""));
     let csv = "[source.s]\nconnector = \"socket\"\nformat = \"csv\"\n";
+    let unless_format = |key: &Key| if key.name == "format" { "" } else { "format = \"csv\"\n" };
     for key in keys::SOCKET {
-        object(
-            &csv.replace("format = \"csv\"\n", if key.name == "format" { "" } else { "format = \"csv\"\n" }),
-            key,
-            "",
-        );
+        object(&csv.replace("format = \"csv\"\n", unless_format(key)), key, "");
     }
     keys::GENERATE.iter().for_each(|key| object("[source.s]\nconnector = \"generate\"\n", key, ""));
+    for (connector, keys) in [("files", keys::FILES), ("queue", keys::QUEUE), ("receiver", keys::RECEIVER)] {
+        for key in keys {
+            object(&format!("[source.s]\nconnector = \"{connector}\"\n{}", unless_format(key)), key, "");
+        }
+    }
     keys::STREAM.iter().for_each(|key| object("[stream.s]\n", key, ""));
     keys::OPERATORS.iter().for_each(|key| object("[stream.s]\n", key, ""));
     for key in keys::FLAT_MAP {
@@ -60,6 +62,16 @@ fn the_parser_reads_every_key_it_lists() {
     }
     let column = format!("{update}state = {{ a = {{ ");
     keys::STATE_COLUMN.iter().for_each(|key| object(&column, key, " } } }"));
+    keys::MODEL.iter().for_each(|key| object("[model.m]\n", key, ""));
+    for (operator, keys) in [
+        ("train", keys::TRAIN),
+        ("evaluate", keys::EVALUATE),
+        ("ab_test", keys::AB_TEST),
+        ("choose", keys::CHOOSE),
+        ("detect_drift", keys::DETECT_DRIFT),
+    ] {
+        keys.iter().for_each(|key| object(&format!("[stream.s]\n{operator} = {{ "), key, " }"));
+    }
     keys::OUTPUT.iter().for_each(|key| object("[[output]]\n", key, ""));
     keys::SINKS.iter().for_each(|key| object("[[output]]\n", key, ""));
     keys::PRINT.iter().for_each(|key| object("[[output]]\nprint = { ", key, " }"));
@@ -96,6 +108,9 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::SOURCE,
         keys::SOCKET,
         keys::GENERATE,
+        keys::FILES,
+        keys::QUEUE,
+        keys::RECEIVER,
         keys::STREAM,
         keys::OPERATORS,
         keys::FLAT_MAP,
@@ -115,6 +130,12 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::REDUCE_BY_WINDOW,
         keys::GROUP_BY_KEY_AND_WINDOW,
         keys::SLICE,
+        keys::MODEL,
+        keys::TRAIN,
+        keys::EVALUATE,
+        keys::AB_TEST,
+        keys::CHOOSE,
+        keys::DETECT_DRIFT,
         keys::OUTPUT,
         keys::SINKS,
         keys::PRINT,
@@ -144,6 +165,11 @@ fn the_example_jobs_are_good() {
         include_str!("../../../../examples/jobs/analytics.toml"),
         include_str!("../../../../examples/jobs/word_count.toml"),
         include_str!("../../../../examples/jobs/generate.toml"),
+        include_str!("../../../../examples/jobs/own_functions.toml"),
+        include_str!("../../../../examples/jobs/simple_model.toml"),
+        include_str!("../../../../examples/jobs/monitoring_models.toml"),
+        include_str!("../../../../examples/jobs/clusters.toml"),
+        include_str!("../../../../examples/jobs/choose_model.toml"),
     ] {
         good(text);
     }

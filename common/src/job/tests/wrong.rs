@@ -326,7 +326,7 @@ fn names_and_references() {
         (
             "[[output]]\nfrom = \"rows\"\nprnt = true",
             vec![
-                "[[output]] has no sink (one of `print`, `json`, `text`, `csv`, `parquet`, `object`, `http`) @ [[output]]",
+                "[[output]] has no sink (one of `print`, `json`, `text`, `csv`, `parquet`, `object`, `http`, `for_each_batch`) @ [[output]]",
                 "unknown key `prnt` in [[output]] @ prnt",
             ],
         ),
@@ -369,4 +369,46 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn sinks() {
+    let output = |sink: &str| mistakes(&job_with(&format!("[[output]]\nfrom = \"rows\"\nname = \"more\"\n{sink}")));
+    let cases = [
+        ("json = { path = \"s3://bucket/x\" }", "object stores and other URLs cannot be used here @ s3://bucket/x"),
+        ("csv = { path = \"\" }", "this path is empty @ "),
+        ("text = { path = \"a\", prefix = \"b\" }", "`path` and `prefix` exclude each other @ prefix"),
+        ("text = { path = \"a\", suffix = \"b\" }", "`suffix` goes with `prefix`, not with `path` @ suffix"),
+        ("text = { prefix = \"a/\" }", "this prefix has no name @ a/"),
+        ("text = { prefix = \"a\", roll = true }", "`roll` goes with `path`, not with `prefix` @ roll"),
+        ("parquet = { path = \"a\", roll = true }", "unknown key `roll` in `parquet` @ roll"),
+        ("http = { url = \"ftp://x\" }", "`ftp://x` is not a URL @ ftp://x"),
+        ("http = { url = \"http://x\", retries = 101 }", "`101` is out of range @ 101"),
+        (
+            "http = { url = \"http://x\", headers = { Idempotency-Key = \"a\" } }",
+            "header `Idempotency-Key` is set by the output itself @ Idempotency-Key",
+        ),
+    ];
+    for (sink, expected) in cases {
+        assert_eq!(output(sink), [expected], "{sink}");
+    }
+    let twice = "[[output]]\nfrom = \"rows\"\nname = \"a\"\njson = { path = \"x/../out\" }\n\
+        [[output]]\nfrom = \"rows\"\nname = \"b\"\ntext = { prefix = \"./out\" }";
+    assert_eq!(mistakes(&job_with(twice)), ["two outputs write to `./out` @ b"]);
+}
+
+#[test]
+fn sources_of_files_and_queues() {
+    let source = |text: &str| mistakes(&job_with(&format!("[source.more]\n{text}")));
+    let files = |text: &str| source(&format!("connector = \"files\"\n{text}"));
+    let queue = |text: &str| source(&format!("connector = \"queue\"\n{text}"));
+    assert_eq!(files(""), ["[source.more] has no `path` @ more"]);
+    assert_eq!(files("path = \"gs://x\""), ["object stores and other URLs cannot be used here @ gs://x"]);
+    assert_eq!(files("path = \"in\"\npattern = \"a/*\""), ["`a/*` is not a pattern of file names @ a/*"]);
+    assert_eq!(files("path = \"in\"\nformat = \"parquet\""), ["[source.more] has no `columns` @ more"]);
+    assert_eq!(files("path = \"in\"\nheader = true"), ["`header` does not apply to this format @ header"]);
+    assert_eq!(files("path = \"in\"\naddress = \"a:1\""), ["`address` does not apply to this connector @ address"]);
+    assert_eq!(queue("batches = []"), ["expected at least one batch @ []"]);
+    assert_eq!(queue("batches = [[\"a\"], []]"), ["a batch of a queue has at least one record @ []"]);
+    assert_eq!(queue("batches = [[\"a\\nb\"]]"), ["a record is one line @ a\\nb"]);
 }

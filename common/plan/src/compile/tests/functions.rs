@@ -4,7 +4,7 @@ use super::{definition, run};
 use crate::arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
 use crate::arrow::datatypes::Float64Type;
 use crate::registry::{Aggregate, FunctionError, Functions};
-use crate::{JobPlan, compile};
+use crate::{BranchTarget, JobPlan, Placement, Stage, compile};
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostics;
@@ -50,6 +50,7 @@ fn functions(version: u32) -> Functions {
     functions.scalar("initial", version, |name: &str| name.chars().next().map(String::from)).unwrap();
     functions.scalar("refuse", 1, |name: &str| Err::<i64, _>(format!("not {name}"))).unwrap();
     functions.aggregate("middle", 1, Median).unwrap();
+    functions.for_each_batch("see", |_| Ok(())).unwrap();
     functions.batch_map("summary", 1, &[("rows", "double"), ("sum", "double")], summary).unwrap();
     functions
 }
@@ -124,6 +125,41 @@ fn batch_maps_of_key_groups_and_after_them() {
         "{keyed}[stream.b]\nfrom = 'k'\nbatch_map = {{ function = 'summary' }}\n[stream.out]\nfrom = 'b'\nreduce = {{ n = 'sum(rows)' }}"
     );
     assert_eq!(same(&streams, BATCHES)[0], [r#"{"n":4.0}"#]);
+}
+
+#[test]
+fn for_each_batch_has_all_rows_in_one_place() {
+    let keyed = "[stream.out]\nfrom = 'purchases'\nreduce_by_key = { key = 'user', aggregates = { s = 'sum(price)' } }";
+    for stream in [
+        keyed,
+        "[stream.out]\nfrom = 'purchases'\nfilter = 'price > 2'",
+        "[stream.out]\nfrom = 'purchases'\ncount = true",
+    ] {
+        let printed = definition(stream);
+        let seen = printed.replace("print = true", "for_each_batch = 'see'");
+        let compiled =
+            |text: &str| Arc::new(compile(Arc::new(parse(text).unwrap()), Path::new("."), &functions(1)).unwrap());
+        let (printed, seen) = (compiled(&printed), compiled(&seen));
+        let ends = |stage: &&Stage| stage.branches.iter().any(|b| matches!(b.target, BranchTarget::Output { .. }));
+        assert_eq!(seen.stages.iter().find(ends).unwrap().placement, Placement::Single);
+        assert_eq!(seen.functions[0].to_string(), "for_each_batch `see`");
+        assert_eq!(run(&seen, 3, BATCHES), run(&printed, 1, BATCHES));
+    }
+}
+
+#[test]
+fn functions_over_a_union() {
+    let union = "[stream.k]\nfrom = 'purchases'\nreduce_by_key = { key = 'user', aggregates = { s = 'sum(price)' } }\n\
+        [stream.p]\nfrom = 'purchases'\nselect = { user = \"\\\"user\\\"\", s = 'price' }\n\
+        [stream.u]\nfrom = ['p', 'k']\nunion = true\n";
+    let streams = format!("{union}[stream.out]\nfrom = 'u'\nbatch_map = {{ function = 'summary' }}");
+    let out = same(&streams, BATCHES);
+    assert_eq!(out[0][..2], [r#"{"rows":3.0,"sum":23.5}"#, r#"{"rows":3.0,"sum":10.0}"#]);
+    assert_eq!(out[1], Vec::<String>::new());
+    let stream = format!("{union}[stream.out]\nfrom = 'u'\nfilter = 's > 1'");
+    let seen = definition(&stream).replace("print = true", "for_each_batch = 'see'");
+    let seen = Arc::new(compile(Arc::new(parse(&seen).unwrap()), Path::new("."), &functions(1)).unwrap());
+    assert_eq!(run(&seen, 3, BATCHES), run(&plan(&stream), 1, BATCHES));
 }
 
 #[test]

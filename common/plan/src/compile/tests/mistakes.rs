@@ -110,6 +110,19 @@ fn state() {
 }
 
 #[test]
+fn outputs_that_cannot_hold_their_columns() {
+    let output = |sink: &str| {
+        let more = format!("[[output]]\nfrom = \"purchases\"\nname = \"more\"\n{sink}");
+        mistake(&format!("{}\n{more}\n", stream("distinct = true")))
+    };
+    let (place, message) = output("text = { path = \"a\" }");
+    assert_eq!(place, "purchases");
+    assert!(message.starts_with("a line of text is one column, and there are "), "{message}");
+    let (place, message) = output("text = { path = \"a\", column = \"prize\" }");
+    assert_eq!((place.as_str(), message.as_str()), ("prize", "there is no column `prize`"));
+}
+
+#[test]
 fn unions_of_different_columns() {
     let union = |select: &str| {
         let streams = format!(

@@ -1,0 +1,508 @@
+//! Models, and the operators that learn, evaluate, test and watch: each is a stage that folds its rows into a value per
+//! key. A model is one key, so it lives in one key group.
+
+use super::Compiler;
+use super::expr::{Allowed, cast_to, check_names, find, parse, physical, type_name};
+use super::stages::{Lane, Rows, column};
+use crate::keys::{encode_keys, key_group};
+use crate::learn::AskedModel;
+use crate::learn::matrix::width;
+use crate::learn::predict::{Declared, asked_by, asked_by_plan};
+use crate::learn::{ChooseFold, DriftFold, EvaluateFold, Fold, FoldOp, ModelPlan, TestFold, TrainFold, state_fields};
+use crate::plan::{Stage, StageInput};
+use crate::session::{self, Shape};
+use crate::state::StageState;
+use datafusion::arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{Column, Literal, cast};
+use datafusion::physical_plan::projection::ProjectionExpr;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tidemill_common::diag::Diagnostic;
+use tidemill_common::job::{AbTest, Choose, DetectDrift, Evaluate, ModelDef, Name, Param, Span, Sql, Train};
+use tidemill_ml::champion::ChampionSpec;
+use tidemill_ml::drift::DetectorSpec;
+use tidemill_ml::metrics::EvaluatorSpec;
+use tidemill_ml::stats::StreamingTestSpec;
+use tidemill_ml::{Model, ModelSpec, SpecError};
+
+/// The hidden key of what has one value only.
+const ONLY: &str = "__only";
+
+/// A model before it is known which stage trains it.
+pub(super) struct Declaration {
+    pub(super) name: String,
+    pub(super) spec: ModelSpec,
+    pub(super) initial: Arc<Model>,
+}
+
+impl Compiler<'_> {
+    /// Reads all models of the definition; from now on expressions may ask them.
+    pub(super) fn declare(&mut self) {
+        let def = self.def;
+        self.declared = def.models.iter().filter_map(|model| self.model(model)).collect();
+        let known = self.declared.iter().map(|model| (model.name.clone(), model.spec.clone()));
+        self.models = Declared(Arc::new(known.collect()));
+        let session = |shape| session::state(shape, self.functions, &self.uses, &self.models);
+        (self.session, self.single_session) = (session(Shape::Distributed), session(Shape::Single));
+    }
+
+    fn model(&mut self, def: &ModelDef) -> Option<Declaration> {
+        let kind = kind_param(&def.kind);
+        let title = format!("model `{}`", def.name.text);
+        let spec: ModelSpec = self.params(&title, &def.kind.span, Some(&kind), &def.params)?;
+        let spec = self.valid(spec.validate().map(|()| spec), &def.kind.span, &def.params)?;
+        let initial = match &def.initial {
+            None => Model::new(spec.clone()).map_err(|error| wrong_spec(&error, &def.kind.span, &def.params)),
+            Some(path) => self.exported(path, &spec),
+        };
+        let initial = Arc::new(self.reported(initial)?);
+        Some(Declaration { name: def.name.text.clone(), spec, initial })
+    }
+
+    /// An exported model, which goes on with the parameters of the definition.
+    fn exported(&self, path: &Name, spec: &ModelSpec) -> Result<Model, Diagnostic> {
+        let wrong = |what: String| Diagnostic::new(what).at(path.span.clone());
+        let text = std::fs::read_to_string(self.base_dir.join(&path.text))
+            .map_err(|error| wrong(format!("cannot read `{}`: {error}", path.text)))?;
+        let json: Value =
+            serde_json::from_str(&text).map_err(|error| wrong(format!("`{}` is not JSON: {error}", path.text)))?;
+        let model = Model::from_json(&json).map_err(|error| wrong(format!("`{}`: {error}", path.text)))?;
+        if model.spec() != spec {
+            let found = model.spec().kind();
+            let wrong = wrong(format!("`{}` holds a model that was defined otherwise ({found})", path.text));
+            return Err(wrong.help("give the model the kind and the parameters that it was exported with"));
+        }
+        Ok(model)
+    }
+
+    /// Parameters as the struct they belong to; what is wrong is said where it stands.
+    fn params<T: DeserializeOwned>(
+        &mut self,
+        title: &str,
+        place: &Span,
+        kind: Option<&Param>,
+        params: &[Param],
+    ) -> Option<T> {
+        let read = |params: &[&Param]| {
+            let entries = params.iter().copied().chain(kind);
+            let entries: Map<_, _> = entries.map(|p| (p.name.text.clone(), p.value.clone())).collect();
+            serde_json::from_value::<T>(Value::Object(entries)).map_err(|error| error.to_string())
+        };
+        // Alone, a good parameter may lack others, but is never wrong in itself.
+        let lacking = |wrong: &String| wrong.starts_with("missing field");
+        let mut found = Vec::new();
+        if kind.is_some() {
+            found.extend(read(&[]).err().filter(|wrong| !lacking(wrong)).map(|wrong| said(&wrong, place, None)));
+        }
+        if found.is_empty() {
+            let each = params.iter().filter_map(|param| {
+                let wrong = read(&[param]).err().filter(|wrong| !lacking(wrong))?;
+                Some(said(&wrong, &param.span, Some(param)))
+            });
+            found.extend(each);
+        }
+        if found.is_empty() {
+            match read(&params.iter().collect::<Vec<_>>()) {
+                Ok(value) => return Some(value),
+                Err(wrong) => {
+                    let wrong = wrong.replace("missing field", "there is no");
+                    found.push(Diagnostic::new(format!("{title}: {wrong}")).at(place.clone()));
+                }
+            }
+        }
+        self.report(found);
+        None
+    }
+
+    fn valid<T>(&mut self, result: Result<T, SpecError>, place: &Span, params: &[Param]) -> Option<T> {
+        self.reported(result.map_err(|error| wrong_spec(&error, place, params)))
+    }
+
+    /// `train`
+    pub(super) fn train(&mut self, input: Rows, train: &Train, name: &Name) -> Option<Rows> {
+        let model = self.declared.iter().position(|model| model.name == train.model.text)?;
+        let spec = self.declared[model].spec.clone();
+        let schema = input.schema();
+        let mut exprs = vec![constant_key(&train.model.text)];
+        for column in &train.features {
+            exprs.push(self.feature(&schema, column, exprs.len())?);
+        }
+        let labels = self.label(train, &spec, &schema, &mut exprs)?;
+        let weight = match &train.weight {
+            Some(weight) => Some(self.number(weight, &schema, exprs.len())?),
+            None => None,
+        };
+        let weighted = weight.is_some();
+        exprs.extend(weight);
+        if spec.per_record() {
+            self.report(check_names(
+                [("prediction", &name.span)].into_iter().filter(|_| schema.index_of("prediction").is_ok()),
+            ));
+            exprs.extend((0..schema.fields().len()).map(|index| column(&schema, index)));
+        }
+        let fold = TrainFold::new(&train.model.text, &spec, (train.features.len(), labels, weighted), &schema);
+        let initial = self.initial_model(&train.model.text, model)?;
+        let op = FoldOp {
+            key_fields: Fields::from(vec![Field::new(ONLY, DataType::Utf8, true)]),
+            keys_visible: false,
+            row_schema: fold.row_schema(),
+            snapshot_fields: fold.snapshot_schema().fields().clone(),
+            state_fields: state_fields(),
+            initial: Some(initial),
+            model: Some(model),
+            fold: Box::new(fold),
+        };
+        let rows = self.folded(input, exprs, op, name)?;
+        let shown = self.stages.snapshots(&rows)?;
+        let columns: Vec<_> = (1..shown.schema().fields().len()).map(|index| column(&shown.schema(), index)).collect();
+        let shown = self.each_lane(shown, |it, lane| it.checked(lane.projected(columns.clone())))?;
+        self.shown.insert(train.model.text.clone(), shown);
+        Some(rows)
+    }
+
+    /// A column of features as doubles or as vectors of them.
+    fn feature(&mut self, schema: &SchemaRef, name: &Name, position: usize) -> Option<ProjectionExpr> {
+        let index = self.reported(find(schema, name))?;
+        let data_type = schema.field(index).data_type();
+        let expr: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(index).name(), index));
+        let expr = if width(data_type).is_some() {
+            Ok(expr)
+        } else if data_type.is_numeric() || *data_type == DataType::Boolean {
+            cast(expr, schema, DataType::Float64)
+        } else {
+            let wrong = format!("a {} is no feature", type_name(data_type));
+            let wrong = Diagnostic::new(wrong).at(name.span.clone()).label("expected a number or a vector");
+            self.report([wrong.help("make it a number first, with `select`")]);
+            return None;
+        };
+        Some(ProjectionExpr { expr: self.checked(expr)?, alias: hidden(position) })
+    }
+
+    fn label(
+        &mut self,
+        train: &Train,
+        spec: &ModelSpec,
+        schema: &SchemaRef,
+        exprs: &mut Vec<ProjectionExpr>,
+    ) -> Option<bool> {
+        match (&train.label, spec.supervised()) {
+            (Some(label), true) => {
+                exprs.push(self.number(label, schema, exprs.len())?);
+                Some(true)
+            }
+            (None, false) => Some(false),
+            (None, true) => {
+                let wrong = format!("a model of kind {} learns from labels", spec.kind());
+                self.report([Diagnostic::new(wrong).at(train.model.span.clone()).help("say which: `label = \"..\"`")]);
+                None
+            }
+            (Some(label), false) => {
+                let wrong = format!("a model of kind {} learns without labels", spec.kind());
+                self.report([Diagnostic::new(wrong).at(label.span.clone()).help("leave `label` out")]);
+                None
+            }
+        }
+    }
+
+    /// An expression over one row that gives a number.
+    fn number(&mut self, sql: &Sql, schema: &SchemaRef, position: usize) -> Option<ProjectionExpr> {
+        self.of_type(sql, schema, position, &DataType::Float64, |found| {
+            found.is_numeric() || matches!(found, DataType::Boolean | DataType::Null)
+        })
+    }
+
+    fn of_type(
+        &mut self,
+        sql: &Sql,
+        schema: &SchemaRef,
+        position: usize,
+        wanted: &DataType,
+        fits: impl Fn(&DataType) -> bool,
+    ) -> Option<ProjectionExpr> {
+        let schema: DFSchema = self.df_schema(schema)?;
+        let prepared = parse(&self.session, sql, &schema, Allowed::PerRow)
+            .and_then(|expr| physical(&self.session, sql, expr, &schema))
+            .and_then(|expr| {
+                let found = expr.data_type(schema.as_arrow()).unwrap_or(DataType::Null);
+                if !fits(&found) {
+                    let wrong = format!("this is a {}, not a {}", type_name(&found), type_name(wanted));
+                    return Err(Diagnostic::new(wrong).at(sql.span.clone()));
+                }
+                cast_to(expr, sql, schema.as_arrow(), wanted)
+            });
+        Some(ProjectionExpr { expr: self.reported(prepared)?, alias: hidden(position) })
+    }
+
+    /// The model's key with its bytes before the first batch.
+    fn initial_model(&mut self, name: &str, model: usize) -> Option<RecordBatch> {
+        let fields = [Field::new(ONLY, DataType::Utf8, true)].into_iter().map(Arc::new);
+        let fields: Fields = fields.chain(state_fields().iter().cloned()).collect();
+        let bytes = self.declared[model].initial.to_bytes();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec![name])),
+            Arc::new(BinaryArray::from(vec![bytes.as_slice()])),
+            Arc::new(Int64Array::from(vec![0])),
+            Arc::new(BinaryArray::from(vec![None::<&[u8]>])),
+        ];
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
+        self.checked(rows.map_err(DataFusionError::from))
+    }
+
+    /// `evaluate`
+    pub(super) fn evaluate(&mut self, input: Rows, evaluate: &Evaluate, name: &Name) -> Option<Rows> {
+        let place = self.place.clone();
+        let spec: EvaluatorSpec = self.params("`evaluate`", &place, None, &evaluate.params)?;
+        let spec = self.valid(spec.validate().map(|()| spec), &place, &evaluate.params)?;
+        let clusters = spec.task == tidemill_ml::metrics::Task::Clustering;
+        match &evaluate.label {
+            None if !clusters => {
+                let wrong = Diagnostic::new("there is no `label` to compare the prediction with").at(place);
+                self.report([wrong.help("say what was true: `label = \"..\"`")]);
+                return None;
+            }
+            Some(label) if clusters => {
+                let wrong = Diagnostic::new("clusters have no label").at(label.span.clone());
+                self.report([wrong.help("leave it out; `prediction` is the distance to the nearest centre")]);
+                return None;
+            }
+            _ => {}
+        }
+        let schema = input.schema();
+        let (mut exprs, key_fields) = self.fold_keys(&schema, &evaluate.key)?;
+        exprs.push(self.number(&evaluate.prediction, &schema, exprs.len())?);
+        for sql in [&evaluate.label, &evaluate.score, &evaluate.weight].into_iter().flatten() {
+            exprs.push(self.number(sql, &schema, exprs.len())?);
+        }
+        let fold = EvaluateFold {
+            spec,
+            labelled: evaluate.label.is_some(),
+            scored: evaluate.score.is_some(),
+            weighted: evaluate.weight.is_some(),
+        };
+        let schema = fold.schema();
+        self.measured(input, exprs, key_fields, !evaluate.key.is_empty(), schema, Box::new(fold), name)
+    }
+
+    /// `ab_test`
+    pub(super) fn ab_test(&mut self, input: Rows, test: &AbTest, name: &Name) -> Option<Rows> {
+        let place = self.place.clone();
+        let spec: StreamingTestSpec = self.params("`ab_test`", &place, None, &test.params)?;
+        let spec = self.valid(spec.validate().map(|()| spec), &place, &test.params)?;
+        let schema = input.schema();
+        let (mut exprs, key_fields) = self.fold_keys(&schema, &test.key)?;
+        let boolean = |found: &DataType| matches!(found, DataType::Boolean | DataType::Null);
+        exprs.push(self.of_type(&test.experiment, &schema, exprs.len(), &DataType::Boolean, boolean)?);
+        exprs.push(self.number(&test.value, &schema, exprs.len())?);
+        let fold = Box::new(TestFold { spec });
+        self.measured(input, exprs, key_fields, !test.key.is_empty(), TestFold::schema(), fold, name)
+    }
+
+    /// `detect_drift`
+    pub(super) fn detect_drift(&mut self, input: Rows, detect: &DetectDrift, name: &Name) -> Option<Rows> {
+        let place = detect.detector.span.clone();
+        let kind = kind_param(&detect.detector);
+        let spec: DetectorSpec = self.params("`detect_drift`", &place, Some(&kind), &detect.params)?;
+        let spec = self.valid(spec.validate().map(|()| spec), &place, &detect.params)?;
+        let schema = input.schema();
+        let (mut exprs, key_fields) = self.fold_keys(&schema, &detect.key)?;
+        exprs.push(self.number(&detect.value, &schema, exprs.len())?);
+        let fold = Box::new(DriftFold { spec });
+        self.measured(input, exprs, key_fields, !detect.key.is_empty(), DriftFold::schema(), fold, name)
+    }
+
+    /// `choose`
+    pub(super) fn choose(&mut self, input: Rows, choose: &Choose, name: &Name) -> Option<Rows> {
+        let place = self.place.clone();
+        let models = Param {
+            name: Name { text: "models".into(), span: place.clone() },
+            value: Value::from(choose.losses.len()),
+            span: place.clone(),
+        };
+        let spec: ChampionSpec = self.params("`choose`", &place, Some(&models), &choose.params)?;
+        let spec = self.valid(spec.validate().map(|()| spec), &place, &choose.params)?;
+        let schema = input.schema();
+        let (mut exprs, key_fields) = self.fold_keys(&schema, &choose.key)?;
+        for loss in &choose.losses {
+            exprs.push(self.number(&loss.sql, &schema, exprs.len())?);
+        }
+        let fold = ChooseFold { spec, names: choose.losses.iter().map(|loss| loss.name.text.clone()).collect() };
+        let schema = fold.schema();
+        self.measured(input, exprs, key_fields, !choose.key.is_empty(), schema, Box::new(fold), name)
+    }
+
+    /// The key columns of a fold; a hidden constant for one value over all.
+    fn fold_keys(&mut self, schema: &SchemaRef, key: &[Name]) -> Option<(Vec<ProjectionExpr>, Fields)> {
+        if key.is_empty() {
+            let field = Field::new(ONLY, DataType::Utf8, true);
+            return Some((vec![constant_key("")], Fields::from(vec![field])));
+        }
+        let keys = self.keys(schema, key)?;
+        let field = |&index: &usize| {
+            let field = schema.field(index);
+            Field::new(field.name(), field.data_type().clone(), true)
+        };
+        let fields: Fields = keys.iter().map(field).collect();
+        Some((keys.iter().map(|&index| column(schema, index)).collect(), fields))
+    }
+
+    /// A fold that gives one row per key.
+    #[allow(clippy::too_many_arguments)]
+    fn measured(
+        &mut self,
+        input: Rows,
+        exprs: Vec<ProjectionExpr>,
+        key_fields: Fields,
+        keys_visible: bool,
+        schema: SchemaRef,
+        fold: Box<dyn Fold>,
+        name: &Name,
+    ) -> Option<Rows> {
+        let names = key_fields.iter().chain(schema.fields()).map(|field| (field.name().as_str(), &name.span));
+        self.report(check_names(names));
+        let op = FoldOp {
+            key_fields,
+            keys_visible,
+            snapshot_fields: schema.fields().clone(),
+            row_schema: schema,
+            state_fields: state_fields(),
+            initial: None,
+            model: None,
+            fold,
+        };
+        self.folded(input, exprs, op, name)
+    }
+
+    /// A stage that folds these columns of the input, key columns first.
+    fn folded(&mut self, input: Rows, exprs: Vec<ProjectionExpr>, op: FoldOp, name: &Name) -> Option<Rows> {
+        let rows = self.each_lane(input, |it, lane| it.checked(lane.projected(exprs.clone())))?;
+        let keys = (0..op.key_fields.len()).collect();
+        let hashed = self.stages.hash(rows, keys, &name.text);
+        let hashed = self.checked(hashed)?;
+        let keys = op.key_fields.iter().filter(|_| op.keys_visible);
+        let gives = Schema::new(keys.chain(op.row_schema.fields()).cloned().collect::<Vec<_>>());
+        Some(self.stages.seal_with_state(hashed, StageState::Fold(op), &gives))
+    }
+
+    /// A lane of a source that asks a model after its training decodes the source for itself: the rows that the model
+    /// is trained with cannot wait for it.
+    pub(super) fn after_training(&mut self, lane: Lane) -> Lane {
+        let mut asked = BTreeSet::new();
+        asked_by_plan(&lane.plan, &mut asked);
+        if !asked.iter().any(|asked| asked.after_training) || self.again.values().any(|stage| *stage == lane.stage) {
+            return lane;
+        }
+        let known = self.again.get(&lane.stage.0).copied();
+        match known.or_else(|| self.stages.again(lane.stage)) {
+            Some(stage) => {
+                self.again.insert(lane.stage.0, stage);
+                Lane { stage, ..lane }
+            }
+            None => lane,
+        }
+    }
+
+    /// Where each model lives and who asks it, now that stages have their numbers.
+    pub(super) fn homes(&mut self) -> Vec<ModelPlan> {
+        let groups = self.def.settings.key_groups;
+        let trains = |stage: &&Stage, model: usize| matches!(&stage.state, Some(StageState::Fold(op)) if op.model == Some(model));
+        let stages = &self.stages.stages;
+        let plan = |(number, model): (usize, Declaration)| {
+            let stage = stages.iter().find(|stage| trains(stage, number)).map(|stage| stage.id);
+            let key: ArrayRef = Arc::new(StringArray::from(vec![model.name.as_str()]));
+            // Text can always be a key.
+            let group = encode_keys(&[key]).map_or(0, |keys| key_group(keys.value(0), groups));
+            let home = stage.map(|stage| (stage, group));
+            ModelPlan { name: model.name, spec: model.spec, initial: model.initial, home }
+        };
+        let models: Vec<_> = std::mem::take(&mut self.declared).into_iter().enumerate().map(plan).collect();
+        for stage in &mut self.stages.stages {
+            stage.models = asked(stage).into_iter().collect();
+        }
+        self.check_waiting(&models);
+        models
+    }
+
+    /// Nobody can wait for a model that waits for him.
+    fn check_waiting(&mut self, models: &[ModelPlan]) {
+        for stage in &self.stages.stages {
+            let waits: Vec<&AskedModel> = stage.models.iter().filter(|asked| asked.after_training).collect();
+            for asked in waits {
+                let Some((home, _)) = models[asked.model].home else { continue };
+                let mut before = BTreeSet::from([home]);
+                let mut todo = vec![home];
+                while let Some(at) = todo.pop() {
+                    if let StageInput::Exchanges(inputs) = &self.stages.stages[at.0 as usize].input {
+                        let producers = self.stages.exchanges.iter().filter(|e| inputs.contains(&e.id)).map(|e| e.from);
+                        todo.extend(producers.filter(|producer| before.insert(*producer)));
+                    }
+                }
+                if before.contains(&stage.id) {
+                    let name = &models[asked.model].name;
+                    let wrong = format!("`{}` asks the model `{name}` after the training it is part of", stage.name);
+                    let wrong = Diagnostic::new(wrong);
+                    self.diagnostics.push(wrong.help("ask it from another stream, or as the batch before left it"));
+                }
+            }
+        }
+    }
+}
+
+/// The models that a stage asks, in its head, in its state operator or in a branch.
+fn asked(stage: &Stage) -> BTreeSet<AskedModel> {
+    let mut found = BTreeSet::new();
+    let branches = stage.branches.iter().filter_map(|branch| branch.fragment.as_ref());
+    stage.head.iter().chain(branches).for_each(|fragment| fragment.asked(&mut found));
+    if let Some(state) = &stage.state {
+        state.exprs().into_iter().for_each(|expr| asked_by(expr, &mut found));
+        state.fragments().into_iter().for_each(|fragment| fragment.asked(&mut found));
+    }
+    found
+}
+
+/// A kind as the parameter that tells specifications apart.
+fn kind_param(kind: &Name) -> Param {
+    let name = Name { text: "kind".into(), span: kind.span.clone() };
+    Param { name, value: Value::String(kind.text.clone()), span: kind.span.clone() }
+}
+
+fn constant_key(key: &str) -> ProjectionExpr {
+    let literal = Literal::new(ScalarValue::Utf8(Some(key.to_string())));
+    ProjectionExpr { expr: Arc::new(literal), alias: ONLY.to_string() }
+}
+
+/// Users never see these columns.
+fn hidden(position: usize) -> String {
+    format!("__{position}")
+}
+
+/// What serde says, at its place and in our words.
+fn said(wrong: &str, place: &Span, param: Option<&Param>) -> Diagnostic {
+    let quoted: Vec<&str> = wrong.split('`').skip(1).step_by(2).collect();
+    let expected = quoted.get(1..).unwrap_or(&[]).iter().copied();
+    if wrong.starts_with("unknown field") {
+        let name = param.map_or("", |param| param.name.text.as_str());
+        let span = param.map_or(place.clone(), |param| param.name.span.clone());
+        return Diagnostic::new(format!("unknown parameter `{name}`"))
+            .at(span)
+            .label("unknown parameter")
+            .did_you_mean(name, expected);
+    }
+    if let (true, Some(variant)) = (wrong.starts_with("unknown variant"), quoted.first()) {
+        return Diagnostic::new(format!("`{variant}` is not among the choices"))
+            .at(place.clone())
+            .label(format!("expected {}", quoted[1..].join(", ")))
+            .did_you_mean(variant, expected);
+    }
+    Diagnostic::new(wrong.to_string()).at(place.clone())
+}
+
+fn wrong_spec(error: &SpecError, place: &Span, params: &[Param]) -> Diagnostic {
+    let param = params.iter().find(|param| param.name.text == error.parameter);
+    let place = param.map_or(place, |param| &param.span).clone();
+    Diagnostic::new(format!("`{}` {}", error.parameter, error.problem)).at(place).help(error.mend.clone())
+}

@@ -1,0 +1,97 @@
+//! Columns of numbers and vectors as the matrices that models take.
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::datatypes::{DataType, Float64Type};
+use datafusion::common::{Result, exec_err};
+use ndarray::Array2;
+
+/// Rows of features: those without a null, and where they stood.
+pub(crate) struct Matrix {
+    /// Row-major, rows x features.
+    pub(crate) x: Array2<f64>,
+    /// Position of each row among all.
+    pub(crate) places: Vec<usize>,
+}
+
+/// How many features a column of this type holds; None if it holds no features.
+pub(crate) fn width(data_type: &DataType) -> Option<usize> {
+    match data_type {
+        DataType::Float64 => Some(1),
+        DataType::FixedSizeList(field, width) if *field.data_type() == DataType::Float64 => Some(*width as usize),
+        _ => None,
+    }
+}
+
+/// The rows of these columns (doubles and vectors of doubles) for which `also` holds and no feature is null.
+///
+/// # Errors
+/// For columns of other types.
+pub(crate) fn matrix(columns: &[ArrayRef], rows: usize, also: impl Fn(usize) -> bool) -> Result<Matrix> {
+    let mut total = 0;
+    for column in columns {
+        match width(column.data_type()) {
+            Some(width) => total += width,
+            None => return exec_err!("features are numbers or vectors, not {}", column.data_type()),
+        }
+    }
+    let places: Vec<usize> = (0..rows).filter(|row| also(*row) && columns.iter().all(|c| is_whole(c, *row))).collect();
+    let mut x = Array2::zeros((places.len(), total));
+    let mut at = 0;
+    for column in columns {
+        match column.data_type() {
+            DataType::FixedSizeList(_, width) => {
+                let width = *width as usize;
+                let list = column.as_fixed_size_list();
+                let values = list.values().as_primitive::<Float64Type>().values();
+                for (mut row, place) in x.rows_mut().into_iter().zip(&places) {
+                    let start = (list.value_offset(*place)) as usize;
+                    let row = row.as_slice_mut().into_iter().flat_map(|row| &mut row[at..at + width]);
+                    row.zip(&values[start..start + width]).for_each(|(to, from)| *to = *from);
+                }
+                at += width;
+            }
+            _ => {
+                let values = column.as_primitive::<Float64Type>().values();
+                for (to, place) in x.column_mut(at).iter_mut().zip(&places) {
+                    *to = values[*place];
+                }
+                at += 1;
+            }
+        }
+    }
+    Ok(Matrix { x, places })
+}
+
+/// Neither null nor, for a vector, with a null inside.
+fn is_whole(column: &ArrayRef, row: usize) -> bool {
+    if column.is_null(row) {
+        return false;
+    }
+    match column.as_fixed_size_list_opt() {
+        Some(list) if list.values().null_count() > 0 => list.value(row).null_count() == 0,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::array::{FixedSizeListArray, Float64Array};
+    use std::sync::Arc;
+
+    #[test]
+    fn columns_and_vectors_side_by_side_without_nulls() {
+        let vectors = FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(
+            [Some([Some(1.0), Some(2.0)]), None, Some([Some(5.0), None]), Some([Some(7.0), Some(8.0)])],
+            2,
+        );
+        let numbers = Float64Array::from(vec![Some(0.5), Some(1.5), Some(2.5), Some(3.5)]);
+        let columns: Vec<ArrayRef> = vec![Arc::new(numbers), Arc::new(vectors)];
+        let found = matrix(&columns, 4, |_| true).unwrap();
+        assert_eq!(found.places, [0, 3]);
+        assert_eq!(found.x, ndarray::array![[0.5, 1.0, 2.0], [3.5, 7.0, 8.0]]);
+        let sliced: Vec<ArrayRef> = columns.iter().map(|column| column.slice(3, 1)).collect();
+        assert_eq!(matrix(&sliced, 1, |_| true).unwrap().x, ndarray::array![[3.5, 7.0, 8.0]]);
+        assert_eq!(matrix(&columns, 4, |row| row > 0).unwrap().places, [3]);
+    }
+}

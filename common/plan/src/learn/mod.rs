@@ -1,0 +1,126 @@
+//! Learning: operators that keep a value of bytes per key (a model, an evaluation, a detector) and fold each
+//! batch into it, and the functions that ask a model.
+//!
+//! The mathematics is in `tidemill-ml`. Here is how rows become its matrices, and how its values become state: versioned
+//! by batch, followed, checkpointed and recovered like any other.
+
+mod evaluate;
+pub(crate) mod matrix;
+pub(crate) mod predict;
+mod show;
+pub(crate) mod train;
+mod watch;
+
+pub(crate) use evaluate::{EvaluateFold, TestFold};
+pub use predict::{AskedModel, Models};
+pub(crate) use train::TrainFold;
+pub(crate) use watch::{ChooseFold, DriftFold};
+
+use crate::error::PlanError;
+use crate::plan::BatchContext;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use std::fmt;
+use std::sync::Arc;
+use tidemill_common::ids::StageId;
+use tidemill_ml::{Model, ModelSpec};
+
+/// A model of a job.
+#[derive(Debug)]
+pub struct ModelPlan {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub spec: ModelSpec,
+    /// As it is before the first batch.
+    pub initial: Arc<Model>,
+    /// The stage that trains it, and the key group it lives in; none for a model that only answers.
+    pub home: Option<(StageId, u32)>,
+}
+
+/// A state operator that keeps a value of bytes per key.
+pub struct FoldOp {
+    /// The key columns: the first ones of the rows that come in.
+    pub key_fields: Fields,
+    /// Whether the key columns come out; a hidden key is one constant.
+    pub keys_visible: bool,
+    /// What comes out, without key columns.
+    pub row_schema: SchemaRef,
+    /// What can be seen of the state.
+    pub snapshot_fields: Fields,
+    /// Columns of the state.
+    pub state_fields: Fields,
+    /// Keys and state known before the first batch.
+    pub initial: Option<RecordBatch>,
+    /// The model that it trains, by position.
+    pub model: Option<usize>,
+    pub(crate) fold: Box<dyn Fold>,
+}
+
+/// The state columns of a [`FoldOp`]: the value, the batch it is from, and the value before that.
+pub(crate) fn state_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("value", DataType::Binary, true),
+        Field::new("since", DataType::Int64, true),
+        Field::new("before", DataType::Binary, true),
+    ])
+}
+
+/// What a fold makes of one key's rows of a batch.
+#[derive(Debug)]
+pub struct Folded {
+    /// The new value; none if it stays.
+    pub value: Option<Vec<u8>>,
+    /// What comes out.
+    pub rows: RecordBatch,
+}
+
+/// The heart of a [`FoldOp`]: a pure function of a value and rows.
+pub(crate) trait Fold: fmt::Debug + Send + Sync {
+    /// Whether keys without rows are folded, too.
+    fn every_key(&self) -> bool;
+
+    /// One key's step; `rows` are without the key columns.
+    fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, ctx: &BatchContext) -> Result<Folded, PlanError>;
+
+    /// What can be seen of a value: one row; nothing, unless it is a model.
+    fn show(&self, _value: &[u8]) -> Result<RecordBatch, PlanError> {
+        Ok(RecordBatch::new_empty(Arc::new(Schema::empty())))
+    }
+}
+
+impl FoldOp {
+    /// Whether keys without rows are folded, too.
+    pub fn every_key(&self) -> bool {
+        self.fold.every_key()
+    }
+
+    /// Folds the rows of one key (all columns, key columns first) into its value.
+    ///
+    /// # Errors
+    /// For rows that the fold cannot take.
+    pub fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, ctx: &BatchContext) -> Result<Folded, PlanError> {
+        let width = self.key_fields.len();
+        let columns: Vec<usize> = (width..rows.num_columns()).collect();
+        self.fold.step(value, &rows.project(&columns)?, ctx)
+    }
+
+    /// What can be seen of a value: one row of [`FoldOp::snapshot_fields`].
+    ///
+    /// # Errors
+    /// For bytes that are no value of this operator.
+    pub fn show(&self, value: &[u8]) -> Result<RecordBatch, PlanError> {
+        self.fold.show(value)
+    }
+}
+
+impl fmt::Debug for FoldOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FoldOp")
+            .field("key_fields", &self.key_fields)
+            .field("keys_visible", &self.keys_visible)
+            .field("initial", &self.initial)
+            .field("fold", &self.fold)
+            .finish()
+    }
+}

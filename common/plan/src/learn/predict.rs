@@ -1,0 +1,276 @@
+//! The functions that ask a model: `predict('price', x)`, `predict_proba`, `cluster`, `distance`.
+//!
+//! Each sees the model as the batch before left it (test, then train); with `_after_training` behind its name it sees
+//! what the batch itself has made of it. The models of a task are in a task-local, as the batch's time is.
+
+use super::matrix::{matrix, width};
+use datafusion::arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListBuilder, PrimitiveBuilder};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use datafusion::physical_plan::ExecutionPlan;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use tidemill_ml::{Model, ModelSpec};
+
+tokio::task_local! {
+    static MODELS: Models;
+}
+
+/// A model that expressions of a stage ask.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskedModel {
+    /// Its position among the job's models.
+    pub model: usize,
+    /// Whether what the batch itself has made of it is asked, and not what the batch before left.
+    pub after_training: bool,
+}
+
+/// The models that a task may ask.
+#[derive(Debug, Clone, Default)]
+pub struct Models(BTreeMap<AskedModel, Arc<Model>>);
+
+impl Models {
+    /// These models.
+    pub fn new(models: impl IntoIterator<Item = (AskedModel, Arc<Model>)>) -> Self {
+        Self(models.into_iter().collect())
+    }
+
+    /// Runs a future whose expressions may ask these models.
+    pub async fn scope<F: Future>(self, future: F) -> F::Output {
+        MODELS.scope(self, future).await
+    }
+}
+
+/// What is known of the job's models when expressions are read: name and kind, by position.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Declared(pub(crate) Arc<Vec<(String, ModelSpec)>>);
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Question {
+    Predict,
+    Probability,
+    Cluster,
+    Distance,
+}
+
+const QUESTIONS: [(&str, Question); 4] = [
+    ("predict", Question::Predict),
+    ("predict_proba", Question::Probability),
+    ("cluster", Question::Cluster),
+    ("distance", Question::Distance),
+];
+
+/// The functions, for a job with these models.
+pub(crate) fn functions(declared: &Declared) -> Vec<Arc<ScalarUDF>> {
+    let function = |(name, question): (&str, Question), after_training: bool| {
+        let name = format!("{name}{}", if after_training { "_after_training" } else { "" });
+        let signature = Signature::variadic_any(Volatility::Volatile);
+        let ask = Ask { name, question, after_training, signature, declared: declared.clone() };
+        Arc::new(ScalarUDF::from(ask))
+    };
+    QUESTIONS.into_iter().flat_map(|question| [false, true].map(|after| function(question, after))).collect()
+}
+
+/// Whether the expression asks a model: repeatable, though not immutable.
+pub(crate) fn asks(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.func.inner().is::<Ask>())
+}
+
+/// The models that a plan's expressions ask.
+pub(crate) fn asked_by_plan(plan: &Arc<dyn ExecutionPlan>, found: &mut BTreeSet<AskedModel>) {
+    use datafusion::common::tree_node::TreeNodeRecursion;
+    // The walk itself cannot fail.
+    let _ = plan.apply_expressions(&mut |expr| {
+        asked_by(expr, found);
+        Ok(TreeNodeRecursion::Continue)
+    });
+    plan.children().into_iter().for_each(|child| asked_by_plan(child, found));
+}
+
+/// The models that an expression asks.
+pub(crate) fn asked_by(expr: &Arc<dyn PhysicalExpr>, found: &mut BTreeSet<AskedModel>) {
+    if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>()
+        && let Some(ask) = call.fun().inner().downcast_ref::<Ask>()
+    {
+        let name = call.args().first().and_then(|name| {
+            let literal = name.downcast_ref::<datafusion::physical_expr::expressions::Literal>()?;
+            literal.value().try_as_str().flatten()
+        });
+        let model = name.and_then(|name| ask.declared.position(name));
+        found.extend(model.map(|model| AskedModel { model, after_training: ask.after_training }));
+    }
+    expr.children().into_iter().for_each(|child| asked_by(child, found));
+}
+
+impl Declared {
+    fn position(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|(known, _)| known == name)
+    }
+}
+
+#[derive(Debug)]
+struct Ask {
+    name: String,
+    question: Question,
+    after_training: bool,
+    signature: Signature,
+    declared: Declared,
+}
+
+impl PartialEq for Ask {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && Arc::ptr_eq(&self.declared.0, &other.declared.0)
+    }
+}
+
+impl Eq for Ask {}
+
+impl Hash for Ask {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl Ask {
+    /// The model that is meant: the first argument is its name, in quotes.
+    fn model(&self, name: Option<&ScalarValue>) -> Result<(usize, &ModelSpec)> {
+        let Some(name) = name.and_then(|name| name.try_as_str().flatten()) else {
+            return plan_err!("`{}` begins with a model's name in single quotes: {0}('name', features)", self.name);
+        };
+        let position = self.declared.position(name).ok_or_else(|| {
+            let known: Vec<_> = self.declared.0.iter().map(|(name, _)| name.as_str()).collect();
+            let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
+            plan_datafusion_err!("there is no model called `{name}`; the job's models: {known}")
+        })?;
+        Ok((position, &self.declared.0[position].1))
+    }
+
+    fn answer_type(&self, spec: &ModelSpec) -> Result<DataType> {
+        let clusters = !spec.supervised();
+        let classifies = spec.classes().is_some();
+        match self.question {
+            Question::Predict if clusters => Ok(DataType::Int64),
+            Question::Predict => Ok(DataType::Float64),
+            Question::Probability if spec.classes() == Some(2) => Ok(DataType::Float64),
+            Question::Probability if classifies => {
+                Ok(DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true))))
+            }
+            Question::Cluster if clusters => Ok(DataType::Int64),
+            Question::Distance if clusters => Ok(DataType::Float64),
+            _ => plan_err!("`{}` does not go with a model of kind {}", self.name, spec.kind()),
+        }
+    }
+}
+
+impl ScalarUDFImpl for Ask {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        plan_err!("the type of `{}` depends on the model", self.name)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let (_, spec) = self.model(args.scalar_arguments.first().copied().flatten())?;
+        let data_type = self.answer_type(spec)?;
+        if args.arg_fields.len() < 2 {
+            return plan_err!("`{}` needs features: {0}('name', features)", self.name);
+        }
+        for field in &args.arg_fields[1..] {
+            if !field.data_type().is_numeric() && width(field.data_type()).is_none() {
+                return plan_err!("features are numbers or a vector, `{}` is a {}", field.name(), field.data_type());
+            }
+        }
+        Ok(Arc::new(Field::new(&self.name, data_type, true)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let name = match args.args.first() {
+            Some(ColumnarValue::Scalar(name)) => Some(name),
+            _ => None,
+        };
+        let (model, spec) = self.model(name)?;
+        let asked = AskedModel { model, after_training: self.after_training };
+        let model = MODELS.try_with(|models| models.0.get(&asked).cloned()).ok().flatten();
+        let Some(model) = model else {
+            return exec_err!("`{}` outside of a batch", self.name);
+        };
+        let features = args.args[1..].iter().map(|argument| {
+            let array = argument.to_array(args.number_rows)?;
+            match width(array.data_type()) {
+                Some(_) => Ok(array),
+                None => Ok(cast(&array, &DataType::Float64)?),
+            }
+        });
+        let features: Vec<ArrayRef> = features.collect::<Result<_>>()?;
+        let answer = self.answer(&model, &features, args.number_rows, &self.answer_type(spec)?);
+        Ok(ColumnarValue::Array(answer?))
+    }
+}
+
+impl Ask {
+    fn answer(&self, model: &Model, features: &[ArrayRef], rows: usize, data_type: &DataType) -> Result<ArrayRef> {
+        let found = matrix(features, rows, |_| true)?;
+        let x = found.x.view();
+        let wrong =
+            |error: tidemill_ml::ModelError| datafusion::common::exec_datafusion_err!("`{}`: {error}", self.name);
+        // Before the first data some models have nothing to say.
+        if model.dimension().is_none() && !model.spec().supervised() {
+            return Ok(datafusion::arrow::array::new_null_array(data_type, rows));
+        }
+        match self.question {
+            Question::Predict | Question::Cluster => {
+                let values = model.predict(x).map_err(wrong)?;
+                Ok(match data_type {
+                    DataType::Int64 => {
+                        let values = values.iter().map(|value| *value as i64);
+                        Arc::new(spread(&found.places, rows, values).collect::<Int64Array>())
+                    }
+                    _ => Arc::new(spread(&found.places, rows, values.iter().copied()).collect::<Float64Array>()),
+                })
+            }
+            Question::Distance => {
+                let values = model.distance(x).map_err(wrong)?;
+                Ok(Arc::new(spread(&found.places, rows, values.iter().copied()).collect::<Float64Array>()))
+            }
+            Question::Probability => {
+                let values = model.predict_proba(x).map_err(wrong)?;
+                if *data_type == DataType::Float64 {
+                    let of_one = values.column(1).to_vec();
+                    return Ok(Arc::new(spread(&found.places, rows, of_one.into_iter()).collect::<Float64Array>()));
+                }
+                let mut lists = ListBuilder::new(PrimitiveBuilder::<Float64Type>::new());
+                for row in spread(&found.places, rows, values.rows().into_iter()) {
+                    if let Some(row) = &row {
+                        row.iter().for_each(|value| lists.values().append_value(*value));
+                    }
+                    lists.append(row.is_some());
+                }
+                Ok(Arc::new(lists.finish()))
+            }
+        }
+    }
+}
+
+/// The values at their places, null elsewhere.
+fn spread<'a, T: 'a>(
+    places: &'a [usize],
+    rows: usize,
+    values: impl Iterator<Item = T> + 'a,
+) -> impl Iterator<Item = Option<T>> + 'a {
+    let mut values = places.iter().zip(values).peekable();
+    (0..rows).map(move |row| values.next_if(|(place, _)| **place == row).map(|(_, value)| value))
+}

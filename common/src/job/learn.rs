@@ -1,0 +1,139 @@
+//! Reading `[model.NAME]` and the operators that learn, evaluate, test and watch.
+
+use super::check::Draft;
+use super::keys::{self, Key};
+use super::reader::{Reader, Table, Value};
+use super::stream::{optional, read_columns};
+use super::{AbTest, Choose, DetectDrift, Evaluate, ModelDef, Name, Operator, Param, Train};
+use crate::diag::Diagnostic;
+use toml::de::DeValue;
+
+/// Reads a model: its family, and parameters that are checked against it when the job is compiled.
+pub(super) fn read_model<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<ModelDef> {
+    r.check_required(table, &[keys::MODEL]);
+    let kind = table.get("kind").and_then(|v| r.text(v));
+    let initial = table.get("initial").map(|v| r.text(v));
+    let params = read_params(r, table, keys::MODEL);
+    let def = match (kind, optional(initial), params) {
+        (Some(kind), Some(initial), Some(params)) => Some(ModelDef { name: name.clone(), kind, params, initial }),
+        _ => None,
+    };
+    Draft { name: Some(name.clone()), from: Vec::new(), def }
+}
+
+/// `train`
+pub(super) fn read_train<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = r.table(value, "`train`", value.span(), &[keys::TRAIN])?;
+    let model = table.get("model").and_then(|v| r.name(v));
+    let features = table.get("features").and_then(|v| r.columns(v));
+    let label = table.get("label").map(|v| r.sql(v));
+    let weight = table.get("weight").map(|v| r.sql(v));
+    let train = Train { model: model?, features: features?, label: optional(label)?, weight: optional(weight)? };
+    Some(Operator::Train(Box::new(train)))
+}
+
+/// `evaluate`
+pub(super) fn read_evaluate<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = open_table(r, value, "`evaluate`", keys::EVALUATE)?;
+    let prediction = table.get("prediction").and_then(|v| r.sql(v));
+    let label = table.get("label").map(|v| r.sql(v));
+    let score = table.get("score").map(|v| r.sql(v));
+    let weight = table.get("weight").map(|v| r.sql(v));
+    let key = read_key(r, &table);
+    let params = read_params(r, &table, keys::EVALUATE);
+    let evaluate = Evaluate {
+        prediction: prediction?,
+        label: optional(label)?,
+        score: optional(score)?,
+        weight: optional(weight)?,
+        key: key?,
+        params: params?,
+    };
+    Some(Operator::Evaluate(Box::new(evaluate)))
+}
+
+/// `ab_test`
+pub(super) fn read_ab_test<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = open_table(r, value, "`ab_test`", keys::AB_TEST)?;
+    let experiment = table.get("experiment").and_then(|v| r.sql(v));
+    let compared = table.get("value").and_then(|v| r.sql(v));
+    let key = read_key(r, &table);
+    let params = read_params(r, &table, keys::AB_TEST);
+    let test = AbTest { experiment: experiment?, value: compared?, key: key?, params: params? };
+    Some(Operator::AbTest(Box::new(test)))
+}
+
+/// `choose`
+pub(super) fn read_choose<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = open_table(r, value, "`choose`", keys::CHOOSE)?;
+    let losses = table.get("losses").and_then(|v| read_columns(r, v));
+    let key = read_key(r, &table);
+    let params = read_params(r, &table, keys::CHOOSE);
+    Some(Operator::Choose(Box::new(Choose { losses: losses?, key: key?, params: params? })))
+}
+
+/// `detect_drift`
+pub(super) fn read_detect_drift<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = open_table(r, value, "`detect_drift`", keys::DETECT_DRIFT)?;
+    let watched = table.get("value").and_then(|v| r.sql(v));
+    let detector = table.get("detector").and_then(|v| r.text(v));
+    let key = read_key(r, &table);
+    let params = read_params(r, &table, keys::DETECT_DRIFT);
+    let detect = DetectDrift { value: watched?, detector: detector?, key: key?, params: params? };
+    Some(Operator::DetectDrift(Box::new(detect)))
+}
+
+/// A table of `own` keys, and of others that are checked against a kind later.
+fn open_table<'t>(r: &mut Reader<'t>, value: &'t Value<'t>, title: &str, own: &'static [Key]) -> Option<Table<'t>> {
+    let table = r.any_table(value, title, value.span())?;
+    r.check_required(&table, &[own]);
+    Some(table)
+}
+
+fn read_key<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<Vec<Name>> {
+    match table.get("key") {
+        Some(value) => r.columns(value),
+        None => Some(Vec::new()),
+    }
+}
+
+/// The entries of a table beside its `own` keys.
+fn read_params<'t>(r: &mut Reader<'t>, table: &Table<'t>, own: &'static [Key]) -> Option<Vec<Param>> {
+    let others = table.others(own);
+    let params: Vec<_> = others
+        .into_iter()
+        .map(|(name, value)| Some(Param { name, value: json(r, value)?, span: value.span() }))
+        .collect();
+    params.into_iter().collect()
+}
+
+/// The value as JSON, which has no dates.
+fn json(r: &mut Reader<'_>, value: &Value<'_>) -> Option<serde_json::Value> {
+    use serde_json::Value as Json;
+    let wrong = |r: &mut Reader<'_>, what: &str| {
+        r.push(Diagnostic::new(what).at(value.span()));
+        None
+    };
+    match value.get_ref() {
+        DeValue::String(text) => Some(Json::String(text.to_string())),
+        DeValue::Boolean(flag) => Some(Json::Bool(*flag)),
+        DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(number) => Some(Json::from(number)),
+            Err(_) => wrong(r, "this number is too large"),
+        },
+        DeValue::Float(float) => match float.as_str().parse::<f64>().ok().and_then(serde_json::Number::from_f64) {
+            Some(number) => Some(Json::Number(number)),
+            None => wrong(r, "a parameter is a finite number"),
+        },
+        DeValue::Array(items) => {
+            let items: Vec<_> = items.iter().map(|item| json(r, item)).collect();
+            Some(Json::Array(items.into_iter().collect::<Option<_>>()?))
+        }
+        DeValue::Table(entries) => {
+            let entries: Vec<_> =
+                entries.iter().map(|(name, value)| Some((name.get_ref().to_string(), json(r, value)?))).collect();
+            Some(Json::Object(entries.into_iter().collect::<Option<_>>()?))
+        }
+        DeValue::Datetime(_) => wrong(r, "expected a parameter, found a date or time"),
+    }
+}

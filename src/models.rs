@@ -1,0 +1,111 @@
+//! `tidemill model`: what jobs have learnt.
+
+use crate::cli::DriverUrl;
+use crate::client;
+use crate::exit::{Done, Failure, Outcome};
+use clap::{Args, Subcommand};
+use comfy_table::Table;
+use serde_json::Value;
+use std::path::PathBuf;
+use tidemill_proto::client::{ModelReply, ModelRequest, ModelsRequest};
+
+/// What to do with models.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// The newest version of every model.
+    List {
+        /// Only those of this job.
+        #[arg(long)]
+        job: Option<String>,
+        #[command(flatten)]
+        driver: DriverUrl,
+    },
+    /// A model: what it is, how much it has seen, which versions are kept.
+    Show(WhichModel),
+    /// A model as JSON, to be served elsewhere or to begin another job with (`initial`).
+    Export {
+        #[command(flatten)]
+        which: WhichModel,
+        /// The file; standard output by default.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Which model is meant.
+#[derive(Debug, Args)]
+pub(crate) struct WhichModel {
+    /// The model's name.
+    model: String,
+    /// The job's name, where several have a model of this name.
+    #[arg(long)]
+    job: Option<String>,
+    /// The batch that left it; the newest by default.
+    #[arg(long)]
+    batch: Option<u64>,
+    #[command(flatten)]
+    driver: DriverUrl,
+}
+
+pub(crate) async fn run(command: ModelCommand) -> Done {
+    match command {
+        ModelCommand::List { job, driver } => list(job, &driver).await,
+        ModelCommand::Show(which) => show(which).await,
+        ModelCommand::Export { which, out } => export(which, out).await,
+    }
+}
+
+async fn list(job: Option<String>, driver: &DriverUrl) -> Done {
+    let mut client = client::connect(&driver.driver).await?;
+    let request = ModelsRequest { job: job.unwrap_or_default() };
+    let reply = client.models(request).await.map_err(client::refused)?.into_inner();
+    let mut table = Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(["JOB", "MODEL", "KIND", "FEATURES", "BATCH", "ROWS", "BYTES", "HEALTH"]);
+    for summary in &reply.models {
+        let summary = parse(summary)?;
+        let text = |key: &str| match &summary[key] {
+            Value::Null => "-".to_string(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let health = match &summary["diverged_since_batch"] {
+            Value::Null => "healthy".to_string(),
+            batch => format!("diverged since batch {batch}"),
+        };
+        let cells = ["job", "model", "kind", "features", "batch", "rows", "bytes"].map(text);
+        table.add_row(cells.into_iter().chain([health]));
+    }
+    println!("{table}");
+    Ok(Outcome::Fine)
+}
+
+async fn show(which: WhichModel) -> Done {
+    let reply = fetch(which).await?;
+    let mut summary = parse(&reply.summary)?;
+    summary["versions"] = reply.versions.into();
+    println!("{}", serde_json::to_string_pretty(&summary).map_err(|error| Failure::failed(error.to_string()))?);
+    Ok(Outcome::Fine)
+}
+
+async fn export(which: WhichModel, out: Option<PathBuf>) -> Done {
+    let reply = fetch(which).await?;
+    let model = parse(&reply.model)?;
+    let text = serde_json::to_string_pretty(&model).map_err(|error| Failure::failed(error.to_string()))?;
+    match out {
+        None => println!("{text}"),
+        Some(path) => std::fs::write(&path, text + "\n")
+            .map_err(|error| Failure::usage(format!("cannot write `{}`: {error}", path.display())))?,
+    }
+    Ok(Outcome::Fine)
+}
+
+async fn fetch(which: WhichModel) -> Result<ModelReply, Failure> {
+    let mut client = client::connect(&which.driver.driver).await?;
+    let request = ModelRequest { job: which.job.unwrap_or_default(), model: which.model, batch: which.batch };
+    Ok(client.model(request).await.map_err(client::refused)?.into_inner())
+}
+
+fn parse(json: &str) -> Result<Value, Failure> {
+    serde_json::from_str(json).map_err(|error| Failure::failed(format!("the driver's answer does not read: {error}")))
+}

@@ -1,0 +1,104 @@
+//! What is in a directory.
+
+use std::io;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+/// A file as it is told from others: another size or time makes it another file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Its name within the directory.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was changed last, in nanoseconds since 1970.
+    pub modified_ns: i64,
+}
+
+/// The files of a directory that match, by time and name. Names that begin with `.` or `_` are left out, as Spark
+/// does: they are for files that are being written.
+pub(super) fn list(directory: &Path, pattern: &str) -> io::Result<Vec<FileEntry>> {
+    let mut found = Vec::new();
+    for listed in std::fs::read_dir(directory)? {
+        let listed = listed?;
+        let Ok(name) = listed.file_name().into_string() else { continue };
+        if !name.starts_with(['.', '_']) && matches(pattern, &name) {
+            found.extend(entry(&listed.path(), name)?);
+        }
+    }
+    found.sort_by(|a, b| (a.modified_ns, &a.name).cmp(&(b.modified_ns, &b.name)));
+    Ok(found)
+}
+
+/// A file as it is now; none if it is not there, or not a file.
+pub(super) fn entry(path: &Path, name: String) -> io::Result<Option<FileEntry>> {
+    let metadata = match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        metadata => metadata?,
+    };
+    Ok(metadata.is_file().then(|| FileEntry { name, size: metadata.len(), modified_ns: modified_ns(&metadata) }))
+}
+
+pub(super) fn modified_ns(metadata: &std::fs::Metadata) -> i64 {
+    let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0)
+}
+
+/// Whether a name matches: `*` is any text, `?` any character.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n) = (0, 0);
+    // Where to go on if the text behind the last star does not match: the star, and one character more for it.
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(wanted) if *wanted == '?' || *wanted == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => match &mut star {
+                Some((at, taken)) => {
+                    *taken += 1;
+                    (p, n) = (*at + 1, *taken);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|rest| *rest == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        for (pattern, good, bad) in [
+            ("*.csv", &["a.csv", ".csv"][..], &["a.csv.tmp", "csv"][..]),
+            ("a?c*", &["abc", "abcd"], &["ac", "xabc"]),
+            ("*a*b*", &["ab", "xaxbx", "aab"], &["ba", ""]),
+            ("", &[""], &["a"]),
+        ] {
+            assert!(good.iter().all(|name| matches(pattern, name)), "{pattern}");
+            assert!(!bad.iter().any(|name| matches(pattern, name)), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn hidden_files_and_folders_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b", "a", ".hidden", "_temporary"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        std::fs::create_dir(folder.path().join("folder")).unwrap();
+        let mut names: Vec<_> = list(folder.path(), "*").unwrap().into_iter().map(|file| file.name).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["a", "b"]);
+        assert!(entry(&folder.path().join("c"), "c".into()).unwrap().is_none());
+    }
+}

@@ -1,0 +1,254 @@
+//! Files that appear in a directory, each read once.
+//!
+//! What makes it once is a log behind [`FileLog`]: a file is remembered there, with the offset of its first record,
+//! before it is read. A receiver that starts again first reads on in the files whose records did not all come
+//! in, in the order of that log, then takes what is new. Names are compared, not times, so a file that
+//! becomes visible late is not lost.
+
+mod list;
+mod read;
+
+pub use list::FileEntry;
+pub(crate) use read::Content;
+
+use super::generate::take_in;
+use super::intake::Intake;
+use super::{HoldError, ReceiverError, ReceiverState};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Files that may be known at once; each costs memory here and in the driver.
+const MAX_KNOWN: usize = 100_000;
+/// Chunks of a file that are read ahead.
+const CHUNKS_AHEAD: usize = 2;
+
+/// A watched directory, and what is known of it.
+pub struct WatchedFiles {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Which names count: `*` is any text, `?` any character.
+    pub pattern: String,
+    /// Whether files that are there when it is first looked at are left out.
+    pub new_files_only: bool,
+    /// How often it is looked at.
+    pub poll_interval: Duration,
+    /// What is in the files.
+    pub(crate) content: Content,
+    /// Whether the directory was looked at before.
+    pub started: bool,
+    /// Size and time of the files that are not to be chosen again, by name.
+    pub known: HashMap<String, (u64, i64)>,
+    /// Files whose records did not all come in, in order, with the offset of the first record of each.
+    pub open: VecDeque<(FileEntry, u64)>,
+    /// Remembers choices.
+    pub log: Arc<dyn FileLog>,
+}
+
+impl std::fmt::Debug for WatchedFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WatchedFiles").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+/// What is to be remembered before reading goes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileChoice {
+    /// The file that is read next, with the offset of its first record.
+    pub file: Option<(FileEntry, u64)>,
+    /// Files that are never to be read.
+    pub skipped: Vec<FileEntry>,
+    /// Names that are in the directory no more.
+    pub gone: Vec<String>,
+}
+
+/// Remembers choices for ever.
+pub trait FileLog: Send + Sync + 'static {
+    /// Resolves when the choice is safe. Choosing a file again changes the offset it was chosen with.
+    fn remember(&self, choice: FileChoice) -> BoxFuture<'static, Result<(), HoldError>>;
+}
+
+/// Reads files until stopped.
+pub(super) async fn run(intake: &mut Intake, watched: WatchedFiles) -> Result<(), ReceiverError> {
+    let mut watch = Watch { files: watched, pending: VecDeque::new(), resuming: true };
+    // All records of a file are in if the next one begins before what is wanted now.
+    while watch.files.open.get(1).is_some_and(|(_, first_offset)| *first_offset <= intake.position()) {
+        watch.files.open.pop_front();
+    }
+    intake.status.set(ReceiverState::Connected);
+    while let Some((file, skip)) = watch.next(intake).await? {
+        if !watch.read(intake, &file, skip).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+struct Watch {
+    files: WatchedFiles,
+    /// Found and not chosen yet.
+    pending: VecDeque<FileEntry>,
+    /// The first open file has not been gone on with.
+    resuming: bool,
+}
+
+impl Watch {
+    /// The file to read, and how many of its records are in already; none when stopped.
+    async fn next(&mut self, intake: &mut Intake) -> Result<Option<(FileEntry, u64)>, ReceiverError> {
+        let resuming = std::mem::take(&mut self.resuming);
+        if let Some((file, first_offset)) = self.files.open.pop_front() {
+            if resuming {
+                return Ok(Some((file, intake.position().saturating_sub(first_offset))));
+            }
+            // The files before it may have become shorter by what could not be read again.
+            return Ok(self.choose(intake, file, Vec::new()).await?.map(|file| (file, 0)));
+        }
+        let mut gone = Vec::new();
+        loop {
+            while let Some(file) = self.pending.pop_front() {
+                let (path, name) = (self.files.directory.join(&file.name), file.name.clone());
+                let now = waiting(intake, tokio::task::spawn_blocking(move || list::entry(&path, name))).await?;
+                let Some(now) = now else { return Ok(None) };
+                // One that has gone away meanwhile is not there to be read.
+                if let Ok(Ok(Some(now))) = now {
+                    return Ok(self.choose(intake, now, gone).await?.map(|file| (file, 0)));
+                }
+            }
+            let (directory, pattern) = (self.files.directory.clone(), self.files.pattern.clone());
+            let listed = waiting(intake, tokio::task::spawn_blocking(move || list::list(&directory, &pattern))).await?;
+            let Some(listed) = listed else { return Ok(None) };
+            match listed.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                Ok(found) => {
+                    gone.extend(self.look_at(intake, found));
+                    if self.files.new_files_only && !self.files.started {
+                        self.skip_pending(intake).await?;
+                    }
+                    self.files.started = true;
+                    intake.status.set(ReceiverState::Connected);
+                }
+                Err(error) => {
+                    let error = format!("{}: {error}", self.files.directory.display());
+                    intake.status.set(ReceiverState::BackingOff { error, wait: self.files.poll_interval });
+                }
+            }
+            if self.pending.is_empty() && waiting(intake, tokio::time::sleep(self.files.poll_interval)).await?.is_none()
+            {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Notes which files are new, and says which known ones are there no more.
+    fn look_at(&mut self, intake: &Intake, found: Vec<FileEntry>) -> Vec<String> {
+        let names: HashSet<&str> = found.iter().map(|file| file.name.as_str()).collect();
+        let gone: Vec<String> =
+            self.files.known.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
+        self.files.known.retain(|name, _| names.contains(name.as_str()));
+        for file in found {
+            let stamp = (file.size, file.modified_ns);
+            let room = self.files.known.len() + self.pending.len() < MAX_KNOWN;
+            match self.files.known.get_mut(&file.name) {
+                None if room => self.pending.push_back(file),
+                None => {
+                    let error = format!("more than {MAX_KNOWN} files; remove some that were read");
+                    intake.status.set(ReceiverState::BackingOff { error, wait: self.files.poll_interval });
+                }
+                Some(known) if *known != stamp => {
+                    *known = stamp;
+                    intake.status.bad_file();
+                    tracing::warn!(file = file.name, "a file has changed after it was read; it is not read again");
+                }
+                Some(_) => {}
+            }
+        }
+        gone
+    }
+
+    async fn skip_pending(&mut self, intake: &mut Intake) -> Result<(), ReceiverError> {
+        let skipped: Vec<FileEntry> = self.pending.drain(..).collect();
+        self.files.known.extend(skipped.iter().map(|file| (file.name.clone(), (file.size, file.modified_ns))));
+        let remembered = self.files.log.remember(FileChoice { skipped, ..FileChoice::default() });
+        if let Some(remembered) = waiting(intake, remembered).await? {
+            remembered?;
+        }
+        Ok(())
+    }
+
+    /// Has a file remembered; none when stopped.
+    async fn choose(
+        &mut self,
+        intake: &mut Intake,
+        file: FileEntry,
+        gone: Vec<String>,
+    ) -> Result<Option<FileEntry>, ReceiverError> {
+        self.files.known.insert(file.name.clone(), (file.size, file.modified_ns));
+        let choice = FileChoice { file: Some((file.clone(), intake.position())), skipped: Vec::new(), gone };
+        let remembered = self.files.log.remember(choice);
+        match waiting(intake, remembered).await? {
+            Some(remembered) => remembered?,
+            None => return Ok(None),
+        }
+        Ok(Some(file))
+    }
+
+    /// Takes the records of a file in but for the first `skip`; false when stopped.
+    async fn read(&self, intake: &mut Intake, file: &FileEntry, skip: u64) -> Result<bool, ReceiverError> {
+        let (sender, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
+        let (path, content, expected) =
+            (self.files.directory.join(&file.name), self.files.content.clone(), file.clone());
+        tokio::task::spawn_blocking(move || read::chunks(&path, &expected, &content, &sender));
+        let mut skip = skip + self.files.content.header_lines();
+        loop {
+            match waiting(intake, chunks.recv()).await? {
+                None => return Ok(false),
+                Some(None) => break,
+                Some(Some(Ok(chunk))) => take_in(intake, &behind_lines(chunk, &mut skip)).await?,
+                Some(Some(Err(reason))) => {
+                    intake.lines.discard_partial();
+                    intake.status.bad_file();
+                    tracing::warn!(file = file.name, reason, "a file could not be read, or not to its end");
+                }
+            }
+        }
+        intake.lines.end_line();
+        Ok(true)
+    }
+}
+
+/// What follows on the first `skip` lines; `skip` becomes what is left of it.
+fn behind_lines(mut chunk: Bytes, skip: &mut u64) -> Bytes {
+    while *skip > 0 {
+        match memchr::memchr(b'\n', &chunk) {
+            Some(end) => {
+                *skip -= 1;
+                drop(chunk.split_to(end + 1));
+            }
+            None => return Bytes::new(),
+        }
+    }
+    chunk
+}
+
+/// Runs something else while blocks are sealed in time and held; none if stopped before it was done.
+async fn waiting<F: Future>(intake: &mut Intake, other: F) -> Result<Option<F::Output>, ReceiverError> {
+    let mut other = std::pin::pin!(other);
+    loop {
+        let sealable = intake.is_sealable();
+        tokio::select! {
+            biased;
+            () = intake.stop.cancelled() => return Ok(None),
+            held = intake.window.more_held() => { held?; }
+            _ = intake.tick.tick(), if sealable => intake.seal(),
+            output = &mut other => return Ok(Some(output)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Watching over a log that survives the receiver.
+
+use super::*;
+use crate::receiver::tests::{Log, config};
+use crate::receiver::{ReceiverEnd, ReceiverKind, ReceiverStatus, run as run_receiver};
+use std::fs;
+use std::sync::Mutex;
+use std::time::SystemTime;
+use tokio_util::sync::CancellationToken;
+
+/// What the driver's log would say.
+#[derive(Default)]
+struct Remembered {
+    choices: Mutex<Vec<FileChoice>>,
+}
+
+impl FileLog for Remembered {
+    fn remember(&self, choice: FileChoice) -> BoxFuture<'static, Result<(), HoldError>> {
+        self.choices.lock().unwrap().push(choice);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+struct Folder {
+    folder: tempfile::TempDir,
+    remembered: Arc<Remembered>,
+    log: Arc<Log>,
+    status: Arc<ReceiverStatus>,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, remembered: Arc::default(), log: Log::new(), status: Arc::default() }
+    }
+
+    /// Writes a file that was changed so many seconds after some time.
+    fn put(&self, name: &str, text: &str, second: u64) {
+        // Under a hidden name, so that it appears once, as it is meant to be.
+        let hidden = self.folder.path().join(format!(".{name}"));
+        fs::write(&hidden, text).unwrap();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + second);
+        fs::File::options().write(true).open(&hidden).unwrap().set_modified(time).unwrap();
+        fs::rename(hidden, self.folder.path().join(name)).unwrap();
+    }
+
+    /// A receiver that knows what is remembered, and no more than `start_offset` records.
+    fn start(
+        &self,
+        start_offset: u64,
+        new_files_only: bool,
+    ) -> (CancellationToken, tokio::task::JoinHandle<ReceiverEnd>) {
+        let choices = self.remembered.choices.lock().unwrap().clone();
+        let mut open: VecDeque<(FileEntry, u64)> = VecDeque::new();
+        for (file, first) in choices.iter().filter_map(|choice| choice.file.clone()) {
+            if !open.iter().any(|(other, _)| other.name == file.name) {
+                open.push_back((file, first));
+            }
+        }
+        let known = choices.iter().flat_map(|choice| {
+            let chosen = choice.file.iter().map(|(file, _)| file);
+            chosen.chain(&choice.skipped).map(|file| (file.name.clone(), (file.size, file.modified_ns)))
+        });
+        let watched = WatchedFiles {
+            directory: self.folder.path().to_path_buf(),
+            pattern: "*.txt".into(),
+            new_files_only,
+            poll_interval: Duration::from_millis(5),
+            content: Content::Lines { header: false },
+            started: !choices.is_empty(),
+            known: known.collect(),
+            open,
+            log: self.remembered.clone(),
+        };
+        let config = config(ReceiverKind::Files(Box::new(watched)), start_offset);
+        let stop = CancellationToken::new();
+        let running = run_receiver(config, self.log.sink(), self.status.clone(), stop.clone());
+        (stop, tokio::spawn(async move { running.await.unwrap() }))
+    }
+}
+
+#[tokio::test]
+async fn files_are_read_once_by_time_and_name() {
+    let folder = Folder::new();
+    folder.put("b.txt", "3\n4", 2);
+    folder.put("z.txt", "1\n2\n", 1);
+    folder.put("c.txt", "5\n", 2);
+    folder.put("_c.txt", "no\n", 2);
+    folder.put("c.csv", "no\n", 2);
+    let (stop, running) = folder.start(0, false);
+    folder.log.reaches(5).await;
+    // An old time does not hide a file that comes late.
+    folder.put("late.txt", "6\n", 0);
+    folder.log.reaches(6).await;
+    stop.cancel();
+    assert_eq!(running.await.unwrap().offset, 6);
+    assert_eq!(folder.log.text(), "1\n2\n3\n4\n5\n6\n");
+    assert_eq!(folder.status.snapshot().bad_files, 0);
+}
+
+#[tokio::test]
+async fn a_receiver_goes_on_in_the_middle_of_a_file() {
+    let folder = Folder::new();
+    folder.put("a.txt", "1\n2\n3\n", 1);
+    folder.put("b.txt", "4\n5\n", 2);
+    let (stop, running) = folder.start(0, false);
+    folder.log.reaches(5).await;
+    stop.cancel();
+    running.await.unwrap();
+    for held in [0, 2, 3, 4, 5] {
+        // As if only so many records had been logged.
+        let again = Folder { remembered: folder.remembered.clone(), log: Log::at(held), ..Folder::new() };
+        again.put("a.txt", "1\n2\n3\n", 1);
+        again.put("b.txt", "4\n5\n", 2);
+        again.put("c.txt", "6\n", 3);
+        let (stop, running) = again.start(held, false);
+        again.log.reaches(6).await;
+        stop.cancel();
+        running.await.unwrap();
+        assert_eq!(again.log.text(), "1\n2\n3\n4\n5\n6\n"[2 * held as usize..], "from {held}");
+        again
+            .remembered
+            .choices
+            .lock()
+            .unwrap()
+            .retain(|choice| choice.file.as_ref().is_none_or(|(file, _)| file.name != "c.txt"));
+    }
+}
+
+#[tokio::test]
+async fn a_changed_file_is_counted_and_not_read_again() {
+    let folder = Folder::new();
+    folder.put("a.txt", "1\n", 1);
+    let (stop, running) = folder.start(0, false);
+    folder.log.reaches(1).await;
+    folder.put("a.txt", "1\n2\n", 5);
+    while folder.status.snapshot().bad_files == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    folder.put("b.txt", "3\n", 6);
+    folder.log.reaches(2).await;
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!((folder.log.text().as_str(), folder.status.snapshot().bad_files), ("1\n3\n", 1));
+}
+
+#[tokio::test]
+async fn only_new_files() {
+    let folder = Folder::new();
+    folder.put("old.txt", "0\n", 1);
+    let (stop, running) = folder.start(0, true);
+    while folder.remembered.choices.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stop.cancel();
+    running.await.unwrap();
+    folder.put("new.txt", "1\n", 2);
+    let (stop, running) = folder.start(0, true);
+    folder.log.reaches(1).await;
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(folder.log.text(), "1\n");
+}
+
+#[test]
+fn lines_are_skipped_over_chunks() {
+    let mut skip = 2;
+    assert_eq!(behind_lines(Bytes::from("a\nb"), &mut skip), "");
+    assert_eq!(behind_lines(Bytes::from("b\nc\nd"), &mut skip), "c\nd");
+    assert_eq!(behind_lines(Bytes::from("e\n"), &mut skip), "e\n");
+}
