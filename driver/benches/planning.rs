@@ -13,7 +13,7 @@ use tidemill_common::job::Settings;
 use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
 use tidemill_driver::core::{Action, Compiled, Core, CoreConfig, Event, NewJob, Now, RequestId, SessionId};
 use tidemill_driver::record::{Durable, DurableJob};
-use tidemill_plan::Placement;
+use tidemill_plan::{Placement, Rhythm};
 use tidemill_proto::PROTOCOL_VERSION;
 use tidemill_proto::common::{BlockRef, ReceiverRef};
 use tidemill_proto::control::{self as pb, driver_message, worker_message};
@@ -114,6 +114,8 @@ fn compiled() -> Compiled {
         source: Some(SourceIdx(0)),
         inputs: Vec::new(),
         stateful: false,
+        input: Rhythm::EveryBatch,
+        rhythm: Rhythm::EveryBatch,
         consumers: vec![1],
         outputs: Vec::new(),
         models: Vec::new(),
@@ -123,6 +125,8 @@ fn compiled() -> Compiled {
         source: None,
         inputs: vec![ExchangeId(0)],
         stateful: false,
+        input: Rhythm::EveryBatch,
+        rhythm: Rhythm::EveryBatch,
         consumers: Vec::new(),
         outputs: vec![OutputIdx(0)],
         models: Vec::new(),
@@ -133,7 +137,11 @@ fn compiled() -> Compiled {
         exchange_from: vec![0],
         key_groups: KEY_GROUPS,
         sources: vec![SourceShape { name: "in".into(), receivers: 1, one_block_per_batch: false }],
-        outputs: vec![OutputShape { name: "out".into(), kind: OutputKind::Rows { limit: Some(10) } }],
+        outputs: vec![OutputShape {
+            name: "out".into(),
+            kind: OutputKind::Rows { limit: Some(10) },
+            rhythm: Rhythm::EveryBatch,
+        }],
     };
     Compiled { settings, topology: Arc::new(topology), fingerprint: 0, functions: Vec::new() }
 }

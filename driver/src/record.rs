@@ -157,6 +157,8 @@ pub enum Ending {
 pub struct FrozenBatch {
     /// Its time, in ms since 1970.
     pub time_ms: i64,
+    /// The time of the batch before it, if there was one.
+    pub previous_ms: Option<i64>,
     /// Its blocks; the position is the order tag of the split.
     pub blocks: Vec<BlockMeta>,
 }
@@ -278,7 +280,8 @@ impl DurableJob {
                 blocks.extend(queue.drain(..count));
             }
         }
-        self.frozen.insert(batch, FrozenBatch { time_ms, blocks });
+        let previous_ms = (self.last_frozen.0 > 0).then_some(self.last_time_ms);
+        self.frozen.insert(batch, FrozenBatch { time_ms, previous_ms, blocks });
         self.last_frozen = batch;
         self.last_time_ms = time_ms;
     }

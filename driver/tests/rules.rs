@@ -8,7 +8,7 @@ use tidemill_common::job::Settings;
 use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
 use tidemill_driver::core::{Action, Compiled, Core, CoreConfig, Event, NewJob, Now, RequestId, SessionId};
 use tidemill_driver::record::{Durable, DurableJob, Ending, JobRecord, Record};
-use tidemill_plan::{FunctionKind, FunctionRef, Placement};
+use tidemill_plan::{FunctionKind, FunctionRef, Placement, Rhythm};
 use tidemill_proto::PROTOCOL_VERSION;
 use tidemill_proto::common::{BlockRef, Function, ReceiverRef};
 use tidemill_proto::control::{self as pb, FailureKind, driver_message, task_report, worker_message};
@@ -160,6 +160,8 @@ fn compiled(stateful: bool) -> Compiled {
         source: Some(SourceIdx(0)),
         inputs: Vec::new(),
         stateful: false,
+        input: Rhythm::EveryBatch,
+        rhythm: Rhythm::EveryBatch,
         consumers: Vec::new(),
         outputs: vec![OutputIdx(0)],
         models: Vec::new(),
@@ -181,7 +183,11 @@ fn compiled(stateful: bool) -> Compiled {
         exchange_from: if stateful { vec![0] } else { Vec::new() },
         key_groups: 2,
         sources: vec![SourceShape { name: "s".into(), receivers: 2, one_block_per_batch: false }],
-        outputs: vec![OutputShape { name: "o".into(), kind: OutputKind::Rows { limit: None } }],
+        outputs: vec![OutputShape {
+            name: "o".into(),
+            kind: OutputKind::Rows { limit: None },
+            rhythm: Rhythm::EveryBatch,
+        }],
     };
     let settings = Settings { replication: 1, ..Settings::with_batch_interval(Duration::from_millis(100)) };
     Compiled { settings, topology: Arc::new(topology), fingerprint: 1, functions: Vec::new() }

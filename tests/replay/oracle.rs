@@ -3,8 +3,11 @@
 //! It knows what the engine promises (`docs/architecture.md`): a batch is cut into blocks of 4 records; sums are
 //! added up per unit first (a block, or a key group) and then in the order of units; keyed rows come by key.
 
+mod window;
+
 use std::collections::{BTreeMap, BTreeSet};
 use twox_hash::XxHash3_64;
+use window::{Frame, Panes};
 
 /// Records in a block of a replay.
 const BLOCK: usize = 4;
@@ -137,6 +140,34 @@ pub(crate) enum Operator {
     },
     /// The rows with the greatest `n` of every `k`.
     TopK(usize),
+    Window(Sliding),
+    /// `reduce_by_key_and_window`
+    ReduceByKeyAndWindow {
+        n: Option<Aggregate>,
+        x: Aggregate,
+        sliding: Sliding,
+        keep: bool,
+    },
+}
+
+/// Length and slide of a window, in firings of its input.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sliding {
+    pub(crate) length: i64,
+    pub(crate) slide: i64,
+}
+
+/// How often each stream fires: every so many batches. All that it reads does so together.
+pub(crate) fn slides(streams: &[Stream]) -> Vec<i64> {
+    let mut slides: Vec<i64> = Vec::new();
+    for stream in streams {
+        let input = stream.from[0].map_or(1, |from| slides[from]);
+        slides.push(match stream.operator {
+            Operator::Window(sliding) | Operator::ReduceByKeyAndWindow { sliding, .. } => sliding.slide * input,
+            _ => input,
+        });
+    }
+    slides
 }
 
 /// The joins.
@@ -177,14 +208,30 @@ pub(crate) struct Stream {
     pub(crate) operator: Operator,
 }
 
+/// Whether all rows of a stream (or of the source) have a key.
+fn keyed(streams: &[Stream], of: Option<usize>) -> bool {
+    let Some(stream) = of.map(|of| &streams[of]) else {
+        return false;
+    };
+    match stream.operator {
+        Operator::Select { .. } | Operator::Filter(_) | Operator::FlatMap | Operator::Union => {
+            stream.from.iter().all(|from| keyed(streams, *from))
+        }
+        Operator::Sort { .. } | Operator::Count | Operator::Reduce { .. } => false,
+        _ => true,
+    }
+}
+
 /// A job and its state.
 pub(crate) struct Oracle<'a> {
     key_groups: u64,
     streams: &'a [Stream],
-    batch: u64,
+    batch: i64,
     states: Vec<BTreeMap<Vec<u8>, Row>>,
     /// The batch of each key's last record.
-    updated: Vec<BTreeMap<Vec<u8>, u64>>,
+    updated: Vec<BTreeMap<Vec<u8>, i64>>,
+    panes: Vec<Panes>,
+    slides: Vec<i64>,
 }
 
 /// The rows of a stream in one batch: lane by lane (several only in a union), in each unit by unit.
@@ -218,26 +265,98 @@ impl Rows {
 impl<'a> Oracle<'a> {
     pub(crate) fn new(key_groups: u64, streams: &'a [Stream]) -> Self {
         let (states, updated) = (vec![BTreeMap::new(); streams.len()], vec![BTreeMap::new(); streams.len()]);
-        Self { key_groups, streams, batch: 0, states, updated }
+        let panes = streams.iter().map(|_| Panes::default()).collect();
+        Self { key_groups, streams, batch: 0, states, updated, panes, slides: slides(streams) }
     }
 
-    /// Runs a batch; gives back the JSON rows of every stream.
-    pub(crate) fn batch(&mut self, records: &[Record]) -> Vec<Vec<String>> {
+    /// Runs a batch; gives back the JSON rows of every stream that fires.
+    pub(crate) fn batch(&mut self, records: &[Record]) -> Vec<Option<Vec<String>>> {
         self.batch += 1;
         let units = records.chunks(BLOCK).map(|block| block.iter().flatten().cloned().collect()).collect();
         let source = Rows { columns: vec![Column::K, Column::N, Column::X, Column::T], lanes: vec![units] };
-        let mut all: Vec<Rows> = Vec::new();
+        let mut all: Vec<Option<Rows>> = Vec::new();
         for (number, stream) in self.streams.iter().enumerate() {
-            let inputs = stream.from.iter().map(|from| from.map_or(&source, |from| &all[from]).clone());
-            let rows = self.stream(number, &stream.operator, inputs.collect());
+            let rows = |from: Option<usize>| from.map_or(Some(&source), |from| all[from].as_ref()).cloned();
+            let rows = match self.over_window(number, stream) {
+                // Right over a window, some operators have a form of their own.
+                Some((frame, from)) => {
+                    rows(from).and_then(|input| self.folded(number, &stream.operator, frame, &input))
+                }
+                None => {
+                    let inputs: Option<Vec<_>> = stream.from.iter().map(|from| rows(*from)).collect();
+                    inputs.and_then(|inputs| self.stream(number, stream, inputs))
+                }
+            };
             all.push(rows);
         }
-        all.into_iter().map(|rows| output(&rows)).collect()
+        all.into_iter().map(|rows| rows.map(|rows| output(&rows))).collect()
     }
 
-    fn stream(&mut self, number: usize, operator: &Operator, mut inputs: Vec<Rows>) -> Rows {
+    /// The window that a stream is computed over without looking at its rows, and what that reads.
+    fn over_window(&self, number: usize, stream: &Stream) -> Option<(Frame, Option<usize>)> {
+        let slide = |from: Option<usize>| from.map_or(1, |from| self.slides[from]);
+        let frame = |of: usize, from, sliding: Sliding| {
+            let step = slide(from);
+            (Frame { length: sliding.length * step, slide: self.slides[of], step }, from)
+        };
+        match (&stream.operator, stream.from[0]) {
+            (Operator::ReduceByKeyAndWindow { sliding, .. }, from) => Some(frame(number, from, *sliding)),
+            (Operator::ReduceByKey { .. } | Operator::Reduce { .. } | Operator::Count, Some(window)) => {
+                let under = &self.streams[window];
+                match under.operator {
+                    Operator::Window(sliding) => Some(frame(window, under.from[0], sliding)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn folded(&mut self, number: usize, operator: &Operator, frame: Frame, input: &Rows) -> Option<Rows> {
+        let (batch, panes) = (self.batch, &mut self.panes[number]);
+        let keyed = vec![Column::K, Column::N, Column::X];
+        match operator {
+            Operator::ReduceByKeyAndWindow { n, x, keep, .. } => {
+                let mut totals = panes.totals(batch, frame, input, by_k, Totals { n: *n, x: *x })?;
+                if *keep {
+                    panes.keep(&mut totals, n.is_none());
+                }
+                Some(self.keyed(keyed, totals))
+            }
+            Operator::ReduceByKey { n, x } => {
+                let totals = panes.totals(batch, frame, input, by_k, Totals { n: *n, x: *x })?;
+                Some(self.keyed(keyed, totals))
+            }
+            Operator::Reduce { n, x } => {
+                let total = panes.totals(batch, frame, input, |_| Vec::new(), Totals { n: Some(*n), x: *x })?;
+                Some(single(vec![Column::N, Column::X], total.into_values().next()))
+            }
+            _ => {
+                let counted = Totals { n: None, x: Aggregate::Max };
+                let total = panes.totals(batch, frame, input, |_| Vec::new(), counted)?;
+                let count = total.into_values().next().and_then(|row| row.n).unwrap_or(0);
+                Some(single(vec![Column::N], Some(Row::new(None, Some(count), None, None))))
+            }
+        }
+    }
+
+    /// A stream whose input fires.
+    fn stream(&mut self, number: usize, stream: &Stream, mut inputs: Vec<Rows>) -> Option<Rows> {
+        if let Operator::Window(sliding) = stream.operator {
+            let input = inputs.remove(0);
+            let step = stream.from[0].map_or(1, |from| self.slides[from]);
+            let frame = Frame { length: sliding.length * step, slide: self.slides[number], step };
+            let columns = input.columns.clone();
+            let rows = self.panes[number].window(self.batch, frame, input, keyed(self.streams, stream.from[0]))?;
+            return Some(self.in_groups(columns, rows));
+        }
+        Some(self.of_batch(number, &stream.operator, inputs))
+    }
+
+    fn of_batch(&mut self, number: usize, operator: &Operator, mut inputs: Vec<Rows>) -> Rows {
         let input = inputs.remove(0);
         match operator {
+            Operator::Window(_) | Operator::ReduceByKeyAndWindow { .. } => input,
             Operator::Union => {
                 let lanes = inputs.into_iter().flat_map(|other| other.lanes);
                 Rows { columns: input.columns, lanes: input.lanes.into_iter().chain(lanes).collect() }
@@ -316,7 +435,7 @@ impl<'a> Oracle<'a> {
         let (state, updated, now) = (&mut self.states[number], &mut self.updated[number], self.batch);
         let mut visits: BTreeMap<Vec<u8>, Vec<Row>> = BTreeMap::new();
         if let Some(timeout) = map.timeout {
-            let quiet = updated.iter().filter(|(_, last)| now - **last > timeout);
+            let quiet = updated.iter().filter(|(_, last)| now - **last > timeout as i64);
             visits.extend(quiet.map(|(key, _)| (key.clone(), Vec::new())));
         }
         if map.per_record {
@@ -548,7 +667,7 @@ fn sums_are_per_block_first() {
     let row = |x| Some(Row::new(Some("a"), Some(1), Some(x), None));
     let streams = [Stream { from: vec![None], operator: Operator::ReduceByKey { n: None, x: Aggregate::Sum } }];
     let mut oracle = Oracle::new(4, &streams);
-    let sum = |x: &str| vec![vec![format!("{{\"k\":\"a\",\"n\":6,\"x\":{x}}}")]];
+    let sum = |x: &str| vec![Some(vec![format!("{{\"k\":\"a\",\"n\":6,\"x\":{x}}}")])];
     assert_eq!(oracle.batch(&[row(1e16), row(1.0), row(-1e16), row(0.0), row(0.0), row(1.0)]), sum("1.0"));
     assert_eq!(oracle.batch(&[row(1e16), row(0.0), row(0.0), row(0.0), row(-1e16), row(1.0)]), sum("0.0"));
 }

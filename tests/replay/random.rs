@@ -2,7 +2,9 @@
 //! evaluator says.
 
 use crate::command::Case;
-use crate::oracle::{Aggregate, Column, Condition, JoinKind, Map, Operator, Oracle, Record, Row, Stream, Update};
+use crate::oracle::{
+    Aggregate, Column, Condition, JoinKind, Map, Operator, Oracle, Record, Row, Sliding, Stream, Update, slides,
+};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::FileFailurePersistence;
@@ -43,7 +45,11 @@ fn operator() -> impl Strategy<Value = Operator> {
     });
     // The whole batch adds up within a block in no order that is easily told: `whole_sums_are_the_same_everywhere`.
     let extreme = select(vec![Aggregate::Min, Aggregate::Max]);
+    let sliding = || (1..7i64, 1..4i64).prop_map(|(length, slide)| Sliding { length, slide });
+    let windowed = (prop::option::of(aggregate()), aggregate(), sliding(), any::<bool>());
     prop_oneof![
+        3 => sliding().prop_map(Operator::Window),
+        3 => windowed.prop_map(|(n, x, sliding, keep)| Operator::ReduceByKeyAndWindow { n, x, sliding, keep }),
         2 => (-2..3i64).prop_map(|add| Operator::Select { add }),
         1 => (0..4i64).prop_map(|n| Operator::Filter(Condition::NAbove(n))),
         1 => select(vec![Condition::XBelow(0.5), Condition::NotA]).prop_map(Operator::Filter),
@@ -85,9 +91,28 @@ fn columns(streams: &[Stream], of: Option<usize>) -> Vec<Column> {
         | Operator::Distinct
         | Operator::Union
         | Operator::Join(JoinKind::Semi | JoinKind::Anti)
+        | Operator::Window(_)
         | Operator::Sort { .. }
         | Operator::TopK(_) => columns(streams, stream.from[0]),
         _ => vec![Column::K, Column::N, Column::X],
+    }
+}
+
+/// Rows of a key in a join.
+const MOST_PAIRS: u64 = 50_000;
+
+/// About how many rows a key has in a batch, at most.
+fn most(streams: &[Stream], of: Option<usize>) -> u64 {
+    let Some(stream) = of.map(|of| &streams[of]) else {
+        return 20;
+    };
+    let mut inputs = stream.from.iter().map(|from| most(streams, *from));
+    match stream.operator {
+        Operator::Join(_) => inputs.product(),
+        Operator::Union => inputs.sum(),
+        Operator::Window(sliding) => inputs.sum::<u64>() * sliding.length.unsigned_abs(),
+        Operator::ReduceByKey { .. } | Operator::ReduceByKeyAndWindow { .. } | Operator::Update(_) => 1,
+        _ => inputs.next().unwrap_or(1),
     }
 }
 
@@ -100,9 +125,13 @@ fn connect(operators: Vec<(Operator, bool, Index)>) -> Vec<Stream> {
     for (number, (operator, newest, any)) in operators.into_iter().enumerate() {
         let from = if newest { readable[readable.len() - 1] } else { *any.get(&readable) };
         let input = columns(&streams, from);
+        let slides = slides(&streams);
+        let slide = |of: Option<usize>| of.map_or(1, |of| slides[of]);
+        let together = |other: Option<usize>| most(&streams, from).saturating_mul(most(&streams, other));
         let fits = |other: &&Option<usize>| match operator {
+            _ if slide(**other) != slide(from) => false,
             Operator::Union => columns(&streams, **other) == input,
-            _ => **other != from,
+            _ => **other != from && together(**other) <= MOST_PAIRS,
         };
         let others: Vec<Option<usize>> = readable.iter().filter(fits).copied().collect();
         let (operator, also) = match operator {
@@ -138,7 +167,7 @@ fn record() -> impl Strategy<Value = Record> {
 
 fn plan() -> impl Strategy<Value = Plan> {
     let operators = prop::collection::vec((operator(), prop::bool::weighted(0.6), any::<Index>()), 1..6);
-    let batches = prop::collection::vec(prop::collection::vec(record(), 0..40), 1..6);
+    let batches = prop::collection::vec(prop::collection::vec(record(), 0..40), 1..12);
     let outputs = prop::collection::vec(any::<bool>(), 6);
     let kill = prop::option::of(any::<Index>());
     (select(vec![1, 3, 64]), operators, outputs, batches, 1..6usize, kill).prop_map(
@@ -160,7 +189,12 @@ fn has_key_groups(streams: &[Stream], outputs: &[usize]) -> bool {
     let keyed = |stream: &Stream| {
         matches!(
             stream.operator,
-            Operator::ReduceByKey { .. } | Operator::Distinct | Operator::Join(_) | Operator::TopK(_)
+            Operator::ReduceByKey { .. }
+                | Operator::Distinct
+                | Operator::Join(_)
+                | Operator::TopK(_)
+                | Operator::Window(_)
+                | Operator::ReduceByKeyAndWindow { .. }
         ) || has_state(stream)
     };
     outputs.iter().any(|&output| {
@@ -186,6 +220,7 @@ null = "-"
 "#,
         plan.key_groups
     );
+    let slides = slides(&plan.streams);
     for (number, stream) in plan.streams.iter().enumerate() {
         let names: Vec<_> =
             stream.from.iter().map(|from| from.map_or("records".into(), |from| format!("s{from}"))).collect();
@@ -194,7 +229,8 @@ null = "-"
             Operator::Join(kind) => join_text(&name, &names, kind),
             _ => {
                 let input = columns(&plan.streams, stream.from[0]);
-                format!("\n[stream.{name}]\nfrom = {names:?}\n{}\n", operator_text(&stream.operator, &input))
+                let step = stream.from[0].map_or(1, |from| slides[from]);
+                format!("\n[stream.{name}]\nfrom = {names:?}\n{}\n", operator_text(&stream.operator, &input, step))
             }
         };
     }
@@ -204,8 +240,10 @@ null = "-"
     text
 }
 
-fn operator_text(operator: &Operator, input: &[Column]) -> String {
+/// Of an operator whose input has these columns and fires every `step` batches.
+fn operator_text(operator: &Operator, input: &[Column], step: i64) -> String {
     let call = |aggregate: &Aggregate, column: &str| format!("{aggregate:?}({column})").to_lowercase();
+    let frame = |of: &Sliding| format!("length = \"{}s\", slide = \"{}s\"", of.length * step, of.slide * step);
     match operator {
         Operator::Select { add } => {
             let expression = |column: &Column| match column {
@@ -222,6 +260,13 @@ fn operator_text(operator: &Operator, input: &[Column]) -> String {
         Operator::ReduceByKey { n, x } => {
             let n = n.as_ref().map_or("count(*)".into(), |n| call(n, "n"));
             format!("reduce_by_key = {{ key = \"k\", aggregates = {{ n = \"{n}\", x = \"{}\" }} }}", call(x, "x"))
+        }
+        Operator::Window(sliding) => format!("window = {{ {} }}", frame(sliding)),
+        Operator::ReduceByKeyAndWindow { n, x, sliding, keep } => {
+            let n = n.as_ref().map_or("count(*)".into(), |n| call(n, "n"));
+            let aggregates = format!("aggregates = {{ n = \"{n}\", x = \"{}\" }}", call(x, "x"));
+            let frame = frame(sliding);
+            format!("reduce_by_key_and_window = {{ key = \"k\", {aggregates}, {frame}, keep_zero_keys = {keep} }}")
         }
         Operator::Distinct => "distinct = true".into(),
         Operator::Count => "count = true".into(),
@@ -292,9 +337,10 @@ fn expected(plan: &Plan) -> String {
         for &output in &plan.outputs {
             let batch = number + 1;
             // A count has one column, whose name is fixed.
+            let Some(rows) = &rows[output] else { continue };
             let rows = match plan.streams[output].operator {
-                Operator::Count => rows[output].join(", ").replace("\"n\"", "\"count\""),
-                _ => rows[output].join(", "),
+                Operator::Count => rows.join(", ").replace("\"n\"", "\"count\""),
+                _ => rows.join(", "),
             };
             let time_ms = batch * 1000;
             text += &format!(

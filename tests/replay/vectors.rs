@@ -31,7 +31,7 @@ fn check(folder: &str, expected_cases: usize) {
 
 #[test]
 fn spark_suites() {
-    check("dstream", 12);
+    check("dstream", 18);
 }
 
 #[test]
@@ -40,8 +40,13 @@ fn update_state_by_key() {
 }
 
 #[test]
-fn update_state_by_key_with_a_worker_killed() {
-    for job in cases("update_state_by_key") {
+fn reduce_by_key_and_window() {
+    check("reduce_by_key_and_window", 7);
+}
+
+#[test]
+fn state_and_windows_with_a_worker_killed() {
+    for job in cases("update_state_by_key").into_iter().chain(cases("reduce_by_key_and_window")) {
         let input = job.with_extension("input.json");
         let expect = job.with_extension("expect.jsonl");
         let expect = ["--tolerance", "1e-10", "--expect", expect.to_str().expect("a plain path")];

@@ -40,7 +40,7 @@ print = true
 
 fn keys(numbers: impl Iterator<Item = u64>) -> (ArrayRef, BinaryArray) {
     let keys: ArrayRef = Arc::new(StringArray::from_iter_values(numbers.map(|n| format!("key_{n:09}"))));
-    let encoded = encode_keys(&[keys.clone()]).expect("text is a key");
+    let encoded = encode_keys(std::slice::from_ref(&keys)).expect("text is a key");
     (keys, encoded)
 }
 
@@ -102,13 +102,14 @@ fn bench(c: &mut Criterion) {
                     || {
                         batch += 1;
                         let step = total / TOUCHED;
-                        let ctx = BatchContext { batch: BatchId(batch), time_ms: batch as i64 };
+                        let time_ms = batch as i64;
+                        let ctx = BatchContext { batch: BatchId(batch), time_ms, previous_ms: time_ms - 1 };
                         (ctx, keys((0..TOUCHED).map(|n| n * step + batch % step)))
                     },
                     |(ctx, keys)| match &op {
                         StageState::ByKey(op) => update(op, &mut partition, &keys, &ctx),
                         StageState::Map(op) => map(op, &mut partition, &keys, &ctx),
-                        StageState::Fold(_) => unreachable!("no benchmark has a model"),
+                        other => panic!("no state by key: {other:?}"),
                     },
                     BatchSize::PerIteration,
                 );

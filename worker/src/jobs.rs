@@ -4,6 +4,7 @@ use crate::follow::Links;
 use crate::models::Cache;
 use crate::node::lock;
 use crate::restore::Written;
+use crate::stateful::window::Windows;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -24,6 +25,7 @@ pub(crate) struct Job {
     pub(crate) places: RwLock<Places>,
     pub(crate) links: Links,
     pub(crate) written: Written,
+    pub(crate) windows: Windows,
     pub(crate) models: Cache,
     tasks: Mutex<HashMap<TaskId, CancellationToken>>,
     pub(crate) stop: CancellationToken,
@@ -76,6 +78,7 @@ impl Job {
             places: RwLock::default(),
             links: Links::default(),
             written: Written::default(),
+            windows: Windows::default(),
             models: Cache::default(),
             tasks: Mutex::default(),
             stop: CancellationToken::new(),

@@ -7,7 +7,7 @@ use datafusion::arrow::compute::{concat_batches, take, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use std::ops::Range;
 use std::sync::Arc;
-use tidemill_plan::{KEY_COLUMN, decode_keys, encode_keys, key_group};
+use tidemill_plan::{KEY_COLUMN, decode_keys, encode_rows, key_group};
 
 /// Rows of some key groups.
 pub(crate) struct KeyedRows {
@@ -20,7 +20,8 @@ pub(crate) struct KeyedRows {
 }
 
 impl KeyedRows {
-    /// Sorts what a head has put out for these groups. `keys` are the positions of the key columns.
+    /// Sorts what a head has put out for these groups. `keys` are the positions of the key columns, as
+    /// [`encode_rows`] wants them.
     pub(crate) fn sort(
         schema: &SchemaRef,
         batches: &[RecordBatch],
@@ -29,8 +30,8 @@ impl KeyedRows {
         key_groups: u32,
     ) -> Result<Self, TaskError> {
         let batch = concat_batches(schema, batches)?;
-        let columns: Vec<ArrayRef> = keys.iter().map(|position| batch.column(*position).clone()).collect();
-        let encoded = if batch.num_rows() == 0 { no_keys() } else { encode_keys(&columns)? };
+        let encoded = if batch.num_rows() == 0 { no_keys() } else { encode_rows(&batch, keys)? };
+        let batch = visible(batch)?;
         let group_of: Vec<u32> = (0..encoded.len()).map(|row| key_group(encoded.value(row), key_groups)).collect();
         let mut order: Vec<u32> = (0..encoded.len() as u32).collect();
         order.sort_by(|a, b| {
@@ -94,6 +95,16 @@ impl KeyedRows {
         let mut columns = self.batch.columns().to_vec();
         columns.push(Arc::new(self.keys.clone()));
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    }
+}
+
+/// Without the encoded key, if that is the last column.
+fn visible(batch: RecordBatch) -> Result<RecordBatch, TaskError> {
+    match batch.num_columns().checked_sub(1) {
+        Some(last) if batch.schema().field(last).name() == KEY_COLUMN => {
+            Ok(batch.project(&(0..last).collect::<Vec<_>>())?)
+        }
+        _ => Ok(batch),
     }
 }
 

@@ -225,7 +225,8 @@ struct Unit {
 
 impl Unit {
     fn context(&self) -> BatchContext {
-        BatchContext { batch: BatchId(self.task.batch), time_ms: self.task.time_ms }
+        let (time_ms, previous_ms) = (self.task.time_ms, self.task.previous_ms);
+        BatchContext { batch: BatchId(self.task.batch), time_ms, previous_ms }
     }
 
     fn stage(&self) -> &Stage {
@@ -324,10 +325,17 @@ impl Unit {
         if let Some(state) = &stage.state {
             let (context, cancelled) = (self.context(), &self.cancelled);
             let attempt = Attempt { node: &self.node, job: &self.job, stage: stage.id, context, cancelled };
-            let updated = attempt.run(state, &keyed)?;
+            let Some(time_ms) = self.job.plan.input_rhythm(stage).fires(&context) else {
+                done.state_keys = attempt.pass(state, &self.task.groups)?;
+                return Ok(Vec::new());
+            };
+            let updated = attempt.run(state, &keyed, time_ms).await?;
             keyed = updated.rows;
             done.state_keys = updated.keys;
             done.models = self.trained(state)?;
+            if stage.rhythm.fires(&context).is_none() {
+                return Ok(Vec::new());
+            }
             if stage.has_snapshots() {
                 let all = attempt.snapshots(state, &keyed.groups)?;
                 snapshots = Some((all.with_keys()?, all.groups));

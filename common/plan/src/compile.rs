@@ -15,6 +15,7 @@ mod scope;
 mod stages;
 mod state;
 mod together;
+mod window;
 
 use crate::decode::SourcePlan;
 use crate::files::RowEncoding;
@@ -148,8 +149,13 @@ impl<'a> Compiler<'a> {
         let Some(mut inputs) = inputs.collect::<Option<Vec<_>>>() else {
             return;
         };
+        if !self.fire_together(&inputs, &stream.from) {
+            return;
+        }
         let name = &stream.name;
+        let over_window = self.over_window(stream);
         let rows = match &stream.operator {
+            _ if over_window.is_some() => over_window.flatten(),
             Operator::Union => self.union(inputs, &stream.from),
             Operator::Join(kind, on) => self.join(inputs, &stream.from, *kind, on, name),
             Operator::Cogroup(on) => self.cogroup(inputs, &stream.from, on, name),
@@ -161,6 +167,24 @@ impl<'a> Compiler<'a> {
             let rows = self.stages.seal(rows);
             self.streams.insert(&name.text, rows);
         }
+    }
+
+    /// Whether all inputs of a stream have rows in the same batches. Notes those that do not.
+    fn fire_together(&mut self, inputs: &[Rows], from: &[Name]) -> bool {
+        let Some((first, others)) = inputs.split_first() else {
+            return true;
+        };
+        let rhythm = self.stages.rhythm(first);
+        let wrong = others.iter().zip(&from[1..]).filter_map(|(rows, name)| {
+            let other = self.stages.rhythm(rows);
+            let fires = format!("`{}` fires {rhythm}, `{}` {other}", from[0].text, name.text);
+            (other != rhythm).then(|| Diagnostic::new(fires).at(name.span.clone()).label("fires in other batches"))
+        });
+        let wrong: Vec<_> = wrong.collect();
+        let fine = wrong.is_empty();
+        let help = "what one stream reads has to fire together: put a `window` with the same `slide` over each of them";
+        self.report(wrong.into_iter().map(|wrong| wrong.help(help)));
+        fine
     }
 
     /// An operator over one stream.
@@ -188,6 +212,17 @@ impl<'a> Compiler<'a> {
             Operator::Sort { by, limit } => self.sort(input, by, *limit, name),
             Operator::TopK { k, by, per } => self.top_k(input, *k, by, per, name),
             Operator::Repartition { by } => self.repartition(input, by, name),
+            Operator::Window(frame) => self.window(input, frame, name),
+            Operator::ReduceByKeyAndWindow { key, aggregates, frame, keep_zero_keys } => {
+                self.reduce_by_key_and_window(input, key, aggregates, frame, *keep_zero_keys, name)
+            }
+            Operator::ReduceByWindow { aggregates, frame } => self.reduce_by_window(input, aggregates, frame, name),
+            Operator::CountByWindow(frame) => self.count_by_window(input, frame, name),
+            Operator::CountByValueAndWindow(frame) => self.count_by_value_and_window(input, frame, name),
+            Operator::GroupByKeyAndWindow { key, values, frame } => {
+                self.group_by_key_and_window(input, key, values.as_deref(), frame, name)
+            }
+            Operator::Slice { from_ms, to_ms } => self.slice(input, *from_ms, *to_ms, name),
             Operator::Union
             | Operator::Join(..)
             | Operator::Cogroup(_)
@@ -219,14 +254,16 @@ impl<'a> Compiler<'a> {
                 self.place = output.name.span.clone();
                 let Some(rows) = self.for_output(rows, output) else { continue };
                 self.stages.output(&rows, OutputIdx(i as u32));
-                ends.push((output, rows.schema()));
+                ends.push((output, rows.schema(), self.stages.rhythm(&rows)));
             }
         }
-        ends.iter().for_each(|(output, schema)| self.sink(output, schema));
+        ends.iter().for_each(|(output, schema, _)| self.sink(output, schema));
         self.stages.prune();
-        ends.into_iter()
-            .map(|(output, schema)| OutputPlan { name: output.name.text.clone(), sink: output.sink.clone(), schema })
-            .collect()
+        let output = |(output, schema, rhythm): (&OutputDef, _, _)| {
+            let (name, sink) = (output.name.text.clone(), output.sink.clone());
+            OutputPlan { name, sink, schema, rhythm }
+        };
+        ends.into_iter().map(output).collect()
     }
 
     /// Rows as the output needs them: in an order, or all in one place.
@@ -290,7 +327,7 @@ fn fingerprint(plan: &JobPlan) -> u64 {
     let shown = |fragment: &Option<Fragment>| fragment.as_ref().map(Fragment::display);
     // Writing to a String cannot fail.
     for stage in &plan.stages {
-        let _ = writeln!(text, "{} {:?} {:?}", stage.id, stage.input, stage.placement);
+        let _ = writeln!(text, "{} {:?} {:?} {:?}", stage.id, stage.input, stage.placement, stage.rhythm);
         let _ = writeln!(text, "{:?} {:?} {:?}", stage.row_keys, columns(&stage.schema), shown(&stage.head));
         if let Some(state) = &stage.state {
             let _ = writeln!(text, "{state:?}");

@@ -19,7 +19,7 @@ mod decode;
 mod encode;
 
 pub use decode::decode_keys;
-pub use encode::encode_keys;
+pub use encode::{encode_keys, encode_rows};
 
 use datafusion::arrow::datatypes::DataType;
 use twox_hash::XxHash3_64;

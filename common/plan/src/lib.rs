@@ -18,12 +18,14 @@ mod map_state;
 mod partition;
 mod plan;
 pub mod registry;
+mod rhythm;
 mod rows;
 mod session;
 mod state;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 mod text;
+mod window;
 
 pub use compile::compile;
 pub use datafusion::arrow;
@@ -32,7 +34,7 @@ pub use error::PlanError;
 pub use files::{FileOutput, PartRow, RowEncoding, RowWriter, merge, read_part, write_part};
 pub use fragment::{Fragment, Runner};
 pub use ipc::{from_ipc, to_ipc};
-pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, key_group};
+pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, encode_rows, key_group};
 pub use learn::{AskedModel, FoldOp, Folded, ModelPlan, Models};
 pub use map_state::{MapOp, Mapped, Timeout, UPDATED_COLUMN, Visit};
 pub use partition::Partitioned;
@@ -41,6 +43,8 @@ pub use plan::{
     Stage, StageInput,
 };
 pub use registry::{FunctionKind, FunctionRef, Functions, lack};
+pub use rhythm::Rhythm;
 pub use rows::rows_to_json;
 pub use state::{StageState, StateOp, Updated};
 pub use text::{CompiledJob, attachment_names, compile_text};
+pub use window::{Contents, Firing, Folds, GroupWindow, WindowOp};

@@ -18,7 +18,6 @@ use datafusion::physical_expr::PhysicalExpr;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use tidemill_common::ids::BatchId;
 
 /// A prepared `map_with_state`. It sits behind a head that gives key columns, then those that its expressions see.
 pub struct MapOp {
@@ -38,7 +37,7 @@ pub struct MapOp {
 }
 
 /// The hidden last column of a state with a time-out: the time of the batch with the key's last record, in milliseconds
-/// since 1970 UTC (bigint). Null for initial state until the first batch has dated it.
+/// since 1970 UTC (bigint). Null for initial state until the first visit has dated it.
 pub const UPDATED_COLUMN: &str = "__updated";
 
 /// When a key is forgotten: in the first batch whose time is by more than `after_ms` later than the key's last record.
@@ -46,7 +45,7 @@ pub const UPDATED_COLUMN: &str = "__updated";
 pub struct Timeout {
     /// Milliseconds.
     pub after_ms: i64,
-    /// Initial state is so many milliseconds old in the first batch: one batch interval.
+    /// Initial state is so many milliseconds old when the stream first fires: one batch interval.
     pub initial_age_ms: i64,
 }
 
@@ -110,14 +109,10 @@ struct Run<'a> {
 }
 
 impl MapOp {
-    /// A key known and quiet for longer than the time-out was last updated before this, in milliseconds.
+    /// A key known and quiet for longer than the time-out was last updated before this, in milliseconds. It has to be
+    /// visited, as has one of the initial state that has no date yet.
     pub fn expired_before(&self, ctx: &BatchContext) -> Option<i64> {
         self.timeout.map(|timeout| ctx.time_ms.saturating_sub(timeout.after_ms))
-    }
-
-    /// Whether all quiet keys have to be visited: the first batch dates the initial state.
-    pub fn dates_initial_state(&self, ctx: &BatchContext) -> bool {
-        self.timeout.is_some() && self.initial.is_some() && ctx.batch == BatchId(1)
     }
 
     /// Changes the state of keys and says what comes out. A key does not see the others.

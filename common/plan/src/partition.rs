@@ -1,7 +1,7 @@
 //! Rows of an exchange, divided by key group.
 
 use crate::error::PlanError;
-use crate::keys::{encode_keys, key_group};
+use crate::keys::{encode_rows, key_group};
 use crate::plan::{ExchangeKind, JobPlan};
 use datafusion::arrow::array::UInt32Array;
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
@@ -45,8 +45,7 @@ fn count(rows: usize) -> Result<u32, PlanError> {
 /// A stable counting sort by key group.
 fn divide(batch: RecordBatch, keys: &[usize], groups: u32) -> Result<Partitioned, PlanError> {
     count(batch.num_rows())?;
-    let columns: Vec<_> = keys.iter().map(|&key| batch.column(key).clone()).collect();
-    let encoded = encode_keys(&columns)?;
+    let encoded = encode_rows(&batch, keys)?;
     let mut offsets = vec![0u32; groups as usize + 1];
     let group_of: Vec<u32> = (0..batch.num_rows()).map(|row| key_group(encoded.value(row), groups)).collect();
     for &group in &group_of {
@@ -69,6 +68,7 @@ fn divide(batch: RecordBatch, keys: &[usize], groups: u32) -> Result<Partitioned
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::encode_keys;
     use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
     use datafusion::arrow::datatypes::Int64Type;
     use proptest::prelude::*;

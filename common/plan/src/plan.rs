@@ -8,6 +8,7 @@ use crate::decode::SourcePlan;
 use crate::fragment::Fragment;
 use crate::learn::{AskedModel, ModelPlan};
 use crate::registry::FunctionRef;
+use crate::rhythm::Rhythm;
 use crate::state::StageState;
 use datafusion::arrow::datatypes::SchemaRef;
 use std::sync::Arc;
@@ -39,6 +40,20 @@ pub struct JobPlan {
     pub fingerprint: u64,
 }
 
+impl JobPlan {
+    /// When a stage's inputs fire, which they do together.
+    pub fn input_rhythm(&self, stage: &Stage) -> Rhythm {
+        match &stage.input {
+            StageInput::Source(_) => Rhythm::EveryBatch,
+            StageInput::Exchanges(exchanges) => {
+                let from = exchanges.first().and_then(|exchange| self.exchanges.get(exchange.0 as usize));
+                let from = from.and_then(|exchange| self.stages.get(exchange.from.0 as usize));
+                from.map_or(Rhythm::EveryBatch, |stage| stage.rhythm)
+            }
+        }
+    }
+}
+
 /// A step between exchanges. Its *rows* are: the input, through `head`, through `state`; all branches read them.
 #[derive(Debug)]
 pub struct Stage {
@@ -63,6 +78,8 @@ pub struct Stage {
     pub row_keys: Vec<usize>,
     /// The rows as branches see them, [`KEY_COLUMN`] included.
     pub schema: SchemaRef,
+    /// When it has rows. A stage that does not fire gives nothing to any branch.
+    pub rhythm: Rhythm,
     /// Models that its expressions ask.
     pub models: Vec<AskedModel>,
     /// What happens with the rows; none where the stage is there for what it learns. In a `KeyGroups` stage they run per key group.
@@ -160,7 +177,7 @@ pub struct Exchange {
 pub enum ExchangeKind {
     /// The key group of the encoded key.
     Hash {
-        /// The key columns, as positions in the exchange's schema.
+        /// The key columns, as positions in the exchange's schema; see [`encode_rows`](crate::encode_rows).
         keys: Vec<usize>,
     },
     /// All rows go to the one unit of the reading stage.
@@ -176,6 +193,8 @@ pub struct OutputPlan {
     pub sink: Sink,
     /// What users see, without [`KEY_COLUMN`].
     pub schema: SchemaRef,
+    /// When it has rows.
+    pub rhythm: Rhythm,
 }
 
 /// What a run may know about its batch.
@@ -185,4 +204,6 @@ pub struct BatchContext {
     pub batch: BatchId,
     /// Its time, milliseconds since 1970 UTC: what `now()` is.
     pub time_ms: i64,
+    /// The time of the batch before it; of the first batch, one batch interval less than its own.
+    pub previous_ms: i64,
 }

@@ -7,6 +7,8 @@ use crate::registry::{Functions, Uses};
 use datafusion::config::Dialect;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::optimizer::OptimizerRule;
+use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::prelude::SessionConfig;
 use std::sync::Arc;
 
@@ -62,6 +64,15 @@ pub(crate) fn config(shape: Shape) -> SessionConfig {
     optimizer.hash_join_single_partition_threshold = 0;
     optimizer.hash_join_single_partition_threshold_rows = 0;
     config
+}
+
+/// A session whose partial aggregates can be merged in any number of steps. Distinct values are not split off into an
+/// aggregation of their own, which is done when a batch is.
+pub(crate) fn mergeable(users: &Functions, uses: &Uses, models: &Declared) -> SessionState {
+    let state = state(Shape::Distributed, users, uses, models);
+    let split_off = SingleDistinctToGroupBy::new();
+    let rules = state.optimizers().iter().filter(|rule| rule.name() != split_off.name()).cloned().collect();
+    SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build()
 }
 
 /// A session with DataFusion's functions, ours for the time, and the users'. Which of those are used is noted in `uses`.

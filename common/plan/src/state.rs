@@ -3,9 +3,11 @@
 
 use crate::clock;
 use crate::error::PlanError;
+use crate::fragment::Fragment;
 use crate::learn::FoldOp;
 use crate::map_state::MapOp;
 use crate::plan::BatchContext;
+use crate::window::WindowOp;
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{Fields, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
@@ -19,6 +21,8 @@ use tidemill_common::job::{Emit, UpdateKeys};
 pub enum StageState {
     /// `update_state_by_key`: a row per key.
     ByKey(StateOp),
+    /// A window: a row per pane.
+    Window(Box<WindowOp>),
     /// `map_with_state`: a row per key.
     Map(MapOp),
     /// Models and the like: a value of bytes per key.
@@ -32,19 +36,21 @@ impl StageState {
             Self::ByKey(op) => &op.state_fields,
             Self::Map(op) => &op.stored_fields,
             Self::Fold(op) => &op.state_fields,
+            Self::Window(op) => op.state_fields(),
         }
     }
 
-    /// The columns of a snapshot: the key's, then those of the state that users see.
-    pub fn snapshot_fields(&self) -> (&Fields, &Fields) {
+    /// The columns of a snapshot: the key's, then those of the state that users see; none of a window.
+    pub fn snapshot_fields(&self) -> Option<(&Fields, &Fields)> {
         match self {
-            Self::ByKey(op) => (&op.key_fields, &op.state_fields),
-            Self::Map(op) => (&op.key_fields, &op.state_fields),
-            Self::Fold(op) => (&op.key_fields, &op.snapshot_fields),
+            Self::ByKey(op) => Some((&op.key_fields, &op.state_fields)),
+            Self::Map(op) => Some((&op.key_fields, &op.state_fields)),
+            Self::Fold(op) => Some((&op.key_fields, &op.snapshot_fields)),
+            Self::Window(_) => None,
         }
     }
 
-    /// The expressions of the operator.
+    /// The expressions of the operator, but for those that stand in fragments.
     pub(crate) fn exprs(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
         match self {
             Self::ByKey(op) => op.steps.updates.iter().chain(&op.steps.drop_when).collect(),
@@ -52,7 +58,15 @@ impl StageState {
                 let conditions = op.steps.emit_when.iter().chain(&op.steps.remove_when);
                 op.steps.updates.iter().chain(&op.steps.emit).chain(conditions).collect()
             }
-            Self::Fold(_) => Vec::new(),
+            Self::Fold(_) | Self::Window(_) => Vec::new(),
+        }
+    }
+
+    /// The fragments of the operator.
+    pub(crate) fn fragments(&self) -> Vec<&Fragment> {
+        match self {
+            Self::Window(op) => op.fragments(),
+            Self::ByKey(_) | Self::Map(_) | Self::Fold(_) => Vec::new(),
         }
     }
 
@@ -60,6 +74,7 @@ impl StageState {
     pub fn initial(&self) -> Option<(usize, &RecordBatch)> {
         match self {
             Self::ByKey(op) => op.initial.as_ref().map(|rows| (op.key_fields.len(), rows)),
+            Self::Window(_) => None,
             Self::Map(op) => op.initial.as_ref().map(|rows| (op.key_fields.len(), rows)),
             Self::Fold(op) => op.initial.as_ref().map(|rows| (op.key_fields.len(), rows)),
         }

@@ -2,9 +2,12 @@
 //!
 //! How units are spread over tasks is up to the caller, who may check that it changes nothing.
 
+mod state;
+mod window;
+
 use crate::error::PlanError;
 use crate::fragment::{Fragment, Runner};
-use crate::keys::{encode_keys, key_group};
+use crate::keys::{encode_rows, key_group};
 use crate::plan::{BatchContext, BranchTarget, JobPlan, KEY_COLUMN, Placement, Reads, Stage, StageInput};
 use crate::rows::rows_to_json;
 use crate::state::StageState;
@@ -15,13 +18,12 @@ use state::{Known, known, snapshot};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tidemill_common::ids::{ExchangeId, SourceIdx};
-
-mod state;
+use window::Panes;
 
 const MEMORY_PER_TASK: usize = 256 << 20;
 
-/// Rows of one batch, per output.
-pub type Outputs = Vec<RecordBatch>;
+/// Rows of one batch, per output; none of one that does not fire.
+pub type Outputs = Vec<Option<RecordBatch>>;
 
 /// A job with its state.
 pub struct Evaluator {
@@ -31,6 +33,8 @@ pub struct Evaluator {
     tasks: u32,
     /// Per stage: encoded key to key and state columns.
     state: HashMap<u32, Known>,
+    /// Per stage with a window.
+    windows: HashMap<u32, Panes>,
 }
 
 /// Rows of an output, per lane.
@@ -71,7 +75,7 @@ impl Evaluator {
                 state.insert(stage.id.0, known(op)?);
             }
         }
-        Ok(Self { plan, runner, tasks: tasks.max(1), state })
+        Ok(Self { plan, runner, tasks: tasks.max(1), state, windows: HashMap::new() })
     }
 
     /// Runs a batch over blocks per source.
@@ -87,12 +91,18 @@ impl Evaluator {
         let mut pieces = Pieces::new();
         let mut outputs = vec![Lanes::new(); plan.outputs.len()];
         for stage in &plan.stages {
+            if plan.input_rhythm(stage).fires(ctx).is_none() {
+                continue;
+            }
             let units = self.units(stage, ctx, blocks, &pieces).await?;
-            for unit in units {
-                self.branches(stage, ctx, &unit, &mut pieces, &mut outputs).await?;
+            for unit in units.iter().filter(|_| stage.rhythm.fires(ctx).is_some()) {
+                self.branches(stage, ctx, unit, &mut pieces, &mut outputs).await?;
             }
         }
-        let finished = plan.outputs.iter().zip(outputs).map(|(output, lanes)| finish(&output.schema, lanes));
+        let finished = plan.outputs.iter().zip(outputs).map(|(output, lanes)| {
+            let fires = output.rhythm.fires(ctx).is_some();
+            fires.then(|| finish(&output.schema, lanes)).transpose()
+        });
         finished.collect()
     }
 
@@ -104,8 +114,9 @@ impl Evaluator {
         &mut self,
         ctx: &BatchContext,
         blocks: &HashMap<SourceIdx, Vec<Vec<u8>>>,
-    ) -> Result<Vec<Vec<String>>, PlanError> {
-        self.batch(ctx, blocks).await?.iter().map(rows_to_json).collect()
+    ) -> Result<Vec<Option<Vec<String>>>, PlanError> {
+        let outputs = self.batch(ctx, blocks).await?;
+        outputs.iter().map(|rows| rows.as_ref().map(rows_to_json).transpose()).collect()
     }
 
     /// What every unit of a stage comes to.
@@ -138,7 +149,7 @@ impl Evaluator {
         for task in 0..self.tasks.min(groups) {
             let mine: Vec<_> = (task..groups).step_by(self.tasks as usize).collect();
             let rows = self.run(&stage.head, inputs(&mine), ctx).await?;
-            let (rows, snapshots) = self.keyed(stage, ctx, &mine, &rows)?;
+            let (rows, snapshots) = self.keyed(stage, ctx, &mine, &rows).await?;
             for group in mine {
                 let unit = &mut units[group as usize];
                 unit.rows = vec![divided(&rows, group, groups)?];
@@ -149,7 +160,7 @@ impl Evaluator {
     }
 
     /// The rows of a task's key groups, and all its state if some branch asks for that.
-    fn keyed(
+    async fn keyed(
         &mut self,
         stage: &Stage,
         ctx: &BatchContext,
@@ -158,19 +169,22 @@ impl Evaluator {
     ) -> Result<(Keyed, Option<Keyed>), PlanError> {
         let count = self.plan.def.settings.key_groups;
         let rows = concat_batches(&stage.head_schema(), rows)?;
-        let keys: Vec<_> = stage.row_keys.iter().map(|&i| rows.column(i).clone()).collect();
-        let rows = Keyed { keys: encode_keys(&keys)?, rows };
         let Some(op) = &stage.state else {
-            return Ok((rows, None));
+            return Ok((keyed(rows, &stage.row_keys)?, None));
         };
         let known = self.state.entry(stage.id.0).or_default();
         let mine = |key: &[u8]| groups.contains(&key_group(key, count));
         let rows = match op {
-            StageState::ByKey(op) => state::updated(op, known, &rows, ctx, mine)?,
-            StageState::Map(op) => state::mapped(op, known, &rows, ctx, mine)?,
-            StageState::Fold(op) => state::folded(op, known, &rows, ctx, mine)?,
+            StageState::ByKey(op) => state::updated(op, known, &keyed(rows, &stage.row_keys)?, ctx, mine)?,
+            StageState::Map(op) => state::mapped(op, known, &keyed(rows, &stage.row_keys)?, ctx, mine)?,
+            StageState::Fold(op) => state::folded(op, known, &keyed(rows, &stage.row_keys)?, ctx, mine)?,
+            StageState::Window(op) => {
+                let rows = with_key(rows, op.pane(), &stage.row_keys)?;
+                let panes = self.windows.entry(stage.id.0).or_default();
+                keyed(panes.batch(op, &self.runner, ctx, rows, groups).await?, &stage.row_keys)?
+            }
         };
-        let snapshots = if stage.has_snapshots() { Some(snapshot(op, known, mine)?) } else { None };
+        let snapshots = if stage.has_snapshots() { snapshot(op, known, mine)? } else { None };
         Ok((rows, snapshots))
     }
 
@@ -218,6 +232,25 @@ impl Evaluator {
             Some(fragment) => self.runner.run(fragment, inputs, ctx).await,
         }
     }
+}
+
+/// Rows with their keys: those of the last column if it is [`KEY_COLUMN`], or of these columns.
+fn keyed(rows: RecordBatch, keys: &[usize]) -> Result<Keyed, PlanError> {
+    let Ok(last) = rows.schema().index_of(KEY_COLUMN) else {
+        return Ok(Keyed { keys: encode_rows(&rows, keys)?, rows });
+    };
+    let keys = encode_rows(&rows, &[last])?;
+    Ok(Keyed { rows: rows.project(&(0..last).collect::<Vec<_>>())?, keys })
+}
+
+/// With the encoded key as last column, if these columns have it and the rows do not yet.
+fn with_key(rows: RecordBatch, columns: &SchemaRef, keys: &[usize]) -> Result<RecordBatch, PlanError> {
+    if rows.num_columns() == columns.fields().len() {
+        return Ok(rows);
+    }
+    let mut all = rows.columns().to_vec();
+    all.push(Arc::new(encode_rows(&rows, keys)?));
+    Ok(RecordBatch::try_new(columns.clone(), all)?)
 }
 
 /// The rows of one key group, sorted by key, with the key.

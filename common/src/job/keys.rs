@@ -45,6 +45,8 @@ pub(super) enum Shape {
     Address,
     Addresses,
     Duration,
+    /// A point in time.
+    Time,
     Size,
     Count(RangeInclusive<u64>),
     Flag,
@@ -321,6 +323,21 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("sort", Shape::Table(SORT), "The rows in order, at most `limit` of them."),
     Key::new("top_k", Shape::Table(TOP_K), "The greatest rows of the batch, or of each key."),
     Key::new("repartition", Shape::TrueOrTable(REPARTITION), "Spreads rows over all key groups."),
+    Key::new("window", Shape::Table(WINDOW), "The rows of the last batches."),
+    Key::new(
+        "reduce_by_key_and_window",
+        Shape::Table(REDUCE_BY_KEY_AND_WINDOW),
+        "Aggregates per key over the last batches.",
+    ),
+    Key::new("reduce_by_window", Shape::Table(REDUCE_BY_WINDOW), "Aggregates over the last batches; no row if empty."),
+    Key::new("count_by_window", Shape::Table(WINDOW), "The number of rows of the last batches, one row, also when 0."),
+    Key::new("count_by_value_and_window", Shape::Table(WINDOW), "How often each row is in the last batches."),
+    Key::new(
+        "group_by_key_and_window",
+        Shape::Table(GROUP_BY_KEY_AND_WINDOW),
+        "The values of each key in the last batches, as lists.",
+    ),
+    Key::new("slice", Shape::Table(SLICE), "The rows of the batches from one time to another, once."),
     Key::new("train", Shape::Table(TRAIN), "A model learns from the rows."),
     Key::new("evaluate", Shape::OpenTable(EVALUATE), "How good predictions are."),
     Key::new("ab_test", Shape::OpenTable(AB_TEST), "Whether an experiment differs from its control."),
@@ -394,6 +411,32 @@ pub(super) const STATE_COLUMN: &[Key] = &[
 
 pub(super) const BATCH_MAP: &[Key] =
     &[Key::new("function", Shape::Text, "The name under which the function is registered.").required()];
+
+const LENGTH: Key = Key::new("length", Shape::Duration, "The time covered, back from the firing batch.").required();
+const SLIDE: Key =
+    Key::new("slide", Shape::Duration, "How often it fires: at multiples of this. Default: whenever the input does.");
+const AGGREGATES: Key = Key::new("aggregates", Shape::SqlByColumn, "Column names and their aggregates.").required();
+
+/// Keys of `window`, `count_by_window` and `count_by_value_and_window`.
+pub(super) const WINDOW: &[Key] = &[LENGTH, SLIDE];
+
+pub(super) const REDUCE_BY_KEY_AND_WINDOW: &[Key] = &[
+    KEY,
+    AGGREGATES,
+    LENGTH,
+    SLIDE,
+    Key::new("keep_zero_keys", Shape::Flag, "Whether keys without rows stay. Default false."),
+];
+
+pub(super) const REDUCE_BY_WINDOW: &[Key] = &[AGGREGATES, LENGTH, SLIDE];
+
+pub(super) const GROUP_BY_KEY_AND_WINDOW: &[Key] =
+    &[KEY, Key::new("values", Shape::Columns, "Columns to make lists of. Default: all but the key."), LENGTH, SLIDE];
+
+pub(super) const SLICE: &[Key] = &[
+    Key::new("from", Shape::Time, "The first batch time.").required(),
+    Key::new("to", Shape::Time, "The last batch time.").required(),
+];
 
 pub(super) const TRAIN: &[Key] = &[
     Key::new("model", Shape::Name, "The model that learns.").required(),

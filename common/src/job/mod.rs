@@ -18,6 +18,7 @@ mod stream;
 mod tests;
 mod together;
 mod types;
+mod window;
 
 pub use parse::parse;
 pub use schema::schema;
@@ -395,6 +396,46 @@ pub enum Operator {
         /// Key columns; none for all that can be keys.
         by: Vec<Name>,
     },
+    /// The rows of the last batches. `window = { length = "30s", slide = "10s" }`
+    Window(Frame),
+    /// `reduceByKeyAndWindow`: aggregates per key over a window.
+    ReduceByKeyAndWindow {
+        /// Key columns.
+        key: Vec<Name>,
+        /// Aggregates, in order.
+        aggregates: Vec<NamedSql>,
+        /// The window.
+        frame: Frame,
+        /// Whether keys stay for ever, with the aggregates over no rows (Spark's inverse form). Default false.
+        keep_zero_keys: bool,
+    },
+    /// `reduceByWindow`: aggregates over a window; nothing for an empty one.
+    ReduceByWindow {
+        /// Aggregates, in order.
+        aggregates: Vec<NamedSql>,
+        /// The window.
+        frame: Frame,
+    },
+    /// `countByWindow`: the number of rows of a window, column `count`; 0 for an empty one.
+    CountByWindow(Frame),
+    /// `countByValueAndWindow`: how often each row is in a window, column `count`.
+    CountByValueAndWindow(Frame),
+    /// `groupByKeyAndWindow`: the values of each key in a window, as lists, in the order in which they came.
+    GroupByKeyAndWindow {
+        /// Key columns.
+        key: Vec<Name>,
+        /// Columns to make lists of. Default: all but the key.
+        values: Option<Vec<Name>>,
+        /// The window.
+        frame: Frame,
+    },
+    /// `slice`: the rows of the batches from one time to another, once. `slice = { from = "0s", to = "2s" }`
+    Slice {
+        /// First batch time, in ms since 1970.
+        from_ms: i64,
+        /// Last batch time, in ms since 1970.
+        to_ms: i64,
+    },
 }
 
 /// The joins, by Spark's names.
@@ -455,6 +496,24 @@ impl Operator {
             _ => Inputs::One,
         }
     }
+}
+
+/// Which batches a window covers, and when it fires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// It covers the batches of this time, the one in which it fires included.
+    pub length: Period,
+    /// It fires when the batch time is a multiple of this. Default: whenever its input does.
+    pub slide: Option<Period>,
+}
+
+/// A duration as written, with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Period {
+    /// The duration.
+    pub duration: Duration,
+    /// Where it stands (inside the quotes).
+    pub span: Span,
 }
 
 /// What a flat map goes over.

@@ -1,9 +1,9 @@
 //! Reading a spanned TOML tree: every function gives a value, or none after noting what is wrong and where.
 
 use super::keys::{Choices, Key, words};
-use super::{Name, Span, Sql};
+use super::{Name, Period, Span, Sql};
 use crate::diag::{Diagnostic, Diagnostics};
-use crate::units::{parse_duration, parse_size};
+use crate::units::{parse_duration, parse_size, parse_time};
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -244,6 +244,16 @@ impl<'t> Reader<'t> {
 
     pub(super) fn duration(&mut self, value: &'t Value<'t>) -> Option<Duration> {
         self.measure(value, "a duration such as \"10s\"", parse_duration)
+    }
+
+    /// A duration with its place.
+    pub(super) fn period(&mut self, value: &'t Value<'t>) -> Option<Period> {
+        Some(Period { duration: self.duration(value)?, span: self.inside(value) })
+    }
+
+    /// A point in time, in milliseconds since 1970 UTC.
+    pub(super) fn time(&mut self, value: &'t Value<'t>) -> Option<i64> {
+        self.measure(value, "a time such as \"2026-01-31T12:00:00Z\", or the time since 1970", parse_time)
     }
 
     /// A size in bytes, never 0.

@@ -63,6 +63,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::Address => json!({ "type": "string", "pattern": ADDRESS }),
         Shape::Addresses => list(&json!({ "type": "string", "pattern": ADDRESS })),
         Shape::Duration => json!({ "type": "string", "pattern": DURATION }),
+        Shape::Time => json!({ "type": "string", "minLength": 1 }),
         Shape::Size => json!({ "type": "string", "pattern": SIZE }),
         Shape::Count(range) => {
             json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() })
@@ -231,6 +232,10 @@ mod tests {
         assert_eq!(properties(update_state), names(&[keys::UPDATE_STATE]));
         assert_eq!(properties(&operators["batch_map"]), names(&[keys::BATCH_MAP]));
         assert_eq!(properties(&operators["map_with_state"]), names(&[keys::MAP_WITH_STATE]));
+        assert_eq!(properties(&operators["window"]), names(&[keys::WINDOW]));
+        let reduce = &operators["reduce_by_key_and_window"];
+        assert_eq!(properties(reduce), names(&[keys::REDUCE_BY_KEY_AND_WINDOW]));
+        assert_eq!(properties(&operators["slice"]), names(&[keys::SLICE]));
         let output = &schema["properties"]["output"]["items"];
         assert_eq!(properties(output), names(&[keys::OUTPUT, keys::SINKS]));
         assert_eq!(properties(&output["properties"]["text"]), names(&[keys::TEXT]));

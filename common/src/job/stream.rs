@@ -64,7 +64,8 @@ fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Opt
         "ab_test" => learn::read_ab_test(r, value),
         "choose" => learn::read_choose(r, value),
         "detect_drift" => learn::read_detect_drift(r, value),
-        _ => read_update_state(r, value),
+        "update_state_by_key" => read_update_state(r, value),
+        window => super::window::read(r, window, value),
     }
 }
 

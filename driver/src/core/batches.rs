@@ -9,6 +9,7 @@ use crate::record::{Ending, JobRecord, ReceiverKey, Totals};
 use std::collections::{BTreeMap, VecDeque};
 use tidemill_common::ids::{BatchId, OutputIdx, WorkerId};
 use tidemill_common::job::Durability;
+use tidemill_plan::BatchContext;
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control::{self as pb, driver_message};
 
@@ -112,7 +113,7 @@ impl Job {
                 }
             }
         }
-        outputs.extend(posts(&self.topology, &run.results).into_iter().map(Commit::Post));
+        outputs.extend(posts(&self.topology, &run.context(), &run.results).into_iter().map(Commit::Post));
         run.commit = if outputs.is_empty() { CommitState::Done } else { CommitState::Asked };
         if run.commit == CommitState::Asked {
             cx.out.push(Action::Commit { job: self.durable.id, batch: run.batch, outputs });
@@ -134,7 +135,7 @@ impl Job {
     fn complete(&mut self, cx: &mut Cx<'_>) {
         let Some(run) = &mut self.run else { return };
         let batch = run.batch;
-        let time_ms = run.time_ms;
+        let (time_ms, context) = (run.time_ms, run.context());
         let micros = cx.now.mono_us.saturating_sub(run.started_us);
         let records = run.records;
         let mut totals = Totals { records, output_rows: vec![0; self.topology.outputs.len()], ..Totals::default() };
@@ -154,7 +155,7 @@ impl Job {
             let room = BAD_SAMPLES_KEPT.saturating_sub(self.bad_samples.len());
             self.bad_samples.extend(done.bad_samples.into_iter().take(room));
         }
-        let mut outputs = super::report::merge_outputs(&self.topology, rows);
+        let mut outputs = super::report::merge_outputs(&self.topology, &context, rows);
         for (number, output) in self.topology.outputs.iter().enumerate() {
             if let Some(batch) = outputs.iter().find(|batch| batch.name == output.name) {
                 totals.output_rows[number] += batch.total;
@@ -255,7 +256,7 @@ impl Job {
 }
 
 /// The requests of a batch, one for each output that has rows.
-fn posts(topology: &Topology, results: &[TaskResult]) -> Vec<Post> {
+fn posts(topology: &Topology, context: &BatchContext, results: &[TaskResult]) -> Vec<Post> {
     let posted = |output: u32| {
         let kind = topology.outputs.get(output as usize).map(|output| &output.kind);
         matches!(kind, Some(OutputKind::Http(_)))
@@ -265,7 +266,7 @@ fn posts(topology: &Topology, results: &[TaskResult]) -> Vec<Post> {
     if rows.is_empty() {
         return Vec::new();
     }
-    let mut batches = super::report::merge_outputs(topology, rows);
+    let mut batches = super::report::merge_outputs(topology, context, rows);
     batches.retain(|batch| batch.total > 0);
     let post = |batch: client_pb::OutputBatch| {
         let kind = topology.outputs.iter().find(|output| output.name == batch.name).map(|output| &output.kind);

@@ -6,14 +6,16 @@ use super::{Core, Cx, Now};
 use crate::record::{DurableJob, Ending};
 use std::collections::BTreeMap;
 use tidemill_common::ids::{BatchId, WorkerId};
+use tidemill_plan::BatchContext;
 use tidemill_proto::client as pb;
 use tidemill_proto::control::OutputRows;
 
 /// Rows of units by output, lane and order tag.
 pub(crate) type UnitRows = BTreeMap<(u32, u32, u64), OutputRows>;
 
-/// Puts the rows of all units into one order per output: lane by lane, in each keyed rows by key, others by unit.
-pub(crate) fn merge_outputs(topology: &Topology, rows: UnitRows) -> Vec<pb::OutputBatch> {
+/// Puts the rows of all units into one order per output that fires: lane by lane, in each keyed rows by key, others by
+/// unit.
+pub(crate) fn merge_outputs(topology: &Topology, context: &BatchContext, rows: UnitRows) -> Vec<pb::OutputBatch> {
     let mut by_output: BTreeMap<u32, BTreeMap<u32, Vec<OutputRows>>> = BTreeMap::new();
     for ((output, lane, _), rows) in rows {
         by_output.entry(output).or_default().entry(lane).or_default().push(rows);
@@ -25,6 +27,9 @@ pub(crate) fn merge_outputs(topology: &Topology, rows: UnitRows) -> Vec<pb::Outp
             OutputKind::Http(_) => None,
             OutputKind::Files(_) | OutputKind::Seen => continue,
         };
+        if output.rhythm.fires(context).is_none() {
+            continue;
+        }
         let lanes = by_output.remove(&(number as u32)).unwrap_or_default();
         let total = lanes.values().flatten().map(|unit| unit.total).sum();
         let mut rows: Vec<String> = lanes.into_values().flat_map(merge_lane).collect();
@@ -254,10 +259,15 @@ impl Core {
 mod tests {
     use super::*;
     use crate::core::topology::OutputShape;
+    use tidemill_plan::Rhythm;
 
     #[test]
     fn outputs_come_lane_by_lane_and_keyed_ones_by_key() {
-        let output = OutputShape { name: "out".into(), kind: OutputKind::Rows { limit: Some(5) } };
+        let output = OutputShape {
+            name: "out".into(),
+            kind: OutputKind::Rows { limit: Some(5) },
+            rhythm: Rhythm::Every { slide_ms: 2000 },
+        };
         let topology = Topology {
             models: Vec::new(),
             stages: Vec::new(),
@@ -284,7 +294,9 @@ mod tests {
             unit(0, 1, &[("b", "b"), ("d", "d")]),
             unit(2, 0, &[]),
         ]);
-        let merged = merge_outputs(&topology, rows);
+        let at = |time_ms| BatchContext { batch: BatchId(1), time_ms, previous_ms: time_ms - 1000 };
+        assert_eq!(merge_outputs(&topology, &at(1000), rows.clone()), Vec::new());
+        let merged = merge_outputs(&topology, &at(2000), rows);
         assert_eq!(merged.len(), 1);
         assert_eq!((merged[0].rows.join(""), merged[0].total), ("abcde".to_string(), 6));
     }

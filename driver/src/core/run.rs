@@ -12,7 +12,7 @@ use super::job::Job;
 use super::wire::{best, block_ref, worker_numbers};
 use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, TaskId, WorkerId};
-use tidemill_plan::Placement;
+use tidemill_plan::{BatchContext, Placement};
 use tidemill_proto::control::{self as pb, driver_message, task_report};
 
 /// Failures to fetch pieces or to find state at the right version, per batch, after which something is wrong with the engine.
@@ -111,6 +111,7 @@ pub(crate) enum CommitState {
 pub(crate) struct BatchRun {
     pub(crate) batch: BatchId,
     pub(crate) time_ms: i64,
+    pub(crate) previous_ms: i64,
     /// It was complete before: its outputs are suppressed.
     pub(crate) replayed: bool,
     pub(crate) started_us: u64,
@@ -139,6 +140,11 @@ impl BatchRun {
         self.stages.iter().all(StageRun::done)
     }
 
+    /// What decides which streams fire.
+    pub(crate) fn context(&self) -> BatchContext {
+        BatchContext { batch: self.batch, time_ms: self.time_ms, previous_ms: self.previous_ms }
+    }
+
     /// Stage and units of every task that is running or has brought something.
     pub(crate) fn tasks_and_results(&self) -> impl Iterator<Item = (usize, &Vec<usize>)> {
         let running = self.tasks.values().map(|task| (task.stage, &task.units));
@@ -161,9 +167,11 @@ impl Job {
                 _ => vec![0],
             })
         });
-        self.run = Some(BatchRun {
+        let interval_ms = self.settings.batch_interval.as_millis() as i64;
+        let mut run = BatchRun {
             batch,
             time_ms: frozen.time_ms,
+            previous_ms: frozen.previous_ms.unwrap_or(frozen.time_ms - interval_ms),
             replayed: batch <= self.durable.completed,
             started_us: cx.now.mono_us,
             results: Vec::new(),
@@ -173,7 +181,19 @@ impl Job {
             stages: stages.collect(),
             tasks: BTreeMap::new(),
             confusions: 0,
-        });
+        };
+        self.skip_stages_that_do_not_fire(&mut run);
+        self.run = Some(run);
+    }
+
+    /// Stages with state run all the same: their state has to come to the version of the batch.
+    fn skip_stages_that_do_not_fire(&self, run: &mut BatchRun) {
+        let context = run.context();
+        for (shape, stage) in self.topology.stages.iter().zip(&mut run.stages) {
+            if !shape.stateful && shape.rhythm.fires(&context).is_none() {
+                (0..stage.units.len()).for_each(|unit| stage.set(unit, Unit::Skipped));
+            }
+        }
     }
 
     /// Drops the running batch; its tasks' reports will be ignored.
@@ -209,7 +229,8 @@ impl Job {
                 Placement::KeyGroups => self.place_groups(cx, &run, stage, &mut lagging),
                 Placement::Single => self.place_single(&run, stage),
             };
-            let inputs = if placed.is_empty() { Vec::new() } else { self.exchange_inputs(&run, stage) };
+            let fires = self.topology.stages[stage].input.fires(&run.context()).is_some();
+            let inputs = if placed.is_empty() || !fires { Vec::new() } else { self.exchange_inputs(&run, stage) };
             for (worker, units) in placed {
                 let task = self.make_task(cx, &mut run, stage, worker, units, inputs.clone());
                 tasks.entry(worker).or_default().push(task);
@@ -364,6 +385,7 @@ impl Job {
             job: self.durable.id.0,
             batch: run.batch.0,
             time_ms: run.time_ms,
+            previous_ms: run.previous_ms,
             stage: stage as u32,
             suppress_outputs: run.replayed,
             inputs,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
 use tidemill_common::job::{Connector, HttpSink, Sink};
-use tidemill_plan::{BranchTarget, FileOutput, JobPlan, Placement, StageInput};
+use tidemill_plan::{BranchTarget, FileOutput, JobPlan, Placement, Rhythm, StageInput};
 
 /// The shape of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,10 @@ pub struct StageShape {
     pub inputs: Vec<ExchangeId>,
     /// Whether it keeps keyed state.
     pub stateful: bool,
+    /// When its input fires.
+    pub input: Rhythm,
+    /// When its rows are there.
+    pub rhythm: Rhythm,
     /// Stages that read its exchanges.
     pub consumers: Vec<usize>,
     /// Outputs that its branches end in.
@@ -70,6 +74,8 @@ pub struct OutputShape {
     pub name: String,
     /// What happens to its rows.
     pub kind: OutputKind,
+    /// When it has rows.
+    pub rhythm: Rhythm,
 }
 
 /// What happens to the rows of an output.
@@ -107,6 +113,7 @@ impl Topology {
         });
         let outputs = plan.outputs.iter().map(|output| OutputShape {
             name: output.name.clone(),
+            rhythm: output.rhythm,
             kind: match &output.sink {
                 _ if capture => OutputKind::Rows { limit: None },
                 Sink::Print { rows } => OutputKind::Rows { limit: Some(*rows) },
@@ -161,6 +168,8 @@ impl StageShape {
             source,
             inputs,
             stateful: stage.state.is_some(),
+            input: plan.input_rhythm(stage),
+            rhythm: stage.rhythm,
             consumers: Vec::new(),
             outputs,
             models: stage.models.iter().map(|asked| ModelShape::new(asked, plan)).collect(),

@@ -10,7 +10,7 @@ use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
 use tidemill_common::job::{FileFormat, FilePlace, FileSink};
 use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
 use tidemill_plan::arrow::datatypes::Schema;
-use tidemill_plan::{FileOutput, Placement};
+use tidemill_plan::{FileOutput, Placement, Rhythm};
 
 /// Keys with a value each.
 pub(crate) type Rows = Vec<(u32, f64)>;
@@ -226,6 +226,8 @@ impl Builder {
             source,
             inputs: inputs.iter().map(|exchange| ExchangeId(*exchange)).collect(),
             stateful: op == Op::Running,
+            input: Rhythm::EveryBatch,
+            rhythm: Rhythm::EveryBatch,
             consumers: Vec::new(),
             outputs: targets.iter().filter_map(output).collect(),
             models: Vec::new(),
@@ -257,7 +259,7 @@ impl Builder {
         let sources = sources
             .map(|source| SourceShape { name: format!("s{source}"), receivers, one_block_per_batch: false })
             .collect();
-        let output = |(number, kind)| OutputShape { name: format!("o{number}"), kind };
+        let output = |(number, kind)| OutputShape { name: format!("o{number}"), kind, rhythm: Rhythm::EveryBatch };
         let topology = Topology {
             models: Vec::new(),
             exchange_from: exchange_from.into_values().collect(),

@@ -26,7 +26,7 @@ pub(super) trait Column: Debug + Send + Sync {
     /// Writes `new[i]` to `slots[i]`. Skips [`ABSENT`].
     fn scatter(&mut self, slots: &[u32], new: &dyn Array) -> Result<(), StateError>;
 
-    /// The slots with an integer below `limit`; none in a column of other values. A free slot holds null.
+    /// The slots with an integer below `limit` or null, free ones among these; none in a column of other values.
     fn slots_below(&self, _limit: i64) -> Vec<u32> {
         Vec::new()
     }
@@ -125,7 +125,7 @@ impl<T: ArrowPrimitiveType> Column for PrimitiveColumn<T> {
             return Vec::new();
         }
         let below = |(slot, value): (usize, &T::Native)| {
-            let below = value.to_i64().is_some_and(|value| value < limit) && self.valid.get_bit(slot);
+            let below = value.to_i64().is_some_and(|value| value < limit) || !self.valid.get_bit(slot);
             below.then_some(slot as u32)
         };
         self.values.iter().enumerate().filter_map(below).collect()

@@ -78,6 +78,11 @@ impl KeyIndex {
         self.spans[slot as usize].of(&self.arena)
     }
 
+    /// Whether a slot has a key, which that of a free one no longer is.
+    pub(super) fn is_live(&self, slot: u32) -> bool {
+        self.find(self.key(slot)) == slot
+    }
+
     /// The slot of `key`, or [`ABSENT`].
     pub(super) fn find(&self, key: &[u8]) -> u32 {
         let hash = self.hasher.hash_one(key);

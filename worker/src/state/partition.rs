@@ -120,13 +120,13 @@ impl StatePartition {
         self.keys_of(rest.copied())
     }
 
-    /// The keys of [`untouched`](Self::untouched) whose value in a column, an integer, is below `limit`. Costs a look at
-    /// every value of the column, but at no key that is not one of them.
+    /// The keys of [`untouched`](Self::untouched) whose value in a column, an integer, is below `limit` or null. Costs a
+    /// look at every value of the column, but at no other key.
     pub fn untouched_below(&self, column: usize, limit: i64, keys: &BinaryArray) -> BinaryArray {
         let mut slots = self.columns.get(column).map_or(Vec::new(), |column| column.slots_below(limit));
         if !slots.is_empty() {
             let touched: HashSet<u32> = self.find(keys).into_iter().collect();
-            slots.retain(|slot| !touched.contains(slot));
+            slots.retain(|slot| !touched.contains(slot) && self.index.is_live(*slot));
             slots.sort_unstable_by(|a, b| self.index.key(*a).cmp(self.index.key(*b)));
         }
         self.keys_of(slots.into_iter())

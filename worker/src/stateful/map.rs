@@ -54,7 +54,7 @@ pub(super) fn map(attempt: &Attempt<'_>, op: &MapOp, rows: &KeyedRows) -> Result
     write(attempt, &shares, &keys, mapped)
 }
 
-/// Keys with records, those that time out, and in the first batch all others.
+/// Keys with records, those that time out, and of the initial state those without a date.
 fn visited(
     attempt: &Attempt<'_>,
     op: &MapOp,
@@ -62,14 +62,11 @@ fn visited(
     records: &BinaryArray,
 ) -> Result<Visited, StateError> {
     let (touched, counts) = distinct(records)?;
-    let quiet = if op.dates_initial_state(&attempt.context) {
-        partition.untouched(&touched)
-    } else if let Some(before) = op.expired_before(&attempt.context) {
-        partition.untouched_below(op.state_fields.len(), before, &touched)
-    } else {
+    let Some(before) = op.expired_before(&attempt.context) else {
         let known = partition.gather(&touched)?;
         return Ok(Visited { keys: touched, counts, known });
     };
+    let quiet = partition.untouched_below(op.state_fields.len(), before, &touched);
     let keys = concat(&[&touched, &quiet])?;
     let keys: &BinaryArray = keys.as_binary();
     let mut order: Vec<u32> = (0..keys.len() as u32).collect();

@@ -6,15 +6,17 @@
 mod by_key;
 mod fold;
 mod map;
+pub(crate) mod window;
 
 use crate::jobs::Job;
 use crate::keyed::KeyedRows;
 use crate::node::Node;
 use crate::state::{PartitionHandle, PartitionKey, StateError, StatePartition};
 use crate::tasks::TaskError;
-use datafusion::arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray};
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Schema};
 use std::ops::Range;
+use std::sync::Arc;
 use tidemill_common::ids::{KeyGroup, StageId};
 use tidemill_plan::{BatchContext, StageState};
 use tokio_util::sync::CancellationToken;
@@ -36,18 +38,38 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Applies a batch to the state of some groups; `rows` are what the stage's head gives.
-    pub(crate) fn run(&self, state: &StageState, rows: &KeyedRows) -> Result<StateRows, TaskError> {
+    /// Applies a batch to the state of some groups; `rows` are what the stage's head gives, `time_ms` the time for which
+    /// its input fires.
+    pub(crate) async fn run(&self, state: &StageState, rows: &KeyedRows, time_ms: i64) -> Result<StateRows, TaskError> {
         match state {
             StageState::ByKey(op) => by_key::update(self, op, rows),
             StageState::Map(op) => map::map(self, op, rows),
             StageState::Fold(op) => fold::fold(self, op, rows),
+            StageState::Window(op) => window::update(self, op, rows, time_ms).await,
         }
+    }
+
+    /// Takes the state of some groups past a batch in which the input does not fire; gives the keys in it.
+    pub(crate) fn pass(&self, state: &StageState, groups: &[u32]) -> Result<u64, TaskError> {
+        let nothing = RecordBatch::new_empty(Arc::new(Schema::new(state.fields().clone())));
+        let no_keys = BinaryArray::from_iter_values(std::iter::empty::<&[u8]>());
+        let mut keys = 0;
+        for &group in groups {
+            let (handle, ()) = self.read(group, |_| Ok(()))?;
+            keys += self.write(group, &handle, &no_keys, nothing.columns(), None, |state| Ok(state.len() as u64))?;
+        }
+        Ok(keys)
+    }
+
+    /// Shares of the key space.
+    fn key_groups(&self) -> u32 {
+        self.job.plan.def.settings.key_groups
     }
 
     /// All keys of some groups with their state, after this attempt has written it.
     pub(crate) fn snapshots(&self, state: &StageState, groups: &[(u32, Range<usize>)]) -> Result<KeyedRows, TaskError> {
-        let (key_fields, state_fields) = state.snapshot_fields();
+        let no_keys = || TaskError::Internal("this state is not by key".into());
+        let (key_fields, state_fields) = state.snapshot_fields().ok_or_else(no_keys)?;
         let mut parts = Vec::with_capacity(groups.len());
         for (group, _) in groups {
             let handle = self.handle(*group)?;

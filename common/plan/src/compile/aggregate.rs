@@ -71,8 +71,8 @@ impl Aggregates {
 }
 
 /// Named expressions over keys and aggregates.
-struct Reduction<'a> {
-    aggregates: Aggregates,
+pub(super) struct Reduction<'a> {
+    pub(super) aggregates: Aggregates,
     /// Over the columns of `schema`.
     exprs: Vec<(&'a NamedSql, Expr)>,
     /// Keys, then one column per call.
@@ -89,38 +89,69 @@ impl Compiler<'_> {
         name: &Name,
     ) -> Option<Rows> {
         let schema = input.schema();
+        let (keys, reduction) = self.keyed_reduction(&schema, key, columns)?;
+        let plan = self.keyed_aggregate(input, &keys, &reduction.aggregates, name)?;
+        let exprs = (0..keys.len()).map(|i| column(&plan.plan.schema(), i)).collect();
+        Some(self.finish(plan, reduction, exprs)?.into())
+    }
+
+    /// Key columns, and expressions over aggregates per key.
+    pub(super) fn keyed_reduction<'a>(
+        &mut self,
+        schema: &SchemaRef,
+        key: &[Name],
+        columns: &'a [NamedSql],
+    ) -> Option<(Vec<usize>, Reduction<'a>)> {
         let names = key.iter().chain(columns.iter().map(|column| &column.name));
         self.report(check_names(names.map(|n| (n.text.as_str(), &n.span))));
-        let keys = self.keys(&schema, key);
+        let keys = self.keys(schema, key);
         let key_fields: Vec<_> = match &keys {
             Some(keys) => keys.iter().map(|&i| schema.field(i).clone()).collect(),
             None => schema.fields().iter().map(|field| field.as_ref().clone()).collect(),
         };
-        let reduction = self.reduction(&schema, &key_fields, columns)?;
-        let keys = keys?;
-        let plan = self.keyed_aggregate(input, &keys, &reduction.aggregates, name)?;
-        let exprs = (0..keys.len()).map(|i| column(&plan.plan.schema(), i)).collect();
-        self.finish(plan, reduction, exprs)
+        let reduction = self.reduction(schema, &key_fields, columns)?;
+        Some((keys?, reduction))
     }
 
     /// `reduce`: a hidden count tells an empty batch.
     pub(super) fn reduce(&mut self, input: Rows, columns: &[NamedSql], name: &Name) -> Option<Rows> {
         let schema = input.schema();
+        let (mut reduction, rows) = self.whole_reduction(&schema, columns)?;
+        let plan = self.whole_aggregate(input, &reduction.aggregates, name)?;
+        let plan = self.unless_empty(plan, &rows, &mut reduction, &schema)?;
+        Some(self.finish(plan, reduction, Vec::new())?.into())
+    }
+
+    /// Expressions over aggregates of all rows, and the column that counts these.
+    pub(super) fn whole_reduction<'a>(
+        &mut self,
+        schema: &SchemaRef,
+        columns: &'a [NamedSql],
+    ) -> Option<(Reduction<'a>, Column)> {
         self.report(check_names(columns.iter().map(|c| (c.name.text.as_str(), &c.name.span))));
-        let mut reduction = self.reduction(&schema, &[], columns)?;
+        let mut reduction = self.reduction(schema, &[], columns)?;
         let rows = reduction.aggregates.lift(count(lit(1)));
         let Expr::Column(rows) = self.checked(rows)? else {
             return None;
         };
-        let mut plan = self.whole_aggregate(input, &reduction.aggregates, name)?;
-        let counted = self.checked(expressions::col(&rows.name, &plan.plan.schema()))?;
+        Some((reduction, rows))
+    }
+
+    /// Drops the aggregates if they are over no rows at all.
+    pub(super) fn unless_empty(
+        &mut self,
+        aggregated: Lane,
+        rows: &Column,
+        reduction: &mut Reduction<'_>,
+        schema: &SchemaRef,
+    ) -> Option<Lane> {
+        let counted = self.checked(expressions::col(&rows.name, &aggregated.plan.schema()))?;
         let some = BinaryExpr::new(counted, datafusion::logical_expr::Operator::Gt, expressions::lit(0i64));
-        let filter = self.checked(FilterExec::try_new(Arc::new(some), plan.plan.clone()))?;
-        plan = plan.with(Arc::new(filter));
-        let input = self.df_schema(&schema)?;
+        let filter = self.checked(FilterExec::try_new(Arc::new(some), aggregated.plan.clone()))?;
+        let input = self.df_schema(schema)?;
         let extra = self.checked(reduction.aggregates.fields(&input))?;
         reduction.schema = self.df_schema(&Arc::new(Schema::new(extra)))?;
-        self.finish(plan, reduction, Vec::new())
+        Some(aggregated.with(Arc::new(filter)))
     }
 
     /// `count`
@@ -185,14 +216,19 @@ impl Compiler<'_> {
     }
 
     /// The named expressions, computed where the aggregates are.
-    fn finish(&mut self, rows: Lane, reduction: Reduction<'_>, mut exprs: Vec<ProjectionExpr>) -> Option<Rows> {
+    pub(super) fn finish(
+        &mut self,
+        rows: Lane,
+        reduction: Reduction<'_>,
+        mut exprs: Vec<ProjectionExpr>,
+    ) -> Option<Lane> {
         for (column, expr) in reduction.exprs {
             let expr = physical(&self.session, &column.sql, expr, &reduction.schema);
             let expr = self.reported(expr)?;
             exprs.push(ProjectionExpr { expr, alias: column.name.text.clone() });
         }
         let plan = self.checked(ProjectionExec::try_new(exprs, rows.plan.clone()))?;
-        Some(rows.with(Arc::new(plan)).into())
+        Some(rows.with(Arc::new(plan)))
     }
 
     /// A head that gives these key columns and the aggregates, in order.
@@ -204,14 +240,7 @@ impl Compiler<'_> {
         name: &Name,
     ) -> Option<Lane> {
         let schema = input.schema();
-        let group: Vec<_> = keys.iter().map(|&i| column_expr(&schema, i)).collect();
-        let all: Vec<_> = (0..schema.fields().len()).collect();
-        let logical = scan(&schema, Shape::Distributed)
-            // Keys first become what their encoding is: the same for all zeros and NaNs.
-            .and_then(|plan| plan.project(canonical_of(&schema, &all, keys)))
-            .and_then(|plan| plan.aggregate(group, aggregates.named()))
-            .and_then(LogicalPlanBuilder::build);
-        let logical = self.checked(logical)?;
+        let logical = self.checked(keyed_logical(&schema, keys, aggregates))?;
         let plan = self.checked(plan_physical(&self.session, &logical))?;
         let rows = cut(&plan, &[input], &mut self.stages, &name.text);
         let lane = self.checked(rows)?.0.pop()?;
@@ -252,6 +281,17 @@ impl Compiler<'_> {
             rows => rows,
         }
     }
+}
+
+/// Aggregates per key over a leaf of these columns.
+pub(super) fn keyed_logical(schema: &SchemaRef, keys: &[usize], aggregates: &Aggregates) -> Result<LogicalPlan> {
+    let group: Vec<_> = keys.iter().map(|&i| column_expr(schema, i)).collect();
+    let all: Vec<_> = (0..schema.fields().len()).collect();
+    scan(schema, Shape::Distributed)?
+        // Keys first become what their encoding is: the same for all zeros and NaNs.
+        .project(canonical_of(schema, &all, keys))?
+        .aggregate(group, aggregates.named())?
+        .build()
 }
 
 /// Plans over a leaf of these columns.

@@ -157,7 +157,7 @@ impl Compiler<'_> {
             model: Some(model),
             fold: Box::new(fold),
         };
-        let rows = self.folded(input, exprs, op, name)?;
+        let rows = self.fold_stage(input, exprs, op, name)?;
         let shown = self.stages.snapshots(&rows)?;
         let columns: Vec<_> = (1..shown.schema().fields().len()).map(|index| column(&shown.schema(), index)).collect();
         let shown = self.each_lane(shown, |it, lane| it.checked(lane.projected(columns.clone())))?;
@@ -374,11 +374,11 @@ impl Compiler<'_> {
             model: None,
             fold,
         };
-        self.folded(input, exprs, op, name)
+        self.fold_stage(input, exprs, op, name)
     }
 
     /// A stage that folds these columns of the input, key columns first.
-    fn folded(&mut self, input: Rows, exprs: Vec<ProjectionExpr>, op: FoldOp, name: &Name) -> Option<Rows> {
+    fn fold_stage(&mut self, input: Rows, exprs: Vec<ProjectionExpr>, op: FoldOp, name: &Name) -> Option<Rows> {
         let rows = self.each_lane(input, |it, lane| it.checked(lane.projected(exprs.clone())))?;
         let keys = (0..op.key_fields.len()).collect();
         let hashed = self.stages.hash(rows, keys, &name.text);
@@ -459,6 +459,7 @@ fn asked(stage: &Stage) -> BTreeSet<AskedModel> {
     stage.head.iter().chain(branches).for_each(|fragment| fragment.asked(&mut found));
     if let Some(state) = &stage.state {
         state.exprs().into_iter().for_each(|expr| asked_by(expr, &mut found));
+        state.fragments().into_iter().for_each(|fragment| fragment.asked(&mut found));
     }
     found
 }

@@ -5,8 +5,10 @@ use crate::exec::{ConcatExec, LeafExec, StableSortExec};
 use crate::fragment::Fragment;
 use crate::keys::is_encodable;
 use crate::plan::{Branch, BranchTarget, Exchange, ExchangeKind, KEY_COLUMN, Placement, Reads, Stage, StageInput};
+use crate::rhythm::Rhythm;
 use crate::session::Shape;
 use crate::state::StageState;
+use crate::window::WindowOp;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
@@ -64,6 +66,11 @@ impl Rows {
         common_schema(self.0.iter().map(Lane::schema))
     }
 
+    /// Whether every lane has [`KEY_COLUMN`], or will have it when its head ends.
+    pub(super) fn is_keyed(&self) -> bool {
+        self.0.iter().all(|lane| matches!(lane.part, Part::Branch { keyed: true } | Part::Head(Head::Keys(_))))
+    }
+
     /// Does the same with every lane.
     pub(super) fn each<E>(self, step: impl FnMut(Lane) -> Result<Lane, E>) -> Result<Self, E> {
         Ok(Self(self.0.into_iter().map(step).collect::<Result<_, E>>()?))
@@ -77,23 +84,24 @@ impl From<Lane> for Rows {
 }
 
 impl Lane {
-    fn keyed(&self) -> bool {
-        self.part == Part::Branch { keyed: true }
-    }
-
     /// Without [`KEY_COLUMN`].
     pub(super) fn visible(&self) -> Result<Arc<dyn ExecutionPlan>> {
-        if !self.keyed() {
+        if !self.is_keyed() {
             return Ok(self.plan.clone());
         }
         let visible: Vec<_> = (0..self.plan.schema().fields().len() - 1).collect();
         project(&self.plan, &visible)
     }
 
+    /// Whether the last column is [`KEY_COLUMN`].
+    pub(super) fn is_keyed(&self) -> bool {
+        self.part == (Part::Branch { keyed: true })
+    }
+
     /// The columns that users see.
     pub(super) fn schema(&self) -> SchemaRef {
         let schema = self.plan.schema();
-        if !self.keyed() {
+        if !self.is_keyed() {
             return schema;
         }
         let fields = schema.fields();
@@ -107,7 +115,7 @@ impl Lane {
 
     /// These columns in place of those that users see.
     pub(super) fn projected(self, mut exprs: Vec<ProjectionExpr>) -> Result<Self> {
-        if self.keyed() {
+        if self.is_keyed() {
             let schema = self.plan.schema();
             exprs.push(column(&schema, schema.fields().len() - 1));
         }
@@ -176,10 +184,51 @@ impl Stages {
             state: None,
             row_keys: Vec::new(),
             schema,
+            rhythm: Rhythm::EveryBatch,
             models: Vec::new(),
             branches: Vec::new(),
         });
         id
+    }
+
+    /// When rows are there: the same for all their lanes.
+    pub(super) fn rhythm(&self, rows: &Rows) -> Rhythm {
+        rows.0.first().map_or(Rhythm::EveryBatch, |lane| self.stages[lane.stage.0 as usize].rhythm)
+    }
+
+    /// Ends a stage that consists of a window over what the exchanges before it bring. What comes out has these
+    /// columns, the key columns at `keys`.
+    pub(super) fn seal_window(
+        &mut self,
+        stage: StageId,
+        window: WindowOp,
+        visible: &Schema,
+        keys: Vec<usize>,
+        rhythm: Rhythm,
+    ) -> Rows {
+        let inputs = self.exchanges.iter().filter(|exchange| exchange.to == stage);
+        let given = common_schema(inputs.map(|exchange| exchange.schema.clone()));
+        let stage_mut = &mut self.stages[stage.0 as usize];
+        stage_mut.given = given;
+        stage_mut.schema = with_key(visible);
+        stage_mut.row_keys = keys;
+        stage_mut.rhythm = rhythm;
+        stage_mut.state = Some(StageState::Window(Box::new(window)));
+        let plan = leaf(0..1, stage_mut.schema.clone());
+        Lane { stage, plan, part: Part::Branch { keyed: true }, reads: Reads::Rows }.into()
+    }
+
+    /// Sends rows to where they are remembered: with their keys to the key groups they have, or all to one if some have
+    /// no key. Gives the stage that gets them.
+    pub(super) fn remember(&mut self, rows: Rows, name: &str) -> Result<StageId> {
+        let (keyed, last) = (rows.is_keyed(), rows.schema().fields().len());
+        let stage = self.stage(name, StageInput::Exchanges(Vec::new()), Placement::KeyGroups, Schema::empty().into());
+        let kind = ExchangeKind::Hash { keys: if keyed { vec![last] } else { Vec::new() } };
+        for lane in self.seal(rows).0 {
+            let plan = if keyed { lane.plan.clone() } else { lane.visible()? };
+            self.exchange(&lane, &plan, kind.clone(), stage);
+        }
+        Ok(stage)
     }
 
     /// Ends the heads of stages: from now on their rows are fixed.
@@ -216,7 +265,7 @@ impl Stages {
         let sealed = self.seal_lane(lane);
         let stage = &mut self.stages[sealed.stage.0 as usize];
         stage.schema = with_key(gives);
-        stage.row_keys = (0..state.snapshot_fields().0.len()).collect();
+        stage.row_keys = (0..state.snapshot_fields().map_or(0, |(keys, _)| keys.len())).collect();
         stage.state = Some(state);
         let plan = leaf(0..1, stage.schema.clone());
         sealed.with(plan).into()
@@ -227,7 +276,7 @@ impl Stages {
         let [Lane { stage, .. }] = rows.0[..] else {
             return None;
         };
-        let (keys, state) = self.stages[stage.0 as usize].state.as_ref()?.snapshot_fields();
+        let (keys, state) = self.stages[stage.0 as usize].state.as_ref()?.snapshot_fields()?;
         let fields: Vec<_> = keys.iter().chain(state).cloned().collect();
         let plan = leaf(0..1, with_key(&Schema::new(fields)));
         Some(Lane { stage, plan, part: Part::Branch { keyed: true }, reads: Reads::Snapshots }.into())
@@ -298,7 +347,7 @@ impl Stages {
                 let input = self.reading(stage);
                 self.exchange(&lane, &lane.plan, ExchangeKind::Gather, stage);
                 let mut all = leaf(input..input + 1, lane.plan.schema());
-                if lane.keyed() {
+                if lane.is_keyed() {
                     all = Arc::new(StableSortExec::try_new(all, by_last_column(&lane.plan.schema()), None)?);
                 }
                 lanes.push(lane.with(all).visible()?);
@@ -323,6 +372,8 @@ impl Stages {
     fn exchange(&mut self, lane: &Lane, plan: &Arc<dyn ExecutionPlan>, kind: ExchangeKind, to: StageId) {
         let id = ExchangeId(self.exchanges.len() as u32);
         self.exchanges.push(Exchange { id, from: lane.stage, to, kind, schema: plan.schema() });
+        // All that one stage reads fires together.
+        self.stages[to.0 as usize].rhythm = self.stages[lane.stage.0 as usize].rhythm;
         if let StageInput::Exchanges(inputs) = &mut self.stages[to.0 as usize].input {
             inputs.push(id);
         }
@@ -422,7 +473,7 @@ fn by_last_column(schema: &Schema) -> LexOrdering {
     [PhysicalSortExpr::new(key, options)].into()
 }
 
-fn with_key(schema: &Schema) -> SchemaRef {
+pub(super) fn with_key(schema: &Schema) -> SchemaRef {
     let mut fields = schema.fields().to_vec();
     fields.push(Arc::new(Field::new(KEY_COLUMN, DataType::Binary, false)));
     Arc::new(Schema::new(fields))

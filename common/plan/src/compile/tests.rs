@@ -10,6 +10,7 @@ mod pairs;
 mod queries;
 mod state;
 mod together;
+mod window;
 
 use crate::plan::{BatchContext, JobPlan};
 use crate::registry::Functions;
@@ -58,7 +59,7 @@ fn plan(streams: &str) -> Arc<JobPlan> {
 }
 
 fn context(batch: u64) -> BatchContext {
-    BatchContext { batch: BatchId(batch), time_ms: batch as i64 * 1000 }
+    BatchContext { batch: BatchId(batch), time_ms: batch as i64 * 1000, previous_ms: (batch as i64 - 1) * 1000 }
 }
 
 fn blocks(blocks: &[&str]) -> HashMap<SourceIdx, Vec<Vec<u8>>> {
@@ -71,7 +72,7 @@ fn run(plan: &Arc<JobPlan>, tasks: u32, batches: &[&[&str]]) -> Vec<Vec<String>>
     let mut results = Vec::new();
     for (i, batch) in batches.iter().enumerate() {
         let mut outputs = block_on(evaluator.batch_json(&context(i as u64 + 1), &blocks(batch))).unwrap();
-        results.push(outputs.remove(0));
+        results.push(outputs.remove(0).expect("this stream fires in every batch"));
     }
     results
 }

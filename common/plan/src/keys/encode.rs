@@ -2,8 +2,9 @@
 
 use super::{NULL, VALUE};
 use crate::error::PlanError;
+use crate::plan::KEY_COLUMN;
 use datafusion::arrow::array::types::*;
-use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray};
+use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, RecordBatch};
 use datafusion::arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 
@@ -35,6 +36,19 @@ pub fn encode_keys(columns: &[ArrayRef]) -> Result<BinaryArray, PlanError> {
         offsets.push(offset(bytes.len())?);
     }
     finish(bytes, offsets)
+}
+
+/// The encoded key of every row of a batch; `keys` are the positions of the key columns. Without any, all rows have
+/// the empty key. A column called [`KEY_COLUMN`] is an encoded key already.
+///
+/// # Errors
+/// Those of [`encode_keys`].
+pub fn encode_rows(batch: &RecordBatch, keys: &[usize]) -> Result<BinaryArray, PlanError> {
+    match keys {
+        [] => Ok(BinaryArray::from_iter_values(std::iter::repeat_n([0u8; 0], batch.num_rows()))),
+        [key] if batch.schema().field(*key).name() == KEY_COLUMN => Ok(batch.column(*key).as_binary().clone()),
+        keys => encode_keys(&keys.iter().map(|key| batch.column(*key).clone()).collect::<Vec<_>>()),
+    }
 }
 
 /// The two kinds of keys that matter most, without a call per row: one text or one `bigint`, no nulls.

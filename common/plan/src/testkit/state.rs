@@ -39,14 +39,20 @@ fn columns(rows: &[Vec<ScalarValue>], nulls: &[ArrayRef]) -> Result<Vec<ArrayRef
     Ok(columns.collect::<Result<_, _>>()?)
 }
 
-/// All keys that are `mine`, with the state that users see.
-pub(super) fn snapshot(op: &StageState, state: &Known, mine: impl Fn(&[u8]) -> bool) -> Result<Keyed, PlanError> {
-    let (keys, columns) = op.snapshot_fields();
+/// All keys that are `mine`, with the state that users see; none of state that is not by key.
+pub(super) fn snapshot(
+    op: &StageState,
+    state: &Known,
+    mine: impl Fn(&[u8]) -> bool,
+) -> Result<Option<Keyed>, PlanError> {
+    let Some((keys, columns)) = op.snapshot_fields() else {
+        return Ok(None);
+    };
     let fields: Vec<_> = keys.iter().chain(columns).cloned().collect();
     if let StageState::Fold(op) = op {
-        return shown(op, state, &fields, mine);
+        return shown(op, state, &fields, mine).map(Some);
     }
-    keyed(&fields, state.iter().filter(|(key, _)| mine(key)))
+    keyed(&fields, state.iter().filter(|(key, _)| mine(key))).map(Some)
 }
 
 /// These rows, as far as there are fields.

@@ -48,6 +48,18 @@ fn the_parser_reads_every_key_it_lists() {
     keys::BATCH_MAP.iter().for_each(|key| object("[stream.s]\nbatch_map = { ", key, " }"));
     let map = "[stream.s]\nmap_with_state = { ";
     keys::MAP_WITH_STATE.iter().for_each(|key| object(map, key, " }"));
+    let tables = [
+        ("window", keys::WINDOW),
+        ("count_by_window", keys::WINDOW),
+        ("count_by_value_and_window", keys::WINDOW),
+        ("reduce_by_key_and_window", keys::REDUCE_BY_KEY_AND_WINDOW),
+        ("reduce_by_window", keys::REDUCE_BY_WINDOW),
+        ("group_by_key_and_window", keys::GROUP_BY_KEY_AND_WINDOW),
+        ("slice", keys::SLICE),
+    ];
+    for (operator, keys) in tables {
+        keys.iter().for_each(|key| object(&format!("[stream.s]\n{operator} = {{ "), key, " }"));
+    }
     let column = format!("{update}state = {{ a = {{ ");
     keys::STATE_COLUMN.iter().for_each(|key| object(&column, key, " } } }"));
     keys::MODEL.iter().for_each(|key| object("[model.m]\n", key, ""));
@@ -113,6 +125,11 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::REPARTITION,
         keys::STATE_COLUMN,
         keys::BATCH_MAP,
+        keys::WINDOW,
+        keys::REDUCE_BY_KEY_AND_WINDOW,
+        keys::REDUCE_BY_WINDOW,
+        keys::GROUP_BY_KEY_AND_WINDOW,
+        keys::SLICE,
         keys::MODEL,
         keys::TRAIN,
         keys::EVALUATE,

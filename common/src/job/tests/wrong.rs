@@ -251,6 +251,34 @@ fn streams() {
             ],
         ),
         ("state_snapshots = false", vec!["only `true` makes sense here @ false"]),
+        (
+            "window = { slide = \"1 day\" }",
+            vec![
+                "`window` has no `length` @ { slide = \"1 day\" }",
+                "`1 day` is not a duration; write for example \"250ms\", \"10s\" or \"5min\" @ 1 day",
+            ],
+        ),
+        ("count_by_window = \"2s\"", vec!["expected a table, found a string @ \"2s\""]),
+        (
+            "group_by_key_and_window = { key = \"a\", values = [\"b\", \"a\"], length = \"2s\" }",
+            vec!["column `a` is there twice @ a"],
+        ),
+        (
+            "reduce_by_key_and_window = { key = \"a\", length = \"2s\", keep_zero_keys = 1, inverse = true }",
+            vec![
+                "`reduce_by_key_and_window` has no `aggregates` @ { key = \"a\", length = \"2s\", keep_zero_keys = 1, inverse = true }",
+                "expected a boolean, found an integer @ 1",
+                "unknown key `inverse` in `reduce_by_key_and_window` @ inverse",
+            ],
+        ),
+        ("slice = { from = \"3s\", to = \"2s\" }", vec!["this slice ends before it begins @ to"]),
+        (
+            "slice = { from = \"noon\", to = \"2026-01-31\" }",
+            vec![
+                "`noon` is not a duration; write for example \"250ms\", \"10s\" or \"5min\" @ noon",
+                "`2026-01-31` is not a time; write for example \"2026-01-31T12:00:00Z\" or \"1500s\" @ 2026-01-31",
+            ],
+        ),
     ] {
         assert_eq!(stream_mistakes(stream), expected, "{stream}");
     }

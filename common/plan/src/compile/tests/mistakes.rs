@@ -204,6 +204,25 @@ fn joins_of_what_does_not_fit() {
 }
 
 #[test]
+fn inputs_that_do_not_fire_together() {
+    let over = |operator: &str| {
+        mistake(&format!(
+            "[stream.last]\nfrom = \"purchases\"\nwindow = {{ length = \"4s\", slide = \"2s\" }}\n\
+             [stream.each]\nfrom = \"purchases\"\nwindow = {{ length = \"4s\", slide = \"1s\" }}\n\
+             [stream.once]\nfrom = \"purchases\"\nslice = {{ from = \"1s\", to = \"2s\" }}\n[stream.out]\n{operator}"
+        ))
+    };
+    let at = |place: &str, message: &str| (place.to_string(), message.to_string());
+    let windows = at("each", "`last` fires every 2s, `each` in every batch");
+    assert_eq!(over("from = [\"last\", \"each\"]\nunion = true"), windows);
+    assert_eq!(over("from = [\"last\", \"each\"]\nsql = \"select 1 as one from last, each\""), windows);
+    let source = at("last", "`purchases` fires in every batch, `last` every 2s");
+    assert_eq!(over("from = [\"purchases\", \"last\"]\njoin = { on = \"user\" }"), source);
+    let slice = at("once", "`last` fires every 2s, `once` once, 2000 ms after 1970");
+    assert_eq!(over("from = [\"last\", \"once\"]\ncogroup = { on = \"user\" }"), slice);
+}
+
+#[test]
 fn grouping_and_sorting_what_cannot_be() {
     let over = |operator: &str| {
         mistake(&format!(

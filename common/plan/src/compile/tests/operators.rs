@@ -187,6 +187,6 @@ distinct = true
     assert_eq!(names, ["purchases", "sums", "number"]);
     let mut evaluator = Evaluator::new(plan, 1).unwrap();
     let outputs = block_on(evaluator.batch_json(&context(1), &blocks(PURCHASES))).unwrap();
-    assert_eq!(outputs[1], [r#"{"count":3}"#]);
-    assert_eq!(outputs[0].len(), 2);
+    assert_eq!(outputs[1].as_deref(), Some(&[r#"{"count":3}"#.to_string()][..]));
+    assert_eq!(outputs[0].as_ref().map(Vec::len), Some(2));
 }
