@@ -44,9 +44,11 @@ pub(crate) async fn driver(args: DriverArgs, functions: Functions) -> Done {
     let listener = bind(args.listen).await?;
     let config = DriverConfig { data_dir: args.data_dir, core, before_send: None, functions };
     let driver = Driver::start(listener, config).await.map_err(|error| driver_failure(&error))?;
+    // Whoever reads that line may send a signal at once.
+    let interrupted = interrupted();
     println!("driver of cluster {} listening on http://{}", driver.cluster_id(), driver.address());
     tokio::select! {
-        () = interrupted() => {}
+        () = interrupted => {}
         () = driver.failed() => {}
     }
     driver.shutdown().await.map_err(|error| driver_failure(&error))?;
@@ -106,9 +108,11 @@ pub(crate) async fn worker(args: WorkerArgs, functions: Functions) -> Done {
     config.disk_bytes = args.disk;
     config.functions = functions;
     let mut worker = Worker::start(config).await.map_err(|error| worker_failure(&error))?;
+    // Whoever reads that line may send a signal at once.
+    let interrupted = interrupted();
     println!("worker {} joined, data service on {}", worker.id(), worker.address());
     tokio::select! {
-        () = interrupted() => {}
+        () = interrupted => {}
         error = worker.failed() => return Err(worker_failure(&error)),
     }
     worker.shutdown().await;
