@@ -14,6 +14,7 @@ mod functions;
 mod ipc;
 mod keys;
 mod map_state;
+mod parquet_rows;
 mod partition;
 mod plan;
 pub mod registry;
@@ -33,6 +34,7 @@ pub use fragment::{Fragment, Runner};
 pub use ipc::{from_ipc, to_ipc};
 pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, key_group};
 pub use map_state::{MapOp, Mapped, Timeout, UPDATED_COLUMN, Visit};
+pub use parquet_rows::parquet_rows;
 pub use partition::Partitioned;
 pub use plan::{
     BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Reads,

@@ -48,14 +48,12 @@ pub fn compile_text(
     Err(diagnostics)
 }
 
-/// Names of the files that a definition refers to, in the order of the streams that do.
+/// Names of the files that a definition refers to: those of streams in their order, then those of tables.
 pub fn attachment_names(def: &mut JobDef) -> Vec<&mut String> {
-    def.streams
-        .iter_mut()
-        .filter_map(|stream| match &mut stream.operator {
-            Operator::UpdateStateByKey(update) => update.initial.as_mut().map(|name| &mut name.text),
-            Operator::MapWithState(map) => map.initial.as_mut().map(|name| &mut name.text),
-            _ => None,
-        })
-        .collect()
+    let of_streams = def.streams.iter_mut().filter_map(|stream| match &mut stream.operator {
+        Operator::UpdateStateByKey(update) => update.initial.as_mut().map(|name| &mut name.text),
+        Operator::MapWithState(map) => map.initial.as_mut().map(|name| &mut name.text),
+        _ => None,
+    });
+    of_streams.chain(def.tables.iter_mut().map(|table| &mut table.path.text)).collect()
 }

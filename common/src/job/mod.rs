@@ -13,6 +13,7 @@ mod schema;
 mod sink;
 mod source;
 mod stream;
+mod table;
 #[cfg(test)]
 mod tests;
 mod together;
@@ -20,6 +21,7 @@ mod types;
 
 pub use parse::parse;
 pub use schema::schema;
+pub use table::TableDef;
 
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -55,10 +57,12 @@ pub struct JobDef {
     pub settings: Settings,
     /// Where records come from.
     pub sources: Vec<SourceDef>,
-    /// What is computed; `from` names a source or another stream.
+    /// What is computed; `from` names a source or another stream, or a table.
     pub streams: Vec<StreamDef>,
     /// Where results go.
     pub outputs: Vec<OutputDef>,
+    /// Rows that are there for every batch.
+    pub tables: Vec<TableDef>,
 }
 
 /// Job-wide settings. Every one has a default but `batch_interval`.
