@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tidemill_plan::Functions;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// A distributed micro-batch stream engine: one small program, exact through failures.
@@ -140,17 +141,20 @@ fn run(command: Command, functions: Functions) -> Done {
     done
 }
 
-/// Resolves at Ctrl-C or SIGTERM.
-pub(crate) async fn interrupted() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
+/// Resolves at Ctrl-C or SIGTERM, which are listened to from the call on, not from the first wait.
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
+    let listeners = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    async move {
+        let [interrupt, terminate] = listeners.map(|listener| async {
+            match listener {
+                Ok(mut signal) => signal.recv().await,
+                Err(_) => std::future::pending().await,
+            }
+        });
+        tokio::select! {
+            _ = interrupt => {}
+            _ = terminate => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate => {}
     }
 }
 

@@ -52,12 +52,14 @@ pub(crate) async fn driver(args: DriverArgs, functions: Functions) -> Done {
     };
     let http_address = http.as_ref().and_then(|listener| listener.local_addr().ok());
     let driver = Driver::start(listener, http, config).await.map_err(|error| driver_failure(&error))?;
+    // Whoever reads that line may send a signal at once.
+    let interrupted = interrupted();
     println!("driver of cluster {} listening on http://{}", driver.cluster_id(), driver.address());
     if let Some(address) = http_address {
         println!("models on http://{address}/models");
     }
     tokio::select! {
-        () = interrupted() => {}
+        () = interrupted => {}
         () = driver.failed() => {}
     }
     driver.shutdown().await.map_err(|error| driver_failure(&error))?;
@@ -117,9 +119,11 @@ pub(crate) async fn worker(args: WorkerArgs, functions: Functions) -> Done {
     config.disk_bytes = args.disk;
     config.functions = functions;
     let mut worker = Worker::start(config).await.map_err(|error| worker_failure(&error))?;
+    // Whoever reads that line may send a signal at once.
+    let interrupted = interrupted();
     println!("worker {} joined, data service on {}", worker.id(), worker.address());
     tokio::select! {
-        () = interrupted() => {}
+        () = interrupted => {}
         error = worker.failed() => return Err(worker_failure(&error)),
     }
     worker.shutdown().await;

@@ -5,12 +5,24 @@ use std::collections::BTreeMap;
 
 const PAGE: &str = include_str!("../../docs/job-definition.md");
 
-/// Definition, input and output of an example.
+/// Definition, files beside it, input and output of an example.
 #[derive(Debug, Default)]
 struct Example {
     definition: String,
+    files: Vec<(&'static str, String)>,
     input: Option<String>,
     output: Option<String>,
+}
+
+impl Example {
+    /// The job with its files in a folder.
+    fn case(&self, input: &str) -> Case {
+        let case = Case::new(&self.definition, input);
+        for (name, text) in &self.files {
+            case.file(name, text);
+        }
+        case
+    }
 }
 
 /// The text of the first fenced block.
@@ -33,6 +45,10 @@ fn examples() -> BTreeMap<&'static str, Example> {
             }
             "input" => examples.get_mut(name).expect("the example is before its input").input = Some(text),
             "output" => examples.get_mut(name).expect("the example is before its output").output = Some(text),
+            _ if kind.starts_with("file ") => {
+                let example = examples.get_mut(name).expect("the example is before its files");
+                example.files.push((&kind["file ".len()..], text));
+            }
             other => panic!("what is a comment of kind `{other}`?"),
         }
     }
@@ -59,7 +75,7 @@ fn every_example_is_a_complete_job() {
     let examples = examples();
     assert!(examples.len() >= 15, "{:?}", examples.keys());
     for (name, example) in examples {
-        let case = Case::new(&example.definition, "");
+        let case = example.case("");
         let run = tidemill(["check".as_ref(), case.job().as_os_str()]);
         assert_eq!(run.code, 0, "{name}: {run:#?}");
     }
@@ -74,7 +90,7 @@ fn examples_give_the_output_beside_them() {
             continue;
         };
         replayed += 1;
-        let case = Case::new(&example.definition, input);
+        let case = example.case(input);
         let found = case.replay(&[]).ok();
         assert_eq!(compact(&found), compact(output), "{name}");
         for workers in ["1", "3"] {

@@ -7,6 +7,7 @@ mod expr;
 mod initial;
 mod join;
 mod learn;
+mod look_up;
 mod map_state;
 mod narrow;
 mod order;
@@ -14,10 +15,12 @@ mod query;
 mod scope;
 mod stages;
 mod state;
+mod table;
 mod together;
 mod window;
 
 use crate::decode::SourcePlan;
+use crate::exec::FixedTable;
 use crate::files::RowEncoding;
 use crate::fragment::Fragment;
 use crate::keys::KEY_ENCODING_VERSION;
@@ -58,12 +61,14 @@ pub fn compile(def: Arc<JobDef>, base_dir: &Path, functions: &Functions) -> Resu
         models: Declared::default(),
         shown: HashMap::new(),
         again: HashMap::new(),
+        tables: HashMap::new(),
         diagnostics: Diagnostics::new(),
         place: 0..0,
     };
     compiler.declare();
     let sources: Vec<_> = def.sources.iter().map(SourcePlan::new).collect();
     compiler.sources(&sources);
+    compiler.read_tables();
     for index in def.topological() {
         compiler.stream(&def.streams[index]);
     }
@@ -119,6 +124,8 @@ struct Compiler<'a> {
     shown: HashMap<String, Rows>,
     /// Stages that decode a source again, to wait for training; by the stage that decodes it first.
     again: HashMap<u32, StageId>,
+    /// The tables, which streams read beside others.
+    tables: HashMap<&'a str, FixedTable>,
     diagnostics: Diagnostics,
     /// The operator at hand.
     place: Span,
@@ -145,11 +152,16 @@ impl<'a> Compiler<'a> {
 
     fn stream(&mut self, stream: &'a StreamDef) {
         self.place = stream.operator_span.clone();
-        let inputs = stream.from.iter().map(|from| self.streams.get(from.text.as_str()).cloned());
-        let Some(mut inputs) = inputs.collect::<Option<Vec<_>>>() else {
+        let is_table = |from: &&Name| self.def.tables.iter().any(|table| table.name.text == from.text);
+        let (tables, streams): (Vec<_>, Vec<_>) = stream.from.iter().partition(is_table);
+        let tables = tables.into_iter().map(|from| self.tables.get(from.text.as_str()).cloned());
+        let inputs = streams.into_iter().map(|from| self.streams.get(from.text.as_str()).cloned());
+        let (Some(tables), Some(mut inputs)) = (tables.collect::<Option<Vec<_>>>(), inputs.collect::<Option<Vec<_>>>())
+        else {
             return;
         };
-        if !self.fire_together(&inputs, &stream.from) {
+        let read: Vec<Name> = stream.from.iter().filter(|from| !is_table(from)).cloned().collect();
+        if !self.fire_together(&inputs, &read) {
             return;
         }
         let name = &stream.name;
@@ -157,9 +169,12 @@ impl<'a> Compiler<'a> {
         let rows = match &stream.operator {
             _ if over_window.is_some() => over_window.flatten(),
             Operator::Union => self.union(inputs, &stream.from),
-            Operator::Join(kind, on) => self.join(inputs, &stream.from, *kind, on, name),
+            Operator::Join(kind, on) => match (&tables[..], &inputs[..]) {
+                ([table], [input]) => self.look_up(input, table, &stream.from, (*kind, on), name),
+                _ => self.join(inputs, &stream.from, *kind, on, name),
+            },
             Operator::Cogroup(on) => self.cogroup(inputs, &stream.from, on, name),
-            Operator::Sql(sql) => self.sql(&inputs, &stream.from, sql, name),
+            Operator::Sql(sql) => self.sql(&inputs, &tables, &stream.from, sql, name),
             Operator::StateSnapshots => self.state_snapshots(&inputs, &stream.from),
             one => inputs.pop().and_then(|input| self.over_one(input, one, name)),
         };

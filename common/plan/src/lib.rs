@@ -15,6 +15,7 @@ mod ipc;
 mod keys;
 mod learn;
 mod map_state;
+mod parquet_rows;
 mod partition;
 mod plan;
 pub mod registry;
@@ -37,6 +38,7 @@ pub use ipc::{from_ipc, to_ipc};
 pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, encode_rows, key_group};
 pub use learn::{AskedModel, FoldOp, Folded, ModelPlan, Models};
 pub use map_state::{MapOp, Mapped, Timeout, UPDATED_COLUMN, Visit};
+pub use parquet_rows::parquet_rows;
 pub use partition::Partitioned;
 pub use plan::{
     BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Reads,

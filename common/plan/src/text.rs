@@ -48,7 +48,8 @@ pub fn compile_text(
     Err(diagnostics)
 }
 
-/// Names of the files that a definition refers to, in the order of the streams that do.
+/// Names of the files that a definition refers to: those of streams in their order, then those of models and
+/// of tables.
 pub fn attachment_names(def: &mut JobDef) -> Vec<&mut String> {
     let models = def.models.iter_mut().filter_map(|model| model.initial.as_mut());
     let streams = def.streams.iter_mut().filter_map(|stream| match &mut stream.operator {
@@ -56,5 +57,6 @@ pub fn attachment_names(def: &mut JobDef) -> Vec<&mut String> {
         Operator::MapWithState(map) => map.initial.as_mut(),
         _ => None,
     });
-    streams.chain(models).map(|name| &mut name.text).collect()
+    let files = streams.chain(models).map(|name| &mut name.text);
+    files.chain(def.tables.iter_mut().map(|table| &mut table.path.text)).collect()
 }

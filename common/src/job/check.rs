@@ -1,12 +1,12 @@
 //! What a definition says across its tables: who reads whom, and which names are taken.
 
 use super::reader::Reader;
-use super::{ModelDef, Name, Operator, OutputDef, Sink, SourceDef, StreamDef};
+use super::{ModelDef, Name, Operator, OutputDef, Sink, SourceDef, StreamDef, TableDef};
 use crate::diag::Diagnostic;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// A source, stream or output that may have mistakes of its own; what is known of it is still checked.
+/// A source, stream, table or output that may have mistakes of its own; what is known of it is still checked.
 pub(super) struct Draft<T> {
     pub(super) name: Option<Name>,
     /// What it reads.
@@ -20,13 +20,17 @@ pub(super) fn references(
     r: &mut Reader<'_>,
     sources: &[Draft<SourceDef>],
     streams: &[Draft<StreamDef>],
+    tables: &[Draft<TableDef>],
     outputs: &[Draft<OutputDef>],
 ) {
     let source_names = sources.iter().flat_map(|draft| &draft.name);
     let names: Vec<&Name> = source_names.chain(streams.iter().flat_map(|draft| &draft.name)).collect();
     taken_twice(r, &names);
-    let from = streams.iter().flat_map(|draft| &draft.from);
-    for from in from.chain(outputs.iter().flat_map(|draft| &draft.from)) {
+    let readable: Vec<&Name> = names.iter().copied().chain(tables.iter().flat_map(|draft| &draft.name)).collect();
+    for from in streams.iter().flat_map(|draft| &draft.from) {
+        known(r, from, &readable);
+    }
+    for from in outputs.iter().flat_map(|draft| &draft.from) {
         known(r, from, &names);
     }
     circles(r, streams);

@@ -86,6 +86,7 @@ pub(super) enum TableKind {
     Model,
     Stream,
     Output,
+    Table,
 }
 
 /// The words of a choice with their values.
@@ -138,6 +139,9 @@ pub(super) const FILE_FORMATS: Choices<FormatKind> = &[
     ("json", FormatKind::Json),
     ("parquet", FormatKind::Parquet),
 ];
+/// Of a table.
+pub(super) const TABLE_FORMATS: Choices<FormatKind> =
+    &[("csv", FormatKind::Csv), ("json", FormatKind::Json), ("parquet", FormatKind::Parquet)];
 pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::Skip), ("fail", OnBadRecord::Fail)];
 pub(super) const UPDATE_KEYS: Choices<UpdateKeys> =
     &[("every_key", UpdateKeys::EveryKey), ("touched", UpdateKeys::Touched)];
@@ -205,6 +209,7 @@ pub(super) const JOB: &[Key] = &[
     Key::new("model", Shape::Named(TableKind::Model), "What learns."),
     Key::new("stream", Shape::Named(TableKind::Stream), "What is computed."),
     Key::new("output", Shape::List(TableKind::Output), "Where results go."),
+    Key::new("table", Shape::Named(TableKind::Table), "Rows from files, the same for every batch."),
 ];
 
 /// Keys of every source.
@@ -291,9 +296,19 @@ pub(super) const MODEL: &[Key] = &[
     Key::new("initial", Shape::Text, "An exported model to begin with."),
 ];
 
+/// Keys of a table.
+pub(super) const TABLE: &[Key] = &[
+    Key::new("path", Shape::Text, "A file, relative to the job file.").required(),
+    Key::new("format", Shape::Choice(|| words(TABLE_FORMATS)), "What is in the file.").required(),
+    Key::new("columns", Shape::TypeByColumn, "Column names and types.").required(),
+    Key::new("header", Shape::Flag, "Whether a csv file begins with a line of names. Default true."),
+    DELIMITER,
+    NULL,
+];
+
 /// Keys of every stream.
 pub(super) const STREAM: &[Key] =
-    &[Key::new("from", Shape::Names, "The source or stream that is read, or a list of them.").required()];
+    &[Key::new("from", Shape::Names, "The source, stream or table that is read, or a list of them.").required()];
 
 /// The operators of a stream; exactly one of them stands beside [`STREAM`].
 pub(super) const OPERATORS: &[Key] = &[

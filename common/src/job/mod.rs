@@ -14,6 +14,7 @@ mod schema;
 mod sink;
 mod source;
 mod stream;
+mod table;
 #[cfg(test)]
 mod tests;
 mod together;
@@ -22,6 +23,7 @@ mod window;
 
 pub use parse::parse;
 pub use schema::schema;
+pub use table::TableDef;
 
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -59,10 +61,12 @@ pub struct JobDef {
     pub sources: Vec<SourceDef>,
     /// What learns; named in `train` and in the functions that ask a model.
     pub models: Vec<ModelDef>,
-    /// What is computed; `from` names a source or another stream.
+    /// What is computed; `from` names a source or another stream, or a table.
     pub streams: Vec<StreamDef>,
     /// Where results go.
     pub outputs: Vec<OutputDef>,
+    /// Rows that are there for every batch.
+    pub tables: Vec<TableDef>,
 }
 
 /// Job-wide settings. Every one has a default but `batch_interval`.

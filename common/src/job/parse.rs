@@ -3,7 +3,7 @@
 use super::check::{self, Draft};
 use super::keys::{self, Key};
 use super::reader::{JOB_NAME_MARKS, NAME_MARKS, Reader, Table, Value};
-use super::{JobDef, OutputDef, Settings, learn, sink, source, stream};
+use super::{JobDef, OutputDef, Settings, learn, sink, source, stream, table};
 use crate::diag::{Diagnostic, Diagnostics};
 use std::time::Duration;
 use toml::Spanned;
@@ -35,8 +35,10 @@ fn read_job<'t>(r: &mut Reader<'t>, document: &'t Value<'t>) -> Option<JobDef> {
     let models = read_named(r, &table, "model", learn::read_model);
     let streams = read_named(r, &table, "stream", stream::read);
     let outputs = read_outputs(r, &table);
+    let tables = read_named(r, &table, "table", table::read);
     if r.complete() {
-        check::references(r, &sources, &streams, &outputs);
+        check::references(r, &sources, &streams, &tables, &outputs);
+        table::check(r, &tables, &sources, &streams);
         check::models(r, &models, &streams, &outputs);
     }
     Some(JobDef {
@@ -46,6 +48,7 @@ fn read_job<'t>(r: &mut Reader<'t>, document: &'t Value<'t>) -> Option<JobDef> {
         models: models.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
         streams: streams.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
         outputs: outputs.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
+        tables: tables.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
     })
 }
 

@@ -143,6 +143,7 @@ fn of_kind(kind: TableKind) -> Value {
         }
         TableKind::Model => open_table(keys::MODEL),
         TableKind::Stream => one_key_of(table(&[keys::STREAM, keys::OPERATORS]), keys::OPERATORS),
+        TableKind::Table => table(&[keys::TABLE]),
         TableKind::Output => {
             let mut output = one_key_of(table(&[keys::OUTPUT, keys::SINKS]), keys::SINKS);
             output["allOf"] = json!([{ "oneOf": [{ "required": ["from"] }, { "required": ["from_model"] }] }]);
@@ -214,6 +215,7 @@ mod tests {
         assert_eq!(properties(&source[2]), names(&[keys::SOURCE, keys::FILES]));
         assert_eq!(properties(&source[3]), names(&[keys::SOURCE, keys::QUEUE]));
         assert_eq!(properties(&source[4]), names(&[keys::SOURCE, keys::RECEIVER]));
+        assert_eq!(properties(&schema["properties"]["table"]["additionalProperties"]), names(&[keys::TABLE]));
         let stream = &schema["properties"]["stream"]["additionalProperties"];
         assert_eq!(properties(stream), names(&[keys::STREAM, keys::OPERATORS]));
         assert_eq!(stream["oneOf"].as_array().map(Vec::len), Some(keys::OPERATORS.len()));

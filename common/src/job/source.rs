@@ -276,7 +276,7 @@ fn read_format<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<Format> {
     read_format_of(r, table, format)
 }
 
-fn read_format_of<'t>(r: &mut Reader<'t>, table: &Table<'t>, format: FormatKind) -> Option<Format> {
+pub(super) fn read_format_of<'t>(r: &mut Reader<'t>, table: &Table<'t>, format: FormatKind) -> Option<Format> {
     if format != FormatKind::Csv {
         for key in ["delimiter", "null"] {
             only_for(r, table, key, "format = \"csv\"");
@@ -307,7 +307,7 @@ fn read_format_of<'t>(r: &mut Reader<'t>, table: &Table<'t>, format: FormatKind)
     Some(Format::Csv { columns: columns?, delimiter: delimiter?, null })
 }
 
-fn only_for<'t>(r: &mut Reader<'t>, table: &Table<'t>, key: &str, format: &str) {
+pub(super) fn only_for<'t>(r: &mut Reader<'t>, table: &Table<'t>, key: &str, format: &str) {
     if table.get(key).is_some() {
         let message = format!("`{key}` does not apply to this format");
         let wrong = Diagnostic::new(message).at(table.key_span(key));

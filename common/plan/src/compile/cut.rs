@@ -7,6 +7,7 @@
 
 use super::Failure;
 use super::join::{Sides, join_head};
+use super::look_up::{fixed, look_up};
 use super::stages::{Head, Lane, Part, Rows, Stages, column, project};
 use crate::exec::{ConcatExec, LeafExec, StableSortExec};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -128,9 +129,17 @@ impl Cutter<'_> {
     }
 
     fn join(&mut self, join: &HashJoinExec) -> Result<Rows, Failure> {
+        if *join.partition_mode() != PartitionMode::Partitioned || join.null_aware {
+            return Err(Failure::Uncuttable);
+        }
+        if let Some(table) = fixed(join.left())? {
+            return self.look_up(join, &table, true, join.right());
+        }
+        if let Some(table) = fixed(join.right())? {
+            return self.look_up(join, &table, false, join.left());
+        }
         // With a condition, right rows without a partner come when a batch ends: their order would tell where that is.
-        let tells = join.filter().is_some() && matches!(join.join_type(), JoinType::Right | JoinType::Full);
-        if *join.partition_mode() != PartitionMode::Partitioned || join.null_aware || tells {
+        if join.filter().is_some() && matches!(join.join_type(), JoinType::Right | JoinType::Full) {
             return Err(Failure::Uncuttable);
         }
         let keys = join.on().iter().map(|(left, right)| Some((index(left)?, index(right)?)));
@@ -150,6 +159,18 @@ impl Cutter<'_> {
         Ok(match join.fetch() {
             Some(fetch) => self.limit(fetch, lane)?.into(),
             None => lane.into(),
+        })
+    }
+
+    /// A join with a table, which every lane of the stream does where it is.
+    fn look_up(&mut self, join: &HashJoinExec, table: &Plan, table_first: bool, rows: &Plan) -> Result<Rows, Failure> {
+        self.side(rows)?.each(|lane| {
+            // The planner takes the rows for spread by the key of the join, which a head may be relied upon for.
+            let lane = look_up(join, table.clone(), table_first, self.per_unit(lane))?;
+            match join.fetch() {
+                Some(fetch) => self.limit(fetch, lane),
+                None => Ok(lane),
+            }
         })
     }
 
@@ -298,8 +319,8 @@ fn in_order(node: Plan, inputs: &[Plan]) -> Result<Plan> {
     Ok(node)
 }
 
-/// Leaves that hold rows written in the query.
-const CONSTANT: [&str; 3] = ["PlaceholderRowExec", "EmptyExec", "DataSourceExec"];
+/// Leaves that hold rows written in the query, or those of a table.
+const CONSTANT: [&str; 4] = ["PlaceholderRowExec", "EmptyExec", "DataSourceExec", "FixedExec"];
 
 fn not_supported(what: &str) -> DataFusionError {
     DataFusionError::Plan(format!("{what} is not supported in a stream's query"))

@@ -4,7 +4,7 @@ use super::Compiler;
 use super::Failure;
 use super::expr::{check_names, diagnose, unrepeatable};
 use super::stages::Rows;
-use crate::exec::LeafTable;
+use crate::exec::{FixedTable, LeafTable};
 use crate::registry::Uses;
 use crate::session::{self, Shape};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -18,14 +18,26 @@ use tidemill_common::diag::Diagnostic;
 use tidemill_common::job::{Name, Sql};
 
 impl Compiler<'_> {
-    /// `sql`
-    pub(super) fn sql(&mut self, inputs: &[Rows], from: &[Name], sql: &Sql, name: &Name) -> Option<Rows> {
+    /// `sql`: `from` names the inputs, in order, and among them the tables.
+    pub(super) fn sql(
+        &mut self,
+        inputs: &[Rows],
+        tables: &[FixedTable],
+        from: &[Name],
+        sql: &Sql,
+        name: &Name,
+    ) -> Option<Rows> {
         let (functions, uses, models) = (self.functions, self.uses.clone(), self.models.clone());
         let logical = |shape| {
             let context = SessionContext::new_with_state(session::state(shape, functions, &uses, &models));
-            for (number, (input, from)) in inputs.iter().zip(from).enumerate() {
+            let streams = from.iter().filter(|from| tables.iter().all(|table| table.name != from.text));
+            for (number, (input, from)) in inputs.iter().zip(streams).enumerate() {
                 let table = LeafTable { number, schema: input.schema(), shape };
                 context.register_table(TableReference::bare(from.text.as_str()), Arc::new(table))?;
+            }
+            for table in tables {
+                let name = TableReference::bare(table.name.as_str());
+                context.register_table(name, Arc::new(table.planned_for(shape)))?;
             }
             let plan = block_on(context.state().create_logical_plan(&sql.text))?;
             only_a_query(&plan)?;

@@ -9,6 +9,7 @@ mod order;
 mod pairs;
 mod queries;
 mod state;
+mod tables;
 mod together;
 mod window;
 

@@ -30,11 +30,18 @@ struct Pair {
     right_keys: Vec<usize>,
 }
 
+/// Where the keys of two sides stand, and the types in which they are compared.
+pub(super) struct Keys {
+    pub(super) left: Vec<usize>,
+    pub(super) right: Vec<usize>,
+    pub(super) types: Vec<DataType>,
+}
+
 /// The columns of a pair: positions in each side of what is no key, and what all are called behind the keys.
-struct Named {
-    keys: Vec<String>,
-    left: Vec<(usize, String)>,
-    right: Vec<(usize, String)>,
+pub(super) struct Named {
+    pub(super) keys: Vec<String>,
+    pub(super) left: Vec<(usize, String)>,
+    pub(super) right: Vec<(usize, String)>,
 }
 
 impl Compiler<'_> {
@@ -64,7 +71,7 @@ impl Compiler<'_> {
     ) -> Option<Rows> {
         let pair = self.pair(inputs, from, on)?;
         let whole = matches!(kind, JoinKind::Semi | JoinKind::Anti);
-        let named = if whole { None } else { Some(self.named(&pair, from)?) };
+        let named = if whole { None } else { Some(self.names_of(&pair, from)?) };
         // The side that is looked up in comes first: the other one gives the order.
         let join_type = match kind {
             JoinKind::Inner => JoinType::Inner,
@@ -106,7 +113,7 @@ impl Compiler<'_> {
     /// `cogroup`: rows of both sides with the columns of both, null where they have none, and per key their lists.
     pub(super) fn cogroup(&mut self, inputs: Vec<Rows>, from: &[Name], on: &On, name: &Name) -> Option<Rows> {
         let pair = self.pair(inputs, from, on)?;
-        let named = self.named(&pair, from)?;
+        let named = self.names_of(&pair, from)?;
         let lists: Vec<_> = named.left.iter().map(|(_, name)| (name, false)).collect();
         let lists: Vec<_> = lists.into_iter().chain(named.right.iter().map(|(_, name)| (name, true))).collect();
         let types: Vec<_> = named
@@ -141,9 +148,23 @@ impl Compiler<'_> {
     /// Finds the keys of both sides and makes them comparable.
     fn pair(&mut self, inputs: Vec<Rows>, from: &[Name], on: &On) -> Option<Pair> {
         let [left, right]: [Rows; 2] = inputs.try_into().ok()?;
-        let (left_schema, right_schema) = (left.schema(), right.schema());
-        let left_keys = self.side_keys(&left_schema, &on.left, &from[0]);
-        let right_keys = self.side_keys(&right_schema, &on.right, &from[1]);
+        let Keys { left: left_keys, right: right_keys, types } =
+            self.common_keys(&left.schema(), &right.schema(), from, on)?;
+        let left = self.with_keys(left, &left_keys, &types)?;
+        let right = self.with_keys(right, &right_keys, &types)?;
+        Some(Pair { left, right, left_keys, right_keys })
+    }
+
+    /// Finds the keys of both sides, which have to be comparable.
+    pub(super) fn common_keys(
+        &mut self,
+        left_schema: &Schema,
+        right_schema: &Schema,
+        from: &[Name],
+        on: &On,
+    ) -> Option<Keys> {
+        let left_keys = self.side_keys(left_schema, &on.left, &from[0]);
+        let right_keys = self.side_keys(right_schema, &on.right, &from[1]);
         let (left_keys, right_keys) = (left_keys?, right_keys?);
         let mut types = Vec::with_capacity(left_keys.len());
         for (number, (&l, &r)) in left_keys.iter().zip(&right_keys).enumerate() {
@@ -157,12 +178,8 @@ impl Compiler<'_> {
             });
             types.extend(self.reported(common));
         }
-        if types.len() < left_keys.len() {
-            return None;
-        }
-        let left = self.with_keys(left, &left_keys, &types)?;
-        let right = self.with_keys(right, &right_keys, &types)?;
-        Some(Pair { left, right, left_keys, right_keys })
+        let fine = types.len() == left_keys.len();
+        fine.then_some(Keys { left: left_keys, right: right_keys, types })
     }
 
     fn side_keys(&mut self, schema: &Schema, key: &[Name], stream: &Name) -> Option<Vec<usize>> {
@@ -190,17 +207,21 @@ impl Compiler<'_> {
         self.checked(rows)
     }
 
+    fn names_of(&mut self, pair: &Pair, from: &[Name]) -> Option<Named> {
+        self.named([&pair.left.schema(), &pair.right.schema()], [&pair.left_keys, &pair.right_keys], from)
+    }
+
     /// Names what stands side by side: a name that both sides have gets that of its stream before it.
-    fn named(&mut self, pair: &Pair, from: &[Name]) -> Option<Named> {
-        let (left, right) = (pair.left.schema(), pair.right.schema());
+    pub(super) fn named(&mut self, sides: [&Schema; 2], keys: [&[usize]; 2], from: &[Name]) -> Option<Named> {
         let names = |schema: &Schema| schema.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
-        let (left, right) = (names(&left), names(&right));
-        let keys: Vec<_> = pair.left_keys.iter().map(|&index| left[index].clone()).collect();
+        let (left, right) = (names(sides[0]), names(sides[1]));
+        let [left_keys, right_keys] = keys;
+        let keys: Vec<_> = left_keys.iter().map(|&index| left[index].clone()).collect();
         let others = |names: &[String], keys: &[usize]| -> Vec<(usize, String)> {
             let others = names.iter().cloned().enumerate();
             others.filter(|(index, _)| !keys.contains(index)).collect()
         };
-        let (left, right) = (others(&left, &pair.left_keys), others(&right, &pair.right_keys));
+        let (left, right) = (others(&left, left_keys), others(&right, right_keys));
         let told_apart = |these: &[(usize, String)], those: &[(usize, String)], stream: &Name| {
             let apart = |(index, name): &(usize, String)| {
                 let clashes = keys.contains(name) || those.iter().any(|(_, other)| other == name);

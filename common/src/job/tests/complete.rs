@@ -25,6 +25,10 @@ fn the_parser_reads_every_key_it_lists() {
             object(&format!("[source.s]\nconnector = \"{connector}\"\n{}", unless_format(key)), key, "");
         }
     }
+    for key in keys::TABLE {
+        let columns = if key.name == "columns" { "" } else { "columns = { a = \"int\" }\n" };
+        object(&format!("[table.t]\n{}{columns}", unless_format(key)), key, "");
+    }
     keys::STREAM.iter().for_each(|key| object("[stream.s]\n", key, ""));
     keys::OPERATORS.iter().for_each(|key| object("[stream.s]\n", key, ""));
     for key in keys::FLAT_MAP {
@@ -111,6 +115,7 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::FILES,
         keys::QUEUE,
         keys::RECEIVER,
+        keys::TABLE,
         keys::STREAM,
         keys::OPERATORS,
         keys::FLAT_MAP,

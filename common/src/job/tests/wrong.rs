@@ -412,3 +412,28 @@ fn sources_of_files_and_queues() {
     assert_eq!(queue("batches = [[\"a\"], []]"), ["a batch of a queue has at least one record @ []"]);
     assert_eq!(queue("batches = [[\"a\\nb\"]]"), ["a record is one line @ a\\nb"]);
 }
+
+#[test]
+fn tables() {
+    let table = |text: &str| mistakes(&job_with(&format!("[table.{text}")));
+    assert_eq!(
+        table("lines]\npath = \"a\"\nformat = \"csv\"\ncolumns = { a = \"int\" }"),
+        ["`lines` is a source or a stream already @ lines"]
+    );
+    assert_eq!(
+        table("t]\npath = \"s3://a\"\nformat = \"text\""),
+        [
+            "[table.t] has no `columns` @ t",
+            "object stores and other URLs cannot be used here @ s3://a",
+            "`text` is not among the choices @ text",
+        ]
+    );
+    let read = |stream: &str| {
+        table(&format!("t]\npath = \"a\"\nformat = \"json\"\ncolumns = {{ a = \"int\" }}\n[stream.s]\n{stream}"))
+    };
+    assert_eq!(
+        read("from = [\"lines\", \"t\"]\nunion = true"),
+        ["`t` is a table, which this operator cannot read @ t"]
+    );
+    assert_eq!(read("from = \"t\"\nsql = \"select a from t\""), ["`s` reads no stream @ t"]);
+}

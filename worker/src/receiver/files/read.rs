@@ -2,21 +2,15 @@
 
 use super::list::{FileEntry, modified_ns};
 use bytes::Bytes;
-use datafusion::arrow::array::{RecordBatch, new_null_array};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::SchemaRef;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use tidemill_plan::rows_to_json;
+use tidemill_plan::{parquet_rows, rows_to_json};
 use tokio::sync::mpsc;
 
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
-/// Rows decoded at once.
-const ROWS: usize = 4096;
 
 /// What is in the files.
 #[derive(Debug, Clone)]
@@ -70,33 +64,14 @@ fn lines(file: File, size: u64, to: &mpsc::Sender<Result<Bytes, String>>) -> Res
 }
 
 fn rows(file: File, schema: &SchemaRef, to: &mpsc::Sender<Result<Bytes, String>>) -> Result<(), String> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(text)?;
-    let wanted = builder.schema().fields().iter().enumerate();
-    let wanted: Vec<usize> =
-        wanted.filter(|(_, field)| schema.index_of(field.name()).is_ok()).map(|(number, _)| number).collect();
-    let columns = ProjectionMask::roots(builder.parquet_schema(), wanted);
-    let reader = builder.with_projection(columns).with_batch_size(ROWS).build().map_err(text)?;
-    for batch in reader {
-        let batch = declared(&batch.map_err(text)?, schema)?;
-        let mut lines = rows_to_json(&batch).map_err(text)?.join("\n");
+    for batch in parquet_rows(file, schema)? {
+        let mut lines = rows_to_json(&batch?).map_err(text)?.join("\n");
         lines.push('\n');
         if to.blocking_send(Ok(lines.into())).is_err() {
             return Ok(());
         }
     }
     Ok(())
-}
-
-/// The columns as they were declared; one that the file does not have is null.
-fn declared(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, String> {
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    let column = |field: &datafusion::arrow::datatypes::FieldRef| match batch.column_by_name(field.name()) {
-        Some(column) => cast_with_options(column, field.data_type(), &strict)
-            .map_err(|error| format!("column `{}`: {error}", field.name())),
-        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
-    };
-    let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
-    RecordBatch::try_new(schema.clone(), columns).map_err(text)
 }
 
 fn text(error: impl std::fmt::Display) -> String {

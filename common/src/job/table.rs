@@ -1,0 +1,86 @@
+//! `[table.NAME]`: rows from a file, which are there for every batch.
+
+use super::check::Draft;
+use super::keys::{self, FormatKind};
+use super::reader::{Reader, Table};
+use super::source::{only_for, read_format_of};
+use super::{FileContent, Format, Name, Operator, SourceDef, StreamDef};
+use crate::diag::Diagnostic;
+use std::collections::HashSet;
+
+/// A table from a file: the same rows for every batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableDef {
+    /// Its name, by which streams read it.
+    pub name: Name,
+    /// The file, relative to the job file.
+    pub path: Name,
+    /// What is in it.
+    pub content: FileContent,
+    /// How its rows are read.
+    pub format: Format,
+}
+
+/// Reads a table.
+pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<TableDef> {
+    r.check_known(table, &[keys::TABLE]);
+    r.check_required(table, &[keys::TABLE]);
+    let path = table.get("path").and_then(|v| r.local_path(v, "a file"));
+    let kind = table.get("format").and_then(|v| r.choice(v, keys::TABLE_FORMATS));
+    let header = match table.get("header") {
+        Some(value) => r.boolean(value),
+        None => Some(true),
+    };
+    // That columns are missing is noted already.
+    let format = kind.filter(|_| table.get("columns").is_some()).and_then(|kind| {
+        if kind != FormatKind::Csv {
+            only_for(r, table, "header", "format = \"csv\"");
+        }
+        read_format_of(r, table, kind)
+    });
+    let def = || {
+        let content = match kind? {
+            FormatKind::Parquet => FileContent::Parquet,
+            FormatKind::Csv => FileContent::Lines { header: header? },
+            FormatKind::Text | FormatKind::Json => FileContent::Lines { header: false },
+        };
+        Some(TableDef { name: name.clone(), path: path?, content, format: format? })
+    };
+    Draft { name: Some(name.clone()), from: Vec::new(), def: def() }
+}
+
+/// Checks names of tables, which streams use beside those of sources and streams, and who reads them.
+pub(super) fn check(
+    r: &mut Reader<'_>,
+    tables: &[Draft<TableDef>],
+    sources: &[Draft<SourceDef>],
+    streams: &[Draft<StreamDef>],
+) {
+    let taken = sources.iter().flat_map(|draft| &draft.name).chain(streams.iter().flat_map(|draft| &draft.name));
+    let taken: HashSet<&str> = taken.map(|name| name.text.as_str()).collect();
+    for name in tables.iter().flat_map(|draft| &draft.name).filter(|name| taken.contains(name.text.as_str())) {
+        let message = format!("`{}` is a source or a stream already", name.text);
+        let wrong = Diagnostic::new(message).at(name.span.clone()).label("second time");
+        r.push(wrong.help("give the table another name"));
+    }
+    let names: HashSet<&str> = tables.iter().flat_map(|draft| &draft.name).map(|name| name.text.as_str()).collect();
+    for stream in streams.iter().flat_map(|draft| &draft.def) {
+        check_reader(r, stream, &names);
+    }
+}
+
+/// Only a query and a join have a use for the same rows in every batch, and only beside others.
+fn check_reader(r: &mut Reader<'_>, stream: &StreamDef, tables: &HashSet<&str>) {
+    let is_table = |from: &&Name| tables.contains(from.text.as_str());
+    let Some(first) = stream.from.iter().find(is_table) else { return };
+    let wrong = if !matches!(stream.operator, Operator::Sql(_) | Operator::Join(..)) {
+        let wrong = Diagnostic::new(format!("`{}` is a table, which this operator cannot read", first.text));
+        wrong.label("a table").help("tables are read by `sql` and by joins")
+    } else if stream.from.iter().all(|from| is_table(&from)) {
+        let wrong = Diagnostic::new(format!("`{}` reads no stream", stream.name.text));
+        wrong.label("a table").help("name a source or a stream beside it")
+    } else {
+        return;
+    };
+    r.push(wrong.at(first.span.clone()));
+}
