@@ -205,12 +205,12 @@ mod tests {
         let points = ClusterPoints::new(3, 2, 7, 0.5, 0.0);
         let centres = points.truth(0);
         let found = rows(&points, 0, 3000);
-        for cluster in 0..3 {
+        for (cluster, centre) in centres.iter().enumerate() {
             let of: Vec<_> = found.iter().filter(|(c, _)| *c == cluster as f64).collect();
             assert!((800..1200).contains(&of.len()));
             for axis in 0..2 {
                 let mean = of.iter().map(|(_, x)| x[axis]).sum::<f64>() / of.len() as f64;
-                assert!((mean - centres[cluster][axis]).abs() < 0.1);
+                assert!((mean - centre[axis]).abs() < 0.1);
             }
         }
     }

@@ -82,12 +82,11 @@ print = true
     let victim = cluster.slots()[0];
     cluster.kill_worker(victim);
     wait_for("three thousand rows", || learnt(&cluster).filter(|rows| *rows > 3000));
+    let status = cluster.status("learning");
+    assert!(status["incidents"].as_array().is_some_and(|incidents| !incidents.is_empty()), "{status:#}");
     cluster.kill_driver();
     cluster.start_driver();
     wait_for("all rows", || learnt(&cluster).filter(|rows| *rows >= POINTS));
-    let status = cluster.status("learning");
-    assert!(status["incidents"].as_array().is_some_and(|incidents| !incidents.is_empty()), "{status:#}");
-
     let exported = cluster.ask(&["model", "export", "line"]);
     assert_eq!(exported.code, 0, "{exported:#?}");
     let (code, served) = http(&cluster, "GET", "/models/line", "");
