@@ -30,12 +30,12 @@ impl DStream {
         self.graph.borrow().nodes[self.at].name.clone()
     }
 
-    fn operator(&self, operator: &'static str, value: impl Into<Toml>) -> Self {
+    pub(super) fn operator(&self, operator: &'static str, value: impl Into<Toml>) -> Self {
         self.together(operator, &[], value)
     }
 
     /// An operator over this stream and others.
-    fn together(&self, operator: &'static str, others: &[&Self], value: impl Into<Toml>) -> Self {
+    pub(super) fn together(&self, operator: &'static str, others: &[&Self], value: impl Into<Toml>) -> Self {
         let keys = vec![(operator, value.into())];
         let from = std::iter::once(self).chain(others.iter().copied()).map(|stream| stream.at).collect();
         let graph = &mut *self.graph.borrow_mut();
@@ -53,7 +53,7 @@ impl DStream {
         made
     }
 
-    fn check_some(&self, operator: &'static str, count: usize, what: &str) {
+    pub(super) fn check_some(&self, operator: &'static str, count: usize, what: &str) {
         if count == 0 {
             self.graph.borrow_mut().wrong(operator, self.at, format!("expected at least one {what}"));
         }

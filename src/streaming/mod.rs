@@ -19,6 +19,7 @@
 //! ```
 
 mod dstream;
+mod operators;
 mod run;
 mod source;
 mod text;

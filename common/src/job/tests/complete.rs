@@ -171,6 +171,7 @@ fn the_example_jobs_are_good() {
         include_str!("../../../../examples/jobs/word_count.toml"),
         include_str!("../../../../examples/jobs/generate.toml"),
         include_str!("../../../../examples/jobs/own_functions.toml"),
+        include_str!("../../../../examples/jobs/last_minute.toml"),
         include_str!("../../../../examples/jobs/simple_model.toml"),
         include_str!("../../../../examples/jobs/monitoring_models.toml"),
         include_str!("../../../../examples/jobs/clusters.toml"),
