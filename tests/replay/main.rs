@@ -3,6 +3,7 @@
 mod command;
 mod documentation;
 mod exit_codes;
+mod learning;
 mod oracle;
 mod random;
 mod vectors;

@@ -246,3 +246,36 @@ fn grouping_and_sorting_what_cannot_be() {
     let none = at("repartition", "there is no column that can be a key");
     assert_eq!(over("from = \"only\"\nrepartition = true"), none);
 }
+
+#[test]
+fn models_and_who_asks_them() {
+    let found = mistakes(&format!(
+        "{}\n[model.a]\nkind = \"linear_regresion\"\n[model.b]\nkind = \"linear_regression\"\nstepsize = 0.5\n\
+         [model.c]\nkind = \"kmeans\"\nk = 0\n[model.d]\nkind = \"kmeans\"\nk = \"three\"",
+        stream("count = true")
+    ));
+    let found: Vec<_> = found.iter().map(|(place, message, _)| (place.as_str(), message.as_str())).collect();
+    let expected = [
+        ("linear_regresion", "`linear_regresion` is not among the choices"),
+        ("stepsize", "unknown parameter `stepsize`"),
+        ("0", "`k` is 0"),
+        ("\"three\"", "invalid type: string \"three\", expected u32"),
+    ];
+    assert_eq!(found, expected);
+    let over = |operator: &str| mistake(&format!("[model.m]\nkind = \"linear_regression\"\n{}", stream(operator)));
+    let at = |place: &str, message: &str| (place.to_string(), message.to_string());
+    assert_eq!(
+        over("train = { model = \"m\", features = \"price\" }"),
+        at("m", "a model of kind linear_regression learns from labels")
+    );
+    assert_eq!(
+        over("train = { model = \"m\", features = \"user\", label = \"price\" }"),
+        at("user", "a string is no feature")
+    );
+    assert_eq!(over("select = { a = \"predict('n', price)\" }").1, "there is no model called `n`; the job's models: m");
+    assert_eq!(
+        over("select = { a = \"cluster('m', price)\" }").1,
+        "`cluster` does not go with a model of kind linear_regression"
+    );
+    assert_eq!(over("select = { a = \"predict('m')\" }").1, "`predict` needs features: predict('name', features)");
+}
