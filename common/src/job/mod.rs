@@ -21,6 +21,7 @@ mod together;
 mod types;
 mod window;
 
+pub use learn::{AbTest, Choose, DetectDrift, Evaluate, ModelDef, Param, Train};
 pub use parse::parse;
 pub use schema::schema;
 pub use table::TableDef;
@@ -267,30 +268,6 @@ pub enum OnBadRecord {
     Skip,
     /// Fail the job.
     Fail,
-}
-
-/// A parameter of a model, a detector and the like, as written. What it may be depends on the kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Param {
-    /// Its name.
-    pub name: Name,
-    /// Its value.
-    pub value: serde_json::Value,
-    /// Where the value stands.
-    pub span: Span,
-}
-
-/// A model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModelDef {
-    /// Its name.
-    pub name: Name,
-    /// Its family.
-    pub kind: Name,
-    /// Everything else: parameters of the family.
-    pub params: Vec<Param>,
-    /// An exported model to begin with: a JSON file, relative to the job file.
-    pub initial: Option<Name>,
 }
 
 /// One step of the computation.
@@ -560,73 +537,6 @@ pub struct StateColumn {
     pub data_type: Option<ColumnType>,
     /// Its update expression over `state.*`, key columns and aggregates of the batch.
     pub update: Sql,
-}
-
-/// `trainOn`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Train {
-    /// The model that learns.
-    pub model: Name,
-    /// Feature columns: numbers, or one vector.
-    pub features: Vec<Name>,
-    /// The label, for models that learn from labels.
-    pub label: Option<Sql>,
-    /// How much a row counts. Default 1.
-    pub weight: Option<Sql>,
-}
-
-/// Prequential evaluation.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Evaluate {
-    /// The prediction.
-    pub prediction: Sql,
-    /// What was true; clusters have no label.
-    pub label: Option<Sql>,
-    /// Probability of the class, for log loss and AUC; for clusters the distance to the second nearest centre.
-    pub score: Option<Sql>,
-    /// How much a row counts. Default 1.
-    pub weight: Option<Sql>,
-    /// One evaluation for each value of these columns. Default: one for all.
-    pub key: Vec<Name>,
-    /// Parameters of the evaluation: task, metrics, window, fading.
-    pub params: Vec<Param>,
-}
-
-/// `StreamingTest`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AbTest {
-    /// True for rows of the experiment, false for those of the control.
-    pub experiment: Sql,
-    /// What is compared.
-    pub value: Sql,
-    /// One test for each value of these columns. Default: one for all.
-    pub key: Vec<Name>,
-    /// Parameters of the test: method, peace period, window.
-    pub params: Vec<Param>,
-}
-
-/// A champion, replaced only by a model that a test finds better.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Choose {
-    /// The loss of each model; the first model is the champion at the beginning.
-    pub losses: Vec<NamedSql>,
-    /// One champion for each value of these columns. Default: one for all.
-    pub key: Vec<Name>,
-    /// Parameters of the test: window, patience, significance, margin.
-    pub params: Vec<Param>,
-}
-
-/// Change detection.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DetectDrift {
-    /// What is watched.
-    pub value: Sql,
-    /// Which detector.
-    pub detector: Name,
-    /// One detector for each value of these columns. Default: one for all.
-    pub key: Vec<Name>,
-    /// Parameters of the detector.
-    pub params: Vec<Param>,
 }
 
 /// Which keys an update runs for.

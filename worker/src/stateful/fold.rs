@@ -23,7 +23,7 @@ struct Share {
 
 /// Applies a batch to the state of some groups. `rows` are key columns, then what is folded.
 pub(super) fn fold(attempt: &Attempt<'_>, op: &FoldOp, rows: &KeyedRows) -> Result<StateRows, TaskError> {
-    let schema = out_schema(op);
+    let schema = op.schema();
     let mut parts = Vec::new();
     let mut keys = Vec::new();
     let mut groups = Vec::new();
@@ -39,7 +39,8 @@ pub(super) fn fold(attempt: &Attempt<'_>, op: &FoldOp, rows: &KeyedRows) -> Resu
             let value = known.then(|| value.value(place));
             let folded = op.step(value, &of_key, &attempt.context)?;
             if let Some(after) = folded.value {
-                changed.push(place, value, after);
+                // Only models are asked for what they were.
+                changed.push(place, value.filter(|_| op.model.is_some()), after);
             }
             let length = folded.rows.num_rows();
             parts.push(with_keys(op, &schema, &share.keys.slice(place, 1), folded.rows)?);
@@ -138,11 +139,6 @@ impl Changed {
         attempt
             .write(share.group, &share.handle, keys.as_binary(), &columns, None, |partition| Ok(partition.len() as u64))
     }
-}
-
-fn out_schema(op: &FoldOp) -> SchemaRef {
-    let keys = op.key_fields.iter().filter(|_| op.keys_visible);
-    Arc::new(Schema::new(keys.chain(op.row_schema.fields()).cloned().collect::<Vec<_>>()))
 }
 
 /// The rows of one key, with its key columns where they are to be seen.

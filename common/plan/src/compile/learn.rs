@@ -383,8 +383,7 @@ impl Compiler<'_> {
         let keys = (0..op.key_fields.len()).collect();
         let hashed = self.stages.hash(rows, keys, &name.text);
         let hashed = self.checked(hashed)?;
-        let keys = op.key_fields.iter().filter(|_| op.keys_visible);
-        let gives = Schema::new(keys.chain(op.row_schema.fields()).cloned().collect::<Vec<_>>());
+        let gives = op.schema();
         Some(self.stages.seal_with_state(hashed, StageState::Fold(op), &gives))
     }
 

@@ -1,5 +1,6 @@
 //! The other leaf: a table whose rows are the same for every batch, wherever it is read.
 
+use super::leaf::properties;
 use crate::session::Shape;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -9,8 +10,8 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, project_schema};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions, SchedulingType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use std::fmt;
@@ -88,17 +89,6 @@ impl FixedExec {
         let properties = properties(self.schema(), shape);
         Self { name: self.name.clone(), rows: self.rows.clone(), properties, ..*self }
     }
-}
-
-fn properties(schema: SchemaRef, shape: Shape) -> Arc<PlanProperties> {
-    let properties = PlanProperties::new(
-        EquivalenceProperties::new(schema),
-        Partitioning::UnknownPartitioning(shape.partitions()),
-        EmissionType::Incremental,
-        Boundedness::Bounded,
-    );
-    // There is nothing to wait for in memory; said so, the planner does not wrap the leaf.
-    Arc::new(properties.with_scheduling_type(SchedulingType::Cooperative))
 }
 
 impl DisplayAs for FixedExec {

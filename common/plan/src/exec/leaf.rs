@@ -78,7 +78,8 @@ impl LeafExec {
     }
 }
 
-fn properties(schema: SchemaRef, shape: Shape) -> Arc<PlanProperties> {
+/// Of a leaf whose rows are in memory.
+pub(super) fn properties(schema: SchemaRef, shape: Shape) -> Arc<PlanProperties> {
     let properties = PlanProperties::new(
         EquivalenceProperties::new(schema),
         Partitioning::UnknownPartitioning(shape.partitions()),

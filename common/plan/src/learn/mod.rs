@@ -90,6 +90,12 @@ pub(crate) trait Fold: fmt::Debug + Send + Sync {
 }
 
 impl FoldOp {
+    /// The columns that come out: key columns where they are to be seen, then those of the fold.
+    pub fn schema(&self) -> SchemaRef {
+        let keys = self.key_fields.iter().filter(|_| self.keys_visible);
+        Arc::new(Schema::new(keys.chain(self.row_schema.fields()).cloned().collect::<Vec<_>>()))
+    }
+
     /// Whether keys without rows are folded, too.
     pub fn every_key(&self) -> bool {
         self.fold.every_key()

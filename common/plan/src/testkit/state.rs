@@ -185,8 +185,7 @@ pub(super) fn folded(
     for row in 0..rows.rows.num_rows() {
         places.entry(rows.keys.value(row).to_vec()).or_default().push(row as u32);
     }
-    let visible = op.key_fields.iter().filter(|_| op.keys_visible);
-    let schema = Arc::new(Schema::new(visible.chain(op.row_schema.fields()).cloned().collect::<Vec<_>>()));
+    let schema = op.schema();
     let (mut out, mut keys) = (vec![RecordBatch::new_empty(schema.clone())], Vec::new());
     for (key, places) in places {
         let of_key = take_record_batch(&rows.rows, &UInt32Array::from(places))?;
