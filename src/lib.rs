@@ -32,7 +32,10 @@ pub mod streaming;
 mod watch;
 
 pub use app::{App, app};
-pub use streaming::{DStream, FlatMap, GenerateSource, LineSource, StateUpdate, StreamingContext, StreamingError};
+pub use streaming::{
+    DStream, FileSource, FlatMap, GenerateSource, LineSource, MapWithState, Model, StateUpdate, StreamingContext,
+    StreamingError, Toml, Training,
+};
 pub use tidemill_common::ids::{BatchId, JobId};
 pub use tidemill_plan::arrow;
 pub use tidemill_plan::registry::{

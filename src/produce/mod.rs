@@ -14,7 +14,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-pub use background::purchases_in_background;
+pub use background::{clusters_in_background, points_in_background, purchases_in_background};
 pub use pace::Pace;
 pub use points::{ClusterPoints, LinearPoints};
 pub use purchases::{PurchaseStream, Totals, Users};

@@ -1,7 +1,7 @@
 //! A stream of a job written in Rust, and its operators: those of the job definition, by their names.
 
 use super::text::Toml;
-use super::{Graph, Output, StreamingError};
+use super::{Graph, Origin, Output, StreamingError};
 use std::cell::RefCell;
 use std::rc::Rc;
 use tidemill_plan::registry::{Batch, FunctionError};
@@ -10,8 +10,8 @@ use tidemill_plan::registry::{Batch, FunctionError};
 #[derive(Debug, Clone)]
 #[must_use = "a stream does nothing before it goes to an output, such as `print`"]
 pub struct DStream {
-    graph: Rc<RefCell<Graph>>,
-    at: usize,
+    pub(super) graph: Rc<RefCell<Graph>>,
+    pub(super) at: usize,
 }
 
 impl DStream {
@@ -118,19 +118,6 @@ impl DStream {
         self.together("union", others, true)
     }
 
-    /// Running state per key: the key columns, and the state's columns with their updates, for example
-    /// `[("total", "coalesce(state.total, 0.0) + sum(price)")]`, or a [`StateUpdate`].
-    pub fn update_state_by_key(&self, key: &[&str], state: impl Into<StateUpdate>) -> Self {
-        let StateUpdate { columns, keys } = state.into();
-        let (key_columns, state_columns) = (key.len(), columns.len());
-        let mut table = vec![("key".to_string(), Toml::texts(key)), ("state".to_string(), Toml::Table(columns))];
-        table.extend(keys);
-        let made = self.operator("update_state_by_key", Toml::Table(table));
-        made.check_some("update_state_by_key", key_columns, "key column");
-        made.check_some("update_state_by_key", state_columns, "state column");
-        made
-    }
-
     /// Spark's `mapPartitions`: what a registered function makes of all rows of a block or key group.
     pub fn batch_map(&self, function: &str) -> Self {
         self.operator("batch_map", Toml::Table(vec![("function".to_string(), function.into())]))
@@ -140,7 +127,7 @@ impl DStream {
     /// `stream.output("csv", Toml::Table(vec![("path".into(), "out".into()), ("header".into(), false.into())]))`.
     pub fn output(&self, sink: &'static str, value: impl Into<Toml>) {
         let sink = (sink, value.into());
-        self.graph.borrow_mut().outputs.push(Output { from: self.at, sink });
+        self.graph.borrow_mut().outputs.push(Output { from: Origin::Node(self.at), sink });
     }
 
     /// Shows the first rows of every batch, as Spark's `print`.
@@ -190,7 +177,7 @@ impl DStream {
         }
         let stream = graph.nodes[self.at].name.clone();
         graph.only_here.get_or_insert(StreamingError::OnlyHere { operator: "for_each_batch", stream });
-        graph.outputs.push(Output { from: self.at, sink: ("for_each_batch", function_name.into()) });
+        graph.outputs.push(Output { from: Origin::Node(self.at), sink: ("for_each_batch", function_name.into()) });
     }
 
     /// The same with a function that is registered under this name.
@@ -223,57 +210,5 @@ impl FlatMap {
     pub fn keep(mut self, columns: &[&str]) -> Self {
         self.keys.push(("keep".to_string(), Toml::texts(columns)));
         self
-    }
-}
-
-/// The state of `update_state_by_key`.
-#[derive(Debug, Clone, Default)]
-pub struct StateUpdate {
-    columns: Vec<(String, Toml)>,
-    keys: Vec<(String, Toml)>,
-}
-
-impl<const N: usize> From<[(&str, &str); N]> for StateUpdate {
-    fn from(columns: [(&str, &str); N]) -> Self {
-        Self::new(&columns)
-    }
-}
-
-impl StateUpdate {
-    /// Columns with their updates.
-    pub fn new(columns: &[(&str, &str)]) -> Self {
-        let columns = columns.iter().map(|(name, update)| (name.to_string(), Toml::from(*update))).collect();
-        Self { columns, keys: Vec::new() }
-    }
-
-    /// One more column, with its type declared.
-    pub fn typed(mut self, column: &str, data_type: &str, update: &str) -> Self {
-        self.columns.push((column.to_string(), Toml::named(&[("type", data_type), ("update", update)])));
-        self
-    }
-
-    fn with(mut self, key: &str, value: &str) -> Self {
-        self.keys.push((key.to_string(), value.into()));
-        self
-    }
-
-    /// Updates only keys with records in the batch; by default every key, as in Spark.
-    pub fn touched(self) -> Self {
-        self.with("update", "touched")
-    }
-
-    /// Gives only what records have changed; by default all keys, as in Spark.
-    pub fn emit_changed(self) -> Self {
-        self.with("emit", "changed")
-    }
-
-    /// Drops a key whose new state makes this true.
-    pub fn drop_when(self, condition: &str) -> Self {
-        self.with("drop_when", condition)
-    }
-
-    /// A csv or JSON-lines file with the state to begin with, relative to the current directory.
-    pub fn initial(self, path: &str) -> Self {
-        self.with("initial", path)
     }
 }

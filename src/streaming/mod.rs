@@ -19,13 +19,17 @@
 //! ```
 
 mod dstream;
+mod learn;
 mod operators;
 mod run;
 mod source;
+mod state;
 mod text;
 
-pub use dstream::{DStream, FlatMap, StateUpdate};
-pub use source::{GenerateSource, LineSource};
+pub use dstream::{DStream, FlatMap};
+pub use learn::{Model, Training};
+pub use source::{FileSource, GenerateSource, LineSource};
+pub use state::{MapWithState, StateUpdate};
 pub use text::Toml;
 
 use std::cell::RefCell;
@@ -89,6 +93,7 @@ struct Graph {
     name: String,
     settings: Vec<(String, Toml)>,
     nodes: Vec<Node>,
+    models: Vec<ModelNode>,
     outputs: Vec<Output>,
     functions: Functions,
     stop_after: Option<u64>,
@@ -97,10 +102,10 @@ struct Graph {
     only_here: Option<StreamingError>,
 }
 
-/// A source or a stream.
+/// A source, a stream or a table.
 #[derive(Debug)]
 struct Node {
-    /// `source` or `stream`.
+    /// `source`, `stream` or `table`.
     kind: &'static str,
     name: String,
     /// Positions of what it reads.
@@ -109,8 +114,21 @@ struct Node {
 }
 
 #[derive(Debug)]
+struct ModelNode {
+    name: String,
+    keys: Vec<(String, Toml)>,
+}
+
+/// What an output shows, by position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Node(usize),
+    Model(usize),
+}
+
+#[derive(Debug)]
 struct Output {
-    from: usize,
+    from: Origin,
     sink: (&'static str, Toml),
 }
 
@@ -121,6 +139,7 @@ impl StreamingContext {
             name: name.into(),
             settings: vec![("batch_interval".to_string(), batch_interval.into())],
             nodes: Vec::new(),
+            models: Vec::new(),
             outputs: Vec::new(),
             functions: Functions::new(),
             stop_after: None,
@@ -161,6 +180,24 @@ impl StreamingContext {
     /// Lines of a receiver that is registered under this name, with its options.
     pub fn receiver(&self, function: &str, options: &[(&str, &str)]) -> LineSource {
         LineSource::receiver(self.graph.clone(), function, options)
+    }
+
+    /// The records of the files in a directory, each exactly once: Spark's `textFileStream`.
+    pub fn files(&self, path: &str) -> FileSource {
+        FileSource::new(self.graph.clone(), path)
+    }
+
+    /// Given lines, a list for each batch: Spark's `queueStream`.
+    pub fn queue(&self, batches: &[&[&str]]) -> LineSource {
+        LineSource::queue(self.graph.clone(), batches)
+    }
+
+    /// The rows of a csv file whose first line is its header, the same for every batch: something to join with, and to
+    /// name in `sql`. Relative to the current directory.
+    pub fn table(&self, name: &str, path: &str, columns: &[(&str, &str)]) -> DStream {
+        let keys = vec![("path", path.into()), ("format", "csv".into()), ("columns", Toml::named(columns))];
+        let at = self.graph.borrow_mut().add("table", name, Vec::new(), keys);
+        DStream::new(self.graph.clone(), at).named(name)
     }
 
     /// Rows made in the workers: seq (bigint), key (string), value (double).
@@ -212,10 +249,19 @@ impl Graph {
                 text.push_str(&line(key, value));
             }
         }
+        for model in &self.models {
+            text.push_str(&format!("\n[model.{}]\n", model.name));
+            for (key, value) in &model.keys {
+                text.push_str(&line(key, value));
+            }
+        }
         for (number, output) in self.outputs.iter().enumerate() {
-            let from = self.nodes[output.from].name.as_str();
             text.push_str("\n[[output]]\n");
-            text.push_str(&line("from", &Toml::from(from)));
+            let (key, from) = match output.from {
+                Origin::Node(at) => ("from", self.nodes[at].name.as_str()),
+                Origin::Model(at) => ("from_model", self.models[at].name.as_str()),
+            };
+            text.push_str(&line(key, &Toml::from(from)));
             let before = self.outputs[..number].iter().filter(|other| other.from == output.from).count();
             if before > 0 {
                 text.push_str(&line("name", &Toml::from(format!("{from}_{}", before + 1))));

@@ -42,6 +42,11 @@ impl DStream {
         made
     }
 
+    /// The rows of the batches from one time to another, both included, once; times are since 1970.
+    pub fn slice(&self, from: Duration, to: Duration) -> Self {
+        self.operator("slice", table([("from", from.into()), ("to", to.into())]))
+    }
+
     /// The number of rows in a window, column `count`.
     pub fn count_by_window(&self, length: Duration, slide: Duration) -> Self {
         self.operator("count_by_window", table([("length", length.into()), ("slide", slide.into())]))
@@ -80,6 +85,16 @@ impl DStream {
         self.with_key("full_outer_join", other, on)
     }
 
+    /// The rows of this stream that have a partner in the other.
+    pub fn semi(&self, other: &Self, on: &[&str]) -> Self {
+        self.with_key("semi", other, on)
+    }
+
+    /// The rows of this stream that have no partner in the other.
+    pub fn anti(&self, other: &Self, on: &[&str]) -> Self {
+        self.with_key("anti", other, on)
+    }
+
     /// Per key, the lists of the rows of both streams.
     pub fn cogroup(&self, other: &Self, on: &[&str]) -> Self {
         self.with_key("cogroup", other, on)
@@ -98,6 +113,11 @@ impl DStream {
         made
     }
 
+    /// Spark's other name for [`reduce_by_key`](Self::reduce_by_key).
+    pub fn combine_by_key(&self, key: &[&str], aggregates: &[(&str, &str)]) -> Self {
+        self.reduce_by_key(key, aggregates)
+    }
+
     /// How often each row occurs in the batch.
     pub fn count_by_value(&self) -> Self {
         self.operator("count_by_value", true)
@@ -114,6 +134,26 @@ impl DStream {
     pub fn top_k(&self, k: u64, by: &[&str]) -> Self {
         let made = self.operator("top_k", table([("k", k.into()), ("by", Toml::texts(by))]));
         made.check_some("top_k", by.len(), "column");
+        made
+    }
+
+    /// The `k` rows of every key with the most of some columns.
+    pub fn top_k_per(&self, key: &[&str], k: u64, by: &[&str]) -> Self {
+        let made = self.operator("top_k", table([("k", k.into()), ("by", Toml::texts(by)), ("per", Toml::texts(key))]));
+        made.check_some("top_k", key.len(), "key column");
+        made.check_some("top_k", by.len(), "column");
+        made
+    }
+
+    /// The same rows, spread over all key groups by their values.
+    pub fn repartition(&self) -> Self {
+        self.operator("repartition", true)
+    }
+
+    /// The same rows, spread over the key groups; those with the same values of these columns stay together.
+    pub fn repartition_by(&self, columns: &[&str]) -> Self {
+        let made = self.operator("repartition", table([("by", Toml::texts(columns))]));
+        made.check_some("repartition", columns.len(), "column");
         made
     }
 }

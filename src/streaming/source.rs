@@ -5,6 +5,7 @@ use super::dstream::DStream;
 use super::text::Toml;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// A source of lines in the making: it becomes a stream with its format.
 #[derive(Debug)]
@@ -29,9 +30,19 @@ impl LineSource {
         Self { graph, word: "receiver", keys }
     }
 
+    pub(super) fn queue(graph: Rc<RefCell<Graph>>, batches: &[&[&str]]) -> Self {
+        let batches = Toml::List(batches.iter().map(|lines| Toml::texts(lines)).collect());
+        Self { graph, word: "queue", keys: vec![("connector", "queue".into()), ("batches", batches)] }
+    }
+
     fn with(mut self, key: &'static str, value: impl Into<Toml>) -> Self {
         self.keys.push((key, value.into()));
         self
+    }
+
+    /// The given batches of a queue come again and again.
+    pub fn repeat(self) -> Self {
+        self.with("repeat", true)
     }
 
     /// The sender of a socket speaks the acknowledged line protocol: nothing is lost or counted twice.
@@ -78,6 +89,54 @@ impl LineSource {
         let Self { graph, word, keys } = self.with("format", format);
         let at = graph.borrow_mut().add("source", word, Vec::new(), keys);
         DStream::new(graph, at)
+    }
+}
+
+/// A source of files in the making: its lines are read as those of any other source, and it has formats of its own.
+#[derive(Debug)]
+#[must_use = "it becomes a stream with `lines` and a format, or with `parquet`"]
+pub struct FileSource {
+    lines: LineSource,
+}
+
+impl FileSource {
+    pub(super) fn new(graph: Rc<RefCell<Graph>>, path: &str) -> Self {
+        let keys = vec![("connector", "files".into()), ("path", path.into())];
+        Self { lines: LineSource { graph, word: "files", keys } }
+    }
+
+    fn with(self, key: &'static str, value: impl Into<Toml>) -> Self {
+        Self { lines: self.lines.with(key, value) }
+    }
+
+    /// Only files with such names count, with `*` and `?`.
+    pub fn pattern(self, pattern: &str) -> Self {
+        self.with("pattern", pattern)
+    }
+
+    /// Files that are there when the job begins are left out.
+    pub fn new_files_only(self) -> Self {
+        self.with("new_files_only", true)
+    }
+
+    /// How often the directory is looked at. Default 1 s.
+    pub fn poll_interval(self, interval: Duration) -> Self {
+        self.with("poll_interval", interval)
+    }
+
+    /// Csv files begin with a line of names.
+    pub fn header(self) -> Self {
+        self.with("header", true)
+    }
+
+    /// Files of lines.
+    pub fn lines(self) -> LineSource {
+        self.lines
+    }
+
+    /// Parquet files, of which these columns are read.
+    pub fn parquet(self, columns: &[(&str, &str)]) -> DStream {
+        self.lines.with("columns", Toml::named(columns)).format("parquet")
     }
 }
 

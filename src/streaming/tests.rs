@@ -42,6 +42,54 @@ fn a_definition_with_every_operator_is_good() {
 }
 
 #[test]
+fn state_windows_and_joins_are_good() {
+    let ctx = context();
+    let length = Duration::from_secs(3);
+    let purchases =
+        ctx.queue(&[&["bob,pen,1"], &["ann,cap,2", "bob,cap,2"]]).repeat().csv(PURCHASES).named("purchases");
+    let state = MapWithState::new(&[("n", "coalesce(state.n, 0) + 1")]).typed("dear", "double", "price");
+    let state = state.emit(&[("n", "state.n"), ("price", "price")]).emit_when("price > 1").remove_when("price > 9");
+    let counted = purchases.map_with_state(&["user"], state.timeout(Duration::from_secs(60)));
+    counted.print(1);
+    counted.state_snapshots().print(1);
+    purchases.map_with_state(&["user"], MapWithState::new(&[("n", "count(*)")]).per_key()).print(1);
+    purchases.semi(&counted, &["price"]).union(&[&purchases.anti(&counted, &["price"])]).repartition().print(1);
+    purchases.top_k_per(&["user"], 2, &["price"]).repartition_by(&["user"]).print(1);
+    purchases.combine_by_key(&["user"], &[("n", "count(*)")]).sort(&["-n"]).print(1);
+    purchases.slice(Duration::from_secs(3), Duration::from_secs(6)).print(1);
+    purchases
+        .window(length, length)
+        .group_by_key(&["user"])
+        .cogroup(&purchases.window(length, length), &["user"])
+        .print(1);
+    let files = ctx.files("in").pattern("*.csv").new_files_only().poll_interval(Duration::from_millis(100));
+    files.header().lines().delimiter(";").csv(PURCHASES).print(1);
+    ctx.files("in").parquet(PURCHASES).print(1);
+    ctx.check().unwrap_or_else(|error| panic!("{error}\n{}", ctx.definition().unwrap()));
+}
+
+#[test]
+fn models_are_good() {
+    let ctx = context();
+    let points = ctx.socket("127.0.0.1:9999").csv(&[("y", "double"), ("x", "vector(3)")]).named("points");
+    let price = ctx.model("price", "linear_regression", &[("step_size", 1e-2.into()), ("iterations", 1.into())]);
+    let groups = ctx.model("groups", "kmeans", &[("k", 2.into()), ("seed", 7.into())]);
+    points.train(&price, &["x"], "y").stream().print(1);
+    let weighted = ctx.model("weighted", "recursive_least_squares", &[]);
+    points.train_weighted(&weighted, &["x"], "y", "2.0");
+    points.train_unlabelled(&groups, &["x"]);
+    price.print();
+    groups.output("json", Toml::named(&[("path", "out")]));
+    let scored = points.select(&[("y", "y"), ("p", "predict('price', x)"), ("even", "y > 0")]);
+    scored.evaluate("p", "y", &[("task", "regression".into()), ("metrics", vec!["mse", "rmse"].into())]).print(1);
+    scored.ab_test("even", "p", &[]).print(1);
+    scored.choose(&[("one", "p"), ("other", "y")], &[("window", 5.into())]).print(1);
+    scored.detect_drift("p - y", "adwin", &[("delta", 0.002.into())]).print(1);
+    ctx.check().unwrap_or_else(|error| panic!("{error}\n{}", ctx.definition().unwrap()));
+    assert_eq!(price.name(), "price");
+}
+
+#[test]
 fn the_text_is_what_one_would_write() {
     let ctx = context();
     let lines = ctx.socket("127.0.0.1:9999").text().named("lines");

@@ -4,12 +4,14 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 /// A value in a job definition.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Toml {
     /// A text.
     Text(String),
     /// A whole number; TOML has 63 bits.
     Count(u64),
+    /// A number.
+    Number(f64),
     /// True or false.
     Flag(bool),
     /// A list.
@@ -60,6 +62,18 @@ impl From<i32> for Toml {
     }
 }
 
+impl From<f64> for Toml {
+    fn from(number: f64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl<T: Into<Toml>> From<Vec<T>> for Toml {
+    fn from(items: Vec<T>) -> Self {
+        Self::List(items.into_iter().map(Into::into).collect())
+    }
+}
+
 impl From<bool> for Toml {
     fn from(flag: bool) -> Self {
         Self::Flag(flag)
@@ -78,6 +92,9 @@ impl fmt::Display for Toml {
         match self {
             Self::Text(text) => write_text(f, text),
             Self::Count(count) => write!(f, "{count}"),
+            // With a point or an exponent, as TOML tells it from a whole number; it has `inf` and `nan`, too.
+            Self::Number(number) if number.is_nan() => f.write_str("nan"),
+            Self::Number(number) => write!(f, "{number:?}"),
             Self::Flag(flag) => write!(f, "{flag}"),
             Self::List(items) => {
                 f.write_char('[')?;
