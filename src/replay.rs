@@ -27,6 +27,8 @@ use tonic::Streaming;
 
 mod expect;
 mod strike;
+#[cfg(test)]
+mod tests;
 
 /// A batch that takes longer than this has failed.
 const BATCH_DEADLINE: Duration = Duration::from_secs(60);

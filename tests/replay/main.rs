@@ -6,4 +6,5 @@ mod exit_codes;
 mod learning;
 mod oracle;
 mod random;
+mod shared;
 mod vectors;

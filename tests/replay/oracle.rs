@@ -120,6 +120,10 @@ pub(crate) enum Operator {
         x: Aggregate,
     },
     Distinct,
+    /// `count_by_value`; the count becomes `n`.
+    CountByValue,
+    /// `group_by_key`; of the lists of a key, the first `n` and the last `x`.
+    GroupByKey,
     Count,
     Reduce {
         n: Aggregate,
@@ -404,6 +408,24 @@ impl<'a> Oracle<'a> {
                 let first =
                     totals(&input, |row| by_all(row, &columns), Totals { n: Some(Aggregate::Min), x: Aggregate::Min });
                 self.keyed(columns, first)
+            }
+            Operator::CountByValue => {
+                let columns = input.columns.clone();
+                let kept = |row: &Row| Row { n: None, ..row.clone() };
+                let values: Vec<_> = input.units().flatten().map(|row| (by_all(row, &columns), kept(row))).collect();
+                let mut counts: BTreeMap<Vec<u8>, Row> = BTreeMap::new();
+                for (key, row) in values {
+                    let counted = counts.entry(key).or_insert(row);
+                    counted.n = Some(counted.n.unwrap_or(0) + 1);
+                }
+                self.keyed(vec![Column::K, Column::N, Column::X], counts)
+            }
+            Operator::GroupByKey => {
+                let mut groups: BTreeMap<Vec<u8>, Row> = BTreeMap::new();
+                for row in input.units().flatten() {
+                    groups.entry(by_k(row)).or_insert_with(|| row.clone()).x = row.x;
+                }
+                self.keyed(vec![Column::K, Column::N, Column::X], groups)
             }
             Operator::Count => {
                 let count = input.units().flatten().count() as i64;

@@ -56,6 +56,8 @@ fn operator() -> impl Strategy<Value = Operator> {
         2 => Just(Operator::FlatMap),
         3 => (prop::option::of(aggregate()), aggregate()).prop_map(|(n, x)| Operator::ReduceByKey { n, x }),
         1 => Just(Operator::Distinct),
+        1 => Just(Operator::CountByValue),
+        1 => Just(Operator::GroupByKey),
         1 => Just(Operator::Count),
         1 => (aggregate(), extreme).prop_map(|(n, x)| Operator::Reduce { n, x }),
         5 => update.prop_map(Operator::Update),
@@ -191,6 +193,8 @@ fn has_key_groups(streams: &[Stream], outputs: &[usize]) -> bool {
             stream.operator,
             Operator::ReduceByKey { .. }
                 | Operator::Distinct
+                | Operator::CountByValue
+                | Operator::GroupByKey
                 | Operator::Join(_)
                 | Operator::TopK(_)
                 | Operator::Window(_)
@@ -227,6 +231,11 @@ null = "-"
         let name = format!("s{number}");
         text += &match stream.operator {
             Operator::Join(kind) => join_text(&name, &names, kind),
+            Operator::CountByValue => selected(&name, &names, "count_by_value = true", "count", "x"),
+            Operator::GroupByKey => {
+                let lists = "group_by_key = { key = \"k\", values = [\"n\", \"x\"] }";
+                selected(&name, &names, lists, "array_element(n, 1)", "array_element(x, -1)")
+            }
             _ => {
                 let input = columns(&plan.streams, stream.from[0]);
                 let step = stream.from[0].map_or(1, |from| slides[from]);
@@ -274,7 +283,7 @@ fn operator_text(operator: &Operator, input: &[Column], step: i64) -> String {
         Operator::Update(update) => update_text(update),
         Operator::Map(map) => map_text(map),
         Operator::Snapshots => "state_snapshots = true".into(),
-        Operator::Union | Operator::Join(_) => "union = true".into(),
+        Operator::Union | Operator::Join(_) | Operator::CountByValue | Operator::GroupByKey => "union = true".into(),
         Operator::Sort { descending, limit } => {
             let n = if *descending { "-n" } else { "n" };
             let limit = limit.map_or(String::new(), |limit| format!(", limit = {limit}"));
@@ -282,6 +291,14 @@ fn operator_text(operator: &Operator, input: &[Column], step: i64) -> String {
         }
         Operator::TopK(k) => format!("top_k = {{ k = {k}, by = \"n\", per = \"k\" }}"),
     }
+}
+
+/// An operator with `k` in what it gives, and a stream of its own with what becomes `n` and `x`.
+fn selected(name: &str, from: &[String], operator: &str, n: &str, x: &str) -> String {
+    format!(
+        "\n[stream.{name}_all]\nfrom = {from:?}\n{operator}\n\n[stream.{name}]\nfrom = \"{name}_all\"\n\
+         select = {{ k = \"k\", n = \"{n}\", x = \"{x}\" }}\n"
+    )
 }
 
 /// A join, and what becomes of a pair in a stream of its own.

@@ -1,5 +1,6 @@
-//! Cost of a batch of a window that slides with every batch, against the window's length: 10 to 100,000 batches. It must
-//! not grow faster than the logarithm of the length, and what goes to followers must not grow at all.
+//! Cost of a batch of a window that slides with every batch, against the window's length (10 to 10,000 batches), for sums
+//! of whole numbers and of doubles, maxima and distinct rows. It must not grow faster than the logarithm of the length,
+//! and what goes to followers must not grow at all.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use datafusion::arrow::array::{ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch};
@@ -18,7 +19,15 @@ const INTERVAL_MS: i64 = 1000;
 /// Keys, all of them in every batch.
 const KEYS: usize = 20;
 
-fn runner(length: i64) -> Runner {
+/// What is computed over a window: a name, and the operator that is read by `out`.
+const OPERATORS: [(&str, &str); 4] = [
+    ("integer sums", "reduce_by_key = { key = \"key\", aggregates = { s = \"sum(n)\" } }"),
+    ("double sums", "reduce_by_key = { key = \"key\", aggregates = { s = \"sum(value)\" } }"),
+    ("max", "reduce_by_key = { key = \"key\", aggregates = { m = \"max(value)\" } }"),
+    ("distinct", "distinct = true"),
+];
+
+fn runner(operator: &str, length: i64) -> Runner {
     let job = format!(
         r#"
 name = "windows"
@@ -29,11 +38,15 @@ key_groups = 1
 connector = "socket"
 address = "127.0.0.1:9999"
 format = "csv"
-columns = {{ key = "string", value = "double" }}
+columns = {{ key = "string", n = "bigint", value = "double" }}
+
+[stream.window]
+from = "rows"
+window = {{ length = "{length}s" }}
 
 [stream.out]
-from = "rows"
-reduce_by_key_and_window = {{ key = "key", length = "{length}s", aggregates = {{ n = "count(*)", s = "sum(value)", m = "max(value)" }} }}
+from = "window"
+{operator}
 
 [[output]]
 from = "out"
@@ -59,10 +72,10 @@ struct Group {
 
 impl Group {
     /// With a window full of panes.
-    async fn new(length: i64) -> Self {
-        let runner = runner(length);
+    async fn new(operator: &str, length: i64) -> Self {
+        let runner = runner(operator, length);
         let plan = runner.plan().clone();
-        let text: String = (0..KEYS).map(|n| format!("key_{n},{n}.5\n")).collect();
+        let text: String = (0..KEYS).map(|n| format!("key_{n},{n},{n}.5\n")).collect();
         let decoded = plan.sources[0].decode(text.as_bytes()).expect("lines of the source").batches;
         let branch = &plan.stages[0].branches[0];
         assert_eq!(branch.target, BranchTarget::Exchange(ExchangeId(0)));
@@ -119,21 +132,23 @@ fn op(runner: &Runner) -> &WindowOp {
 
 fn bench(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let mut group = c.benchmark_group("batch of a window");
-    let mut deltas = Vec::new();
-    for length in [10, 100, 1_000, 10_000, 100_000] {
-        let mut window = runtime.block_on(Group::new(length));
-        // The first firing folds all there is, and drops one more pane than those after it.
-        for _ in 0..2 {
-            assert_eq!(runtime.block_on(window.batch()), KEYS);
+    for (name, operator) in OPERATORS {
+        let mut group = c.benchmark_group(format!("batch of a window: {name}"));
+        let mut deltas = Vec::new();
+        for length in [10, 100, 1_000, 10_000] {
+            let mut window = runtime.block_on(Group::new(operator, length));
+            // The first firing folds all there is, and drops one more pane than those after it.
+            for _ in 0..2 {
+                assert_eq!(runtime.block_on(window.batch()), KEYS);
+            }
+            group.bench_function(format!("of {length} batches"), |b| {
+                b.iter(|| black_box(runtime.block_on(window.batch())));
+            });
+            deltas.push(window.delta);
         }
-        group.bench_function(format!("of {length} batches"), |b| {
-            b.iter(|| black_box(runtime.block_on(window.batch())));
-        });
-        deltas.push(window.delta);
+        group.finish();
+        assert!(deltas.iter().all(|delta| *delta == deltas[0]), "{name}: deltas of different sizes: {deltas:?}");
     }
-    group.finish();
-    assert!(deltas.iter().all(|delta| *delta == deltas[0]), "deltas of different sizes: {deltas:?}");
 }
 
 criterion_group!(benches, bench);

@@ -1,5 +1,7 @@
 //! Running tasks: get the input, compute, leave pieces for the next stage, bring rows and parts of outputs.
 
+mod branches;
+
 use crate::fetch;
 use crate::jobs::Job;
 use crate::keyed::KeyedRows;
@@ -15,9 +17,9 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-use tidemill_common::ids::{BatchId, ExchangeId, JobId, SourceIdx, TaskId, WorkerId};
+use tidemill_common::ids::{BatchId, JobId, SourceIdx, TaskId, WorkerId};
 use tidemill_common::job::OnBadRecord;
-use tidemill_plan::{BatchContext, BranchTarget, FoldOp, Models, PlanError, Reads, Stage, StageInput, StageState};
+use tidemill_plan::{BatchContext, FoldOp, Models, PlanError, Stage, StageInput, StageState};
 use tidemill_proto::common as common_pb;
 use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_message};
 use tokio_util::sync::CancellationToken;
@@ -270,34 +272,8 @@ impl Unit {
         let first = self.job.plan.stages.iter().find(|stage| stage.input == StageInput::Source(source));
         let counts =
             if first.is_some_and(|stage| stage.id == self.stage().id) { counts } else { pb::TaskDone::default() };
-        let records = self.run_branches(split.order, &decoded.batches).await?;
+        let records = self.run_branches(split.order, decoded.batches).await?;
         Ok((counts, records))
-    }
-
-    /// Runs the branches over the rows of one unit.
-    async fn run_branches(&self, order: u64, rows: &[RecordBatch]) -> Result<Vec<OutputRecords>, TaskError> {
-        let mut records = Vec::new();
-        for branch in &self.stage().branches {
-            let result = match &branch.fragment {
-                Some(fragment) => self.job.runner.run(fragment, vec![rows.to_vec()], &self.context()).await?,
-                None => rows.to_vec(),
-            };
-            match branch.target {
-                BranchTarget::Exchange(exchange) => self.leave(exchange, order, &result)?,
-                BranchTarget::Output { output, lane } => {
-                    records.push(OutputRecords { output, lane, order, rows: result });
-                }
-            }
-        }
-        Ok(records)
-    }
-
-    /// Leaves a piece for the next stage.
-    fn leave(&self, exchange: ExchangeId, order: u64, rows: &[RecordBatch]) -> Result<(), TaskError> {
-        let piece = self.job.plan.partition(exchange, rows)?;
-        let key = (self.job.id, BatchId(self.task.batch), exchange, order);
-        self.node.shuffle.put(key, Arc::new(piece))?;
-        Ok(())
     }
 
     /// Runs a stage that reads exchanges: head, state, branches.
@@ -309,7 +285,7 @@ impl Unit {
         };
         let mut done = pb::TaskDone::default();
         let records = if self.task.groups.is_empty() {
-            self.run_branches(0, &rows).await?
+            self.run_branches(0, rows).await?
         } else {
             self.run_keyed(&rows, &mut done).await?
         };
@@ -337,33 +313,10 @@ impl Unit {
                 return Ok(Vec::new());
             }
             if stage.has_snapshots() {
-                let all = attempt.snapshots(state, &keyed.groups)?;
-                snapshots = Some((all.with_keys()?, all.groups));
+                snapshots = Some(attempt.snapshots(state, &keyed.groups)?);
             }
         }
-        let rows = (keyed.with_keys()?, keyed.groups);
-        let mut records = Vec::new();
-        for branch in &stage.branches {
-            let (all, groups) = match (branch.reads, &snapshots) {
-                (Reads::Snapshots, Some(snapshots)) => snapshots,
-                _ => &rows,
-            };
-            match branch.target {
-                BranchTarget::Output { output, lane } => {
-                    let rows = self.run_fragment(branch, all.clone()).await?;
-                    let order = self.task.groups.first().copied().map_or(0, u64::from);
-                    records.push(OutputRecords { output, lane, order, rows });
-                }
-                // Partial aggregates must not depend on which groups lie together: each group for itself.
-                BranchTarget::Exchange(exchange) => {
-                    for (group, range) in groups {
-                        let rows = self.run_fragment(branch, all.slice(range.start, range.len())).await?;
-                        self.leave(exchange, u64::from(*group), &rows)?;
-                    }
-                }
-            }
-        }
-        Ok(records)
+        self.run_branches_by_group(&keyed, snapshots.as_ref()).await
     }
 
     /// What the batch has made of a model that lives in one of the task's groups.
@@ -377,16 +330,5 @@ impl Unit {
         let bytes = models::read(&self.node, &self.job, model, self.task.batch);
         let bytes = bytes.map_err(|error| TaskError::StateVersion(error.message().into()))?;
         Ok(vec![pb::TrainedModel { model, bytes }])
-    }
-
-    async fn run_fragment(
-        &self,
-        branch: &tidemill_plan::Branch,
-        rows: RecordBatch,
-    ) -> Result<Vec<RecordBatch>, TaskError> {
-        match &branch.fragment {
-            Some(fragment) => Ok(self.job.runner.run(fragment, vec![vec![rows]], &self.context()).await?),
-            None => Ok(vec![rows]),
-        }
     }
 }

@@ -13,6 +13,7 @@ mod narrow;
 mod order;
 mod query;
 mod scope;
+mod shared;
 mod stages;
 mod state;
 mod table;
@@ -179,7 +180,7 @@ impl<'a> Compiler<'a> {
             one => inputs.pop().and_then(|input| self.over_one(input, one, name)),
         };
         if let Some(rows) = rows {
-            let rows = self.stages.seal(rows);
+            let rows = self.stages.share(rows);
             self.streams.insert(&name.text, rows);
         }
     }
@@ -274,6 +275,8 @@ impl<'a> Compiler<'a> {
         }
         ends.iter().for_each(|(output, schema, _)| self.sink(output, schema));
         self.stages.prune();
+        let settled = self.stages.settle_shared();
+        self.checked(settled);
         let output = |(output, schema, rhythm): (&OutputDef, _, _)| {
             let (name, sink) = (output.name.text.clone(), output.sink.clone());
             OutputPlan { name, sink, schema, rhythm }
@@ -346,6 +349,9 @@ fn fingerprint(plan: &JobPlan) -> u64 {
         let _ = writeln!(text, "{:?} {:?} {:?}", stage.row_keys, columns(&stage.schema), shown(&stage.head));
         if let Some(state) = &stage.state {
             let _ = writeln!(text, "{state:?}");
+        }
+        for shared in &stage.shared {
+            let _ = writeln!(text, "{:?} {}", shared.reads, shared.fragment.display());
         }
         for branch in &stage.branches {
             let _ = writeln!(text, "{:?} {:?} {:?}", branch.reads, branch.target, shown(&branch.fragment));

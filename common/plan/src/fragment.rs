@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::error::PlanError;
-use crate::exec::TaskInputs;
+use crate::exec::{LeafExec, TaskInputs};
 use crate::learn::AskedModel;
 use crate::learn::predict;
 use crate::plan::{BatchContext, JobPlan};
@@ -10,6 +10,7 @@ use crate::session::{self, Shape};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -42,6 +43,25 @@ impl Fragment {
     /// The columns of what comes out.
     pub fn schema(&self) -> SchemaRef {
         self.plan.schema()
+    }
+
+    /// How often it reads its inputs.
+    pub(crate) fn reads(&self) -> usize {
+        leaves_of(&self.plan)
+    }
+
+    /// Whether it is a copy of this one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.plan, &other.plan)
+    }
+
+    /// The same over what another one gives, in place of its input: both in one.
+    pub(crate) fn over(&self, input: &Self) -> Result<Self> {
+        let input_of = |node: Arc<dyn ExecutionPlan>| match node.is::<LeafExec>() {
+            true => Ok(Transformed::yes(input.plan.clone())),
+            false => Ok(Transformed::no(node)),
+        };
+        Ok(Self { plan: self.plan.clone().transform_up(input_of).data()?, leaves: input.leaves })
     }
 
     /// Notes the models that its expressions ask.
@@ -119,6 +139,11 @@ fn task_context(config: SessionConfig, inputs: Vec<Vec<RecordBatch>>, runtime: R
     let (scalar, higher, aggregate, window) = Default::default();
     let runtime = Arc::new(runtime);
     Arc::new(TaskContext::new(None, String::new(), config, scalar, higher, aggregate, window, runtime))
+}
+
+fn leaves_of(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    let below: usize = plan.children().into_iter().map(leaves_of).sum();
+    below + usize::from(plan.is::<LeafExec>())
 }
 
 /// Runs a plan while compiling, over no rows.

@@ -26,6 +26,7 @@ mod state;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 mod text;
+mod unit;
 mod window;
 
 pub use compile::compile;
@@ -42,11 +43,12 @@ pub use parquet_rows::parquet_rows;
 pub use partition::Partitioned;
 pub use plan::{
     BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Reads,
-    Stage, StageInput,
+    Shared, Stage, StageInput,
 };
 pub use registry::{FunctionKind, FunctionRef, Functions, lack};
 pub use rhythm::Rhythm;
 pub use rows::rows_to_json;
 pub use state::{StageState, StateOp, Updated};
 pub use text::{CompiledJob, attachment_names, compile_text};
+pub use unit::UnitRows;
 pub use window::{Contents, Firing, Folds, GroupWindow, WindowOp};

@@ -54,7 +54,8 @@ impl JobPlan {
     }
 }
 
-/// A step between exchanges. Its *rows* are: the input, through `head`, through `state`; all branches read them.
+/// A step between exchanges. Its *rows* are: the input, through `head`, through `state`. Branches read them, or what
+/// `shared` makes of them.
 #[derive(Debug)]
 pub struct Stage {
     /// Its position in [`JobPlan::stages`].
@@ -82,6 +83,8 @@ pub struct Stage {
     pub rhythm: Rhythm,
     /// Models that its expressions ask.
     pub models: Vec<AskedModel>,
+    /// What several branches read, in the order in which it is made: once per unit.
+    pub shared: Vec<Shared>,
     /// What happens with the rows; none where the stage is there for what it learns. In a `KeyGroups` stage they run per key group.
     pub branches: Vec<Branch>,
 }
@@ -97,9 +100,10 @@ impl Stage {
         self.given.clone()
     }
 
-    /// Whether some branch reads [`Reads::Snapshots`].
+    /// Whether anything reads [`Reads::Snapshots`].
     pub fn has_snapshots(&self) -> bool {
-        self.branches.iter().any(|branch| branch.reads == Reads::Snapshots)
+        let shared = self.shared.iter().map(|shared| shared.reads);
+        shared.chain(self.branches.iter().map(|branch| branch.reads)).any(|reads| reads == Reads::Snapshots)
     }
 }
 
@@ -123,6 +127,15 @@ pub enum Placement {
     Single,
 }
 
+/// Rows that are read more than once.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// What they are made of: of shared rows, only those before these.
+    pub reads: Reads,
+    /// What makes them (one leaf).
+    pub fragment: Fragment,
+}
+
 /// One use of a stage's rows.
 #[derive(Debug)]
 pub struct Branch {
@@ -134,13 +147,15 @@ pub struct Branch {
     pub target: BranchTarget,
 }
 
-/// Which rows of a stage a branch reads.
+/// Which rows of a stage are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
     /// Those that the stage makes of its input.
     Rows,
     /// All keys of the stage's state after the batch: the columns of [`StageState::snapshot_fields`], [`KEY_COLUMN`].
     Snapshots,
+    /// What [`Stage::shared`] makes at this place.
+    Shared(usize),
 }
 
 /// Where a branch ends.

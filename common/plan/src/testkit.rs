@@ -8,9 +8,10 @@ mod window;
 use crate::error::PlanError;
 use crate::fragment::{Fragment, Runner};
 use crate::keys::{encode_rows, key_group};
-use crate::plan::{BatchContext, BranchTarget, JobPlan, KEY_COLUMN, Placement, Reads, Stage, StageInput};
+use crate::plan::{BatchContext, BranchTarget, JobPlan, KEY_COLUMN, Placement, Stage, StageInput};
 use crate::rows::rows_to_json;
 use crate::state::StageState;
+use crate::unit::UnitRows;
 use datafusion::arrow::array::{AsArray, BinaryArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -40,7 +41,7 @@ pub struct Evaluator {
 /// Rows of an output, per lane.
 type Lanes = BTreeMap<u32, Vec<RecordBatch>>;
 
-/// What the branches of a stage read of one unit.
+/// What a unit of a stage comes to.
 #[derive(Default, Clone)]
 struct Unit {
     rows: Vec<RecordBatch>,
@@ -96,7 +97,8 @@ impl Evaluator {
             }
             let units = self.units(stage, ctx, blocks, &pieces).await?;
             for unit in units.iter().filter(|_| stage.rhythm.fires(ctx).is_some()) {
-                self.branches(stage, ctx, unit, &mut pieces, &mut outputs).await?;
+                let rows = UnitRows::new(&self.runner, stage, unit.rows.clone(), unit.snapshots.clone(), ctx).await?;
+                self.branches(stage, ctx, &rows, &mut pieces, &mut outputs).await?;
             }
         }
         let finished = plan.outputs.iter().zip(outputs).map(|(output, lanes)| {
@@ -192,16 +194,12 @@ impl Evaluator {
         &self,
         stage: &Stage,
         ctx: &BatchContext,
-        unit: &Unit,
+        unit: &UnitRows,
         pieces: &mut Pieces,
         outputs: &mut [Lanes],
     ) -> Result<(), PlanError> {
         for branch in &stage.branches {
-            let rows = match branch.reads {
-                Reads::Rows => &unit.rows,
-                Reads::Snapshots => &unit.snapshots,
-            };
-            let rows = self.run(&branch.fragment, vec![rows.clone()], ctx).await?;
+            let rows = self.run(&branch.fragment, vec![unit.of(branch.reads).to_vec()], ctx).await?;
             match branch.target {
                 BranchTarget::Output { output, lane } => {
                     outputs[output.0 as usize].entry(lane).or_default().extend(rows);

@@ -4,6 +4,7 @@
 //! checked by `tidemill-plan`, which reports into the same [`Diagnostics`](crate::diag::Diagnostics) by way of [`Sql::span`].
 
 mod check;
+mod foreign;
 mod graph;
 mod keys;
 mod learn;

@@ -1,5 +1,6 @@
 //! Reading a spanned TOML tree: every function gives a value, or none after noting what is wrong and where.
 
+use super::foreign::Hints;
 use super::keys::{Choices, Key, words};
 use super::{Name, Period, Span, Sql};
 use crate::diag::{Diagnostic, Diagnostics};
@@ -136,7 +137,7 @@ impl<'t> Reader<'t> {
         known: &[&'static [Key]],
     ) -> Option<Table<'t>> {
         let table = self.any_table(value, title, span)?;
-        self.check_known(&table, known);
+        self.check_known(&table, known, &[]);
         self.check_required(&table, known);
         Some(table)
     }
@@ -150,14 +151,17 @@ impl<'t> Reader<'t> {
         Some(Table { title: title.to_owned(), span, entries })
     }
 
-    /// Says which keys are not among `known`.
-    pub(super) fn check_known(&mut self, table: &Table<'t>, known: &[&'static [Key]]) {
+    /// Says which keys are not among `known`, and of those that `foreign` has what to do instead.
+    pub(super) fn check_known(&mut self, table: &Table<'t>, known: &[&'static [Key]], foreign: Hints) {
         let known = || known.iter().copied().flatten().map(|key| key.name);
         for (key, _) in in_order(table.entries) {
             if !known().any(|name| name == key.text) {
                 let message = format!("unknown key `{}` in {}", key.text, table.title);
                 let unknown = Diagnostic::new(message).at(key.span).label("unknown key");
-                self.push(unknown.did_you_mean(&key.text, known()));
+                self.push(match foreign.iter().find(|(name, _)| *name == key.text) {
+                    Some((_, instead)) => unknown.help(*instead),
+                    None => unknown.did_you_mean(&key.text, known()),
+                });
             }
         }
     }

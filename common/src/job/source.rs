@@ -1,6 +1,7 @@
 //! Reading `[source.NAME]`.
 
 use super::check::Draft;
+use super::foreign;
 use super::keys::{self, ConnectorKind, FormatKind, Key};
 use super::reader::{Reader, Table, Value};
 use super::{ColumnDef, ColumnType, Connector, FileContent, FilesSource, Format, Name, OnBadRecord, SourceDef, Span};
@@ -13,7 +14,8 @@ type Read<'t> = fn(&mut Reader<'t>, &Table<'t>, &Name) -> Option<SourceDef>;
 
 /// Reads a source; its keys depend on its connector.
 pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<SourceDef> {
-    r.check_known(table, &[keys::SOURCE, keys::SOCKET, keys::GENERATE, keys::FILES, keys::QUEUE, keys::RECEIVER]);
+    let known = [keys::SOURCE, keys::SOCKET, keys::GENERATE, keys::FILES, keys::QUEUE, keys::RECEIVER];
+    r.check_known(table, &known, foreign::SOURCE);
     r.check_required(table, &[keys::SOURCE]);
     let connector = table.get("connector").and_then(|v| r.choice(v, keys::CONNECTORS));
     let def = connector.and_then(|connector| {

@@ -1,6 +1,7 @@
 //! Reading `[stream.NAME]`.
 
 use super::check::Draft;
+use super::foreign;
 use super::keys;
 use super::learn;
 use super::parse::exactly_one;
@@ -15,7 +16,7 @@ use crate::diag::Diagnostic;
 
 /// Reads a stream.
 pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<StreamDef> {
-    r.check_known(table, &[keys::STREAM, keys::OPERATORS]);
+    r.check_known(table, &[keys::STREAM, keys::OPERATORS], foreign::STREAM);
     r.check_required(table, &[keys::STREAM]);
     let from = table.get("from").and_then(|v| r.names(v));
     let operator = exactly_one(r, table, keys::OPERATORS, "operator").and_then(|(key, value)| {

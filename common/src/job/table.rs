@@ -23,7 +23,7 @@ pub struct TableDef {
 
 /// Reads a table.
 pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<TableDef> {
-    r.check_known(table, &[keys::TABLE]);
+    r.check_known(table, &[keys::TABLE], &[]);
     r.check_required(table, &[keys::TABLE]);
     let path = table.get("path").and_then(|v| r.local_path(v, "a file"));
     let kind = table.get("format").and_then(|v| r.choice(v, keys::TABLE_FORMATS));

@@ -161,6 +161,7 @@ impl Compiler<'_> {
         let shown = self.stages.snapshots(&rows)?;
         let columns: Vec<_> = (1..shown.schema().fields().len()).map(|index| column(&shown.schema(), index)).collect();
         let shown = self.each_lane(shown, |it, lane| it.checked(lane.projected(columns.clone())))?;
+        let shown = self.stages.share(shown);
         self.shown.insert(train.model.text.clone(), shown);
         Some(rows)
     }
@@ -399,7 +400,7 @@ impl Compiler<'_> {
         match known.or_else(|| self.stages.again(lane.stage)) {
             Some(stage) => {
                 self.again.insert(lane.stage.0, stage);
-                Lane { stage, ..lane }
+                self.stages.moved(lane, stage)
             }
             None => lane,
         }
@@ -451,11 +452,12 @@ impl Compiler<'_> {
     }
 }
 
-/// The models that a stage asks, in its head, in its state operator or in a branch.
+/// The models that a stage asks, in its head, in its state operator, in shared rows or in a branch.
 fn asked(stage: &Stage) -> BTreeSet<AskedModel> {
     let mut found = BTreeSet::new();
     let branches = stage.branches.iter().filter_map(|branch| branch.fragment.as_ref());
-    stage.head.iter().chain(branches).for_each(|fragment| fragment.asked(&mut found));
+    let shared = stage.shared.iter().map(|shared| &shared.fragment);
+    stage.head.iter().chain(shared).chain(branches).for_each(|fragment| fragment.asked(&mut found));
     if let Some(state) = &stage.state {
         state.exprs().into_iter().for_each(|expr| asked_by(expr, &mut found));
         state.fragments().into_iter().for_each(|fragment| fragment.asked(&mut found));

@@ -31,10 +31,27 @@ impl Compiler<'_> {
         name: &Name,
     ) -> Option<Rows> {
         let schema = input.schema();
-        let keys = self.keys(&schema, key);
+        let (keys, values) = self.lists(&schema, key, values)?;
+        let calls = values.iter().map(|&index| array_agg(column_expr(&schema, index))).collect();
+        let lane = self.keyed_aggregate(input, &keys, &Aggregates { calls }, name)?;
+        let grouped = lane.plan.schema();
+        let names = keys.iter().chain(&values).map(|&index| schema.field(index).name().clone()).enumerate();
+        let exprs = names.map(|(index, alias)| ProjectionExpr { alias, ..column(&grouped, index) });
+        let lane = self.checked(lane.projected(exprs.collect()))?;
+        Some(lane.into())
+    }
+
+    /// Key columns, and those that lists are made of.
+    pub(super) fn lists(
+        &mut self,
+        schema: &Schema,
+        key: &[Name],
+        values: Option<&[Name]>,
+    ) -> Option<(Vec<usize>, Vec<usize>)> {
+        let keys = self.keys(schema, key);
         let values = match values {
             Some(values) => {
-                let found: Vec<_> = values.iter().map(|name| self.reported(find(&schema, name))).collect();
+                let found: Vec<_> = values.iter().map(|name| self.reported(find(schema, name))).collect();
                 found.into_iter().collect()
             }
             None => keys.as_ref().map(|keys| (0..schema.fields().len()).filter(|i| !keys.contains(i)).collect()),
@@ -45,18 +62,23 @@ impl Compiler<'_> {
             self.report([wrong.at(self.place.clone()).help("`distinct = true` gives the keys alone")]);
             return None;
         }
-        let calls = values.iter().map(|&index| array_agg(column_expr(&schema, index))).collect();
-        let lane = self.keyed_aggregate(input, &keys, &Aggregates { calls }, name)?;
-        let grouped = lane.plan.schema();
-        let names = keys.iter().chain(&values).map(|&index| schema.field(index).name().clone()).enumerate();
-        let exprs = names.map(|(index, alias)| ProjectionExpr { alias, ..column(&grouped, index) });
-        let lane = self.checked(lane.projected(exprs.collect()))?;
+        Some((keys, values))
+    }
+
+    /// `count_by_value`
+    pub(super) fn count_by_value(&mut self, input: Rows, name: &Name) -> Option<Rows> {
+        let schema = input.schema();
+        let keys = self.counted(&schema)?;
+        let lane = self.keyed_aggregate(input, &keys, &Aggregates { calls: vec![count(lit(1))] }, name)?;
+        let counted = lane.plan.schema();
+        let mut exprs: Vec<_> = (0..=keys.len()).map(|index| column(&counted, index)).collect();
+        exprs[keys.len()].alias = "count".to_string();
+        let lane = self.checked(lane.projected(exprs))?;
         Some(lane.into())
     }
 
-    /// `count_by_value`: all columns are the key.
-    pub(super) fn count_by_value(&mut self, input: Rows, name: &Name) -> Option<Rows> {
-        let schema = input.schema();
+    /// The columns of values that are counted: all of them, which have to be keys, and not be called `count`.
+    pub(super) fn counted(&mut self, schema: &Schema) -> Option<Vec<usize>> {
         let wrong = schema.fields().iter().filter(|field| !is_encodable(field.data_type())).map(|field| {
             let wrong =
                 format!("`{}` is a {}, which cannot be counted by value", field.name(), type_name(field.data_type()));
@@ -68,16 +90,7 @@ impl Compiler<'_> {
         wrong.extend(twice.into_iter().map(|wrong| wrong.help("`select` can give the column another name before")));
         let fine = wrong.is_empty();
         self.report(wrong);
-        if !fine {
-            return None;
-        }
-        let keys: Vec<_> = (0..schema.fields().len()).collect();
-        let lane = self.keyed_aggregate(input, &keys, &Aggregates { calls: vec![count(lit(1))] }, name)?;
-        let counted = lane.plan.schema();
-        let mut exprs: Vec<_> = (0..=keys.len()).map(|index| column(&counted, index)).collect();
-        exprs[keys.len()].alias = "count".to_string();
-        let lane = self.checked(lane.projected(exprs))?;
-        Some(lane.into())
+        fine.then(|| (0..schema.fields().len()).collect())
     }
 
     /// `sort`, and `top_k` of the whole batch: every unit sorts its rows, and sends on no more than are wanted.

@@ -32,10 +32,10 @@ pub(super) struct Rows(pub(super) Vec<Lane>);
 pub(super) struct Lane {
     /// Where they are made.
     pub(super) stage: StageId,
-    /// What makes them from the stage's inputs (a head) or from the stage's rows (a branch).
+    /// What makes them from the stage's inputs (a head) or from rows of the stage (a branch).
     pub(super) plan: Arc<dyn ExecutionPlan>,
     pub(super) part: Part,
-    /// Which rows of the stage a branch reads.
+    /// Which rows of the stage the plan of a branch reads.
     pub(super) reads: Reads,
 }
 
@@ -186,6 +186,7 @@ impl Stages {
             schema,
             rhythm: Rhythm::EveryBatch,
             models: Vec::new(),
+            shared: Vec::new(),
             branches: Vec::new(),
         });
         id
@@ -457,12 +458,12 @@ impl Stages {
 }
 
 /// A leaf that reads all columns of inputs of the stage, or of its rows.
-fn leaf(inputs: Range<usize>, schema: SchemaRef) -> Arc<dyn ExecutionPlan> {
+pub(super) fn leaf(inputs: Range<usize>, schema: SchemaRef) -> Arc<dyn ExecutionPlan> {
     Arc::new(LeafExec::new(inputs, schema, Shape::Single))
 }
 
 /// A plan that only reads is no fragment at all.
-fn fragment(plan: &Arc<dyn ExecutionPlan>, inputs: usize) -> Option<Fragment> {
+pub(super) fn fragment(plan: &Arc<dyn ExecutionPlan>, inputs: usize) -> Option<Fragment> {
     (!plan.is::<LeafExec>()).then(|| Fragment::new(plan.clone(), inputs))
 }
 

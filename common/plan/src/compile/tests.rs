@@ -8,6 +8,7 @@ mod operators;
 mod order;
 mod pairs;
 mod queries;
+mod shared;
 mod state;
 mod tables;
 mod together;

@@ -5,12 +5,12 @@
 
 use super::aggregate::{Aggregates, column_expr, keyed_logical, plan_physical};
 use super::cut::cut;
-use super::expr::{check_names, find};
 use super::stages::{Lane, Rows, column};
 use super::state::defaults;
 use super::{Compiler, Failure};
 use crate::exec::LeafExec;
 use crate::fragment::Fragment;
+use crate::keys::is_encodable;
 use crate::rhythm::Rhythm;
 use crate::session::{self, Shape};
 use crate::window::{Contents, Folds, WindowOp, Zero};
@@ -102,6 +102,12 @@ impl Compiler<'_> {
             }
             Operator::Reduce(columns) => self.reduce_by_window(input, columns, frame, name),
             Operator::Count => self.count_by_window(input, frame, name),
+            Operator::CountByValue => self.count_by_value_and_window(input, frame, name),
+            Operator::Distinct if has_keys_only(&input.schema()) => self.distinct_in_window(input, frame, name),
+            // A window of rows with keys has them by key first, and so have lists.
+            Operator::GroupByKey { key, values } if !input.is_keyed() => {
+                self.group_by_key_and_window(input, key, values.as_deref(), frame, name)
+            }
             _ => return None,
         })
     }
@@ -154,17 +160,19 @@ impl Compiler<'_> {
     pub(super) fn count_by_value_and_window(&mut self, input: Rows, frame: &Frame, name: &Name) -> Option<Rows> {
         let cover = self.cover(&input, frame)?;
         let schema = input.schema();
+        let keys = self.counted(&schema)?;
         let columns: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).chain(["count"]).collect();
-        let place = self.place.clone();
-        let wrong = check_names(columns.iter().map(|column| (*column, &place)));
-        let fine = wrong.is_empty();
-        self.report(wrong.into_iter().map(|wrong| wrong.help("rename the column with `select` before")));
-        let names: Vec<_> =
-            schema.fields().iter().map(|f| Name { text: f.name().clone(), span: place.clone() }).collect();
-        let keys = self.keys(&schema, &names)?;
         let aggregates = Aggregates { calls: vec![count(lit(1))] };
-        let (folded, rows) = self.folded(input, &keys, &aggregates, cover, false, name).filter(|_| fine)?;
+        let (folded, rows) = self.folded(input, &keys, &aggregates, cover, false, name)?;
         self.renamed(folded, rows, &columns)
+    }
+
+    /// `distinct` over a window: keys without aggregates.
+    fn distinct_in_window(&mut self, input: Rows, frame: &Frame, name: &Name) -> Option<Rows> {
+        let cover = self.cover(&input, frame)?;
+        let keys: Vec<_> = (0..input.schema().fields().len()).collect();
+        let (folded, rows) = self.folded(input, &keys, &Aggregates::default(), cover, false, name)?;
+        Some(self.seal_folded(folded, rows))
     }
 
     /// `group_by_key_and_window`: a list per column.
@@ -178,21 +186,7 @@ impl Compiler<'_> {
     ) -> Option<Rows> {
         let schema = input.schema();
         let cover = self.cover(&input, frame);
-        let keys = self.keys(&schema, key);
-        let values: Vec<Option<usize>> = match values {
-            Some(values) => values.iter().map(|value| self.reported(find(&schema, value))).collect(),
-            None => {
-                let is_key = |i: &usize| key.iter().any(|key| key.text == *schema.field(*i).name());
-                (0..schema.fields().len()).filter(|i| !is_key(i)).map(Some).collect()
-            }
-        };
-        let (keys, values) = (keys?, values.into_iter().collect::<Option<Vec<_>>>()?);
-        if values.is_empty() {
-            let wrong = Diagnostic::new("all columns are keys: there is nothing to make lists of");
-            let help = "count the rows of each key with `count_by_value_and_window`";
-            self.report([wrong.at(self.place.clone()).help(help)]);
-            return None;
-        }
+        let (keys, values) = self.lists(&schema, key, values)?;
         let calls = values.iter().map(|&i| array_agg(column_expr(&schema, i))).collect();
         let (folded, rows) = self.folded(input, &keys, &Aggregates { calls }, cover?, false, name)?;
         let names: Vec<_> = keys.iter().chain(&values).map(|&i| schema.field(i).name().as_str()).collect();
@@ -317,6 +311,11 @@ impl Compiler<'_> {
         let window = WindowOp::new(cover.input, cover.fires, cover.length_ms, partial, contents);
         self.stages.seal_window(stage, window, &visible, (0..keys).collect(), self.rhythm(cover))
     }
+}
+
+/// Whether all columns can be keys.
+fn has_keys_only(schema: &Schema) -> bool {
+    schema.fields().iter().all(|field| is_encodable(field.data_type()))
 }
 
 /// The two aggregations of a plan: the one before the exchange, and the last one.

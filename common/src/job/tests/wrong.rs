@@ -169,6 +169,21 @@ fn sources() {
 }
 
 #[test]
+fn keys_from_spark() {
+    for (key, instead) in [
+        ("cache", "computed once per batch"),
+        ("persist", "computed once per batch"),
+        ("storage_level", "`replication`"),
+        ("remember", "`window`"),
+        ("checkpoint", "`checkpoint_interval`"),
+    ] {
+        let text = job_with(&format!("[stream.s]\nfrom = \"rows\"\ncount = true\n{key} = \"MEMORY_ONLY\""));
+        assert_eq!(mistakes(&text), [format!("unknown key `{key}` in [stream.s] @ {key}")]);
+        assert!(help(&text).contains(instead), "{}", help(&text));
+    }
+}
+
+#[test]
 fn streams() {
     let operators: Vec<_> = OPERATORS.iter().map(|key| format!("`{}`", key.name)).collect();
     let none = format!("[stream.s] has no operator (one of {}) @ s", operators.join(", "));

@@ -1,6 +1,8 @@
 //! Windows: which batches they cover, when they fire, what follows them.
 
 use super::*;
+use crate::state::StageState;
+use crate::window::Contents;
 use proptest::prelude::*;
 
 /// What batches of lines `user,product,price`, each a block, give at the first output; none where it does not fire.
@@ -210,6 +212,28 @@ fn batches_cut_early_and_late_ones_are_in_the_windows_of_their_time() {
 }
 
 #[test]
+fn values_and_lists_over_a_window_are_folded() {
+    let over = |operator: &str| {
+        let streams = format!(
+            "[stream.w]\nfrom = \"purchases\"\nwindow = {{ length = \"2s\" }}\n[stream.out]\nfrom = \"w\"\n{operator}"
+        );
+        let plan = plan(&streams);
+        let folds = plan.stages.iter().filter(
+            |stage| matches!(&stage.state, Some(StageState::Window(op)) if matches!(op.contents(), Contents::Folds(_))),
+        );
+        assert_eq!((folds.count(), plan.stages.len()), (1, 2), "{operator}");
+        shown(fired(&plan, 3, &lines(FIVE)))
+    };
+    let counts = over("count_by_value = true");
+    assert_eq!(counts[2], r#"{"user":"b","product":"x","price":4.0,"count":1}"#);
+    assert_eq!(over("distinct = true")[4], r#"{"user":"c","product":"x","price":5.0}"#);
+    assert_eq!(
+        over("group_by_key = { key = \"product\", values = \"price\" }")[1].split(' ').next(),
+        Some(r#"{"product":"x","price":[1.0,3.0,4.0]}"#)
+    );
+}
+
+#[test]
 fn mistakes_in_windows() {
     let wrong = |stream: &str| messages(&format!("[stream.out]\nfrom = \"purchases\"\n{stream}"));
     assert_eq!(
@@ -226,7 +250,7 @@ fn mistakes_in_windows() {
     );
     assert_eq!(
         wrong("group_by_key_and_window = { key = [\"user\", \"product\", \"price\"], length = \"1s\" }"),
-        ["all columns are keys: there is nothing to make lists of"]
+        ["there is no column beside the key to make lists of"]
     );
     let over = |first: &str, then: &str| {
         messages(&format!("[stream.w]\nfrom = \"purchases\"\n{first}\n[stream.out]\nfrom = \"w\"\n{then}"))
@@ -246,7 +270,7 @@ fn mistakes_in_windows() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
     /// Whole numbers add up to the same in whatever order: windows by folds are windows over all rows.
     #[test]
     fn folds_give_what_all_rows_give(
@@ -267,6 +291,41 @@ proptest! {
         ));
         let line = |(user, price): &(u8, i32)| format!("u{user},p,{price}\n");
         let batches: Vec<Vec<String>> = batches.iter().map(|rows| rows.iter().map(line).collect()).collect();
+        let expected = fired(&whole, 1, &batches);
+        prop_assert_eq!(&fired(&folded, 1, &batches), &expected);
+        prop_assert_eq!(&fired(&folded, 3, &batches), &expected);
+    }
+
+    /// What has a form of its own over a window gives what the same operator over the rows of the window gives: counts
+    /// and values by key, lists in the order of the batches. Blocks of several rows, rows with keys and without.
+    #[test]
+    fn operators_over_windows_give_what_all_rows_give(
+        batches in prop::collection::vec(prop::collection::vec(("[abc]{0,2}", 0..4u8, 0..5i32), 0..9), 1..24),
+        length in 1..12u32,
+        slide in 1..4u32,
+        keyed in any::<bool>(),
+        operator in prop::sample::select(vec![
+            "count_by_value = true",
+            "distinct = true",
+            "group_by_key = { key = \"product\" }",
+            "group_by_key = { key = [\"product\", \"user\"], values = \"price\" }",
+        ]),
+    ) {
+        let rows = match keyed {
+            true => "reduce_by_key = { key = [\"user\", \"product\"], aggregates = { price = \"sum(price)\" } }",
+            false => "filter = \"price > 0\"",
+        };
+        let blocks = |rows: &Vec<(String, u8, i32)>| -> Vec<String> {
+            let line = |(user, product, price): &(String, u8, i32)| format!("{user},{product},{price}\n");
+            rows.chunks(3).map(|rows| rows.iter().map(line).collect()).collect()
+        };
+        let batches: Vec<Vec<String>> = batches.iter().map(blocks).collect();
+        let window = format!("window = {{ length = \"{length}s\", slide = \"{slide}s\" }}");
+        let over = |between: &str| plan(&format!(
+            "[stream.r]\nfrom = \"purchases\"\n{rows}\n[stream.w]\nfrom = \"r\"\n{window}\n{between}\n{operator}"
+        ));
+        let folded = over("[stream.out]\nfrom = \"w\"");
+        let whole = over("[stream.same]\nfrom = \"w\"\nfilter = \"true\"\n[stream.out]\nfrom = \"same\"");
         let expected = fired(&whole, 1, &batches);
         prop_assert_eq!(&fired(&folded, 1, &batches), &expected);
         prop_assert_eq!(&fired(&folded, 3, &batches), &expected);
