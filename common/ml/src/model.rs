@@ -3,6 +3,7 @@
 use crate::{
     error::{ModelError, SpecError},
     family::State,
+    partial::Partial,
     rows::{Row, Rows, Table},
     spec::ModelSpec,
 };
@@ -199,7 +200,35 @@ impl Model {
     pub fn train(&mut self, splits: &[Rows<'_>]) -> Result<Trained, ModelError> {
         let mut state = self.start(splits)?;
         let tables: Vec<Table<'_>> = splits.iter().map(Table::new).collect();
-        let trained = state.as_mut().map(|state| state.batch(&self.spec, &tables)).unwrap_or_default();
+        let trained = match &mut state {
+            Some(state) => state.batch(&self.spec, &tables)?,
+            None => Trained::default(),
+        };
+        self.finish(state, &trained);
+        Ok(trained)
+    }
+
+    /// What one split adds to a batch that is learnt in one pass ([`ModelSpec::one_pass`]); error for other models and for rows that the
+    /// model cannot take. `train(splits)` is `apply` of the partials of all splits.
+    pub fn partial(&self, split: &Rows<'_>) -> Result<Partial, ModelError> {
+        match self.start(std::slice::from_ref(split))? {
+            None => Ok(Partial::default()),
+            Some(state) if self.spec.one_pass(state.dimension(&self.spec)) => {
+                state.partial(&self.spec, &Table::new(split)).ok_or_else(|| self.gives_no("sums over rows"))
+            }
+            Some(_) => Err(self.gives_no("sums over rows")),
+        }
+    }
+
+    /// Learns one batch from what its splits add to it, in the order of the splits. The partials have to be made by this model as of the
+    /// batch before.
+    pub fn apply(&mut self, partials: &[Partial]) -> Result<Trained, ModelError> {
+        let first = partials.iter().map(|partial| partial.dimension).find(|dimension| *dimension > 0);
+        let mut state = self.state.clone().or_else(|| first.map(|dimension| State::new(&self.spec, dimension)));
+        let trained = match &mut state {
+            Some(state) => state.apply(&self.spec, partials)?,
+            None => Trained::default(),
+        };
         self.finish(state, &trained);
         Ok(trained)
     }
