@@ -17,6 +17,7 @@ mod stages;
 mod state;
 mod table;
 mod together;
+mod train;
 mod window;
 
 use crate::decode::SourcePlan;
