@@ -47,6 +47,7 @@ mod softmax;
 mod spec;
 pub mod stats;
 mod tree;
+mod watched;
 
 pub use bayes::{GaussianNaiveBayesSpec, MultinomialNaiveBayesSpec};
 pub use error::{DecodeError, ModelError, SpecError};
@@ -61,3 +62,4 @@ pub use rows::Rows;
 pub use softmax::SoftmaxSpec;
 pub use spec::ModelSpec;
 pub use tree::{HoeffdingTreeSpec, LeafPrediction};
+pub use watched::{Acted, DriftAction, Watched, WatchedBatch};

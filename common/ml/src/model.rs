@@ -122,8 +122,13 @@ impl Model {
     /// A model before any data. The error names the parameter that cannot be.
     pub fn new(spec: ModelSpec) -> Result<Model, SpecError> {
         spec.validate()?;
-        let state = State::fixed_dimension(&spec).map(|dimension| State::new(&spec, dimension));
-        Ok(Model { spec, state, counters: Counters::default() })
+        Ok(Model { spec, state: None, counters: Counters::default() }.anew())
+    }
+
+    /// A model of the same definition before any data.
+    pub(crate) fn anew(&self) -> Model {
+        let state = State::fixed_dimension(&self.spec).map(|dimension| State::new(&self.spec, dimension));
+        Model { spec: self.spec.clone(), state, counters: Counters::default() }
     }
 
     /// What it is.
@@ -239,18 +244,24 @@ impl Model {
         if !self.spec.per_record() {
             return Err(self.gives_no("learning per record in mode batch"));
         }
-        let mut state = self.start(std::slice::from_ref(rows))?;
-        let table = Table::new(rows);
-        let mut predictions = Vec::with_capacity(rows.x.nrows());
+        let (predictions, trained) = self.train_records(std::slice::from_ref(rows))?;
+        Ok((Array1::from_vec(predictions), trained))
+    }
+
+    /// Predicts each row, then learns it; one batch.
+    pub(crate) fn train_records(&mut self, splits: &[Rows<'_>]) -> Result<(Vec<f64>, Trained), ModelError> {
+        let mut state = self.start(splits)?;
+        let tables: Vec<Table<'_>> = splits.iter().map(Table::new).collect();
+        let mut predictions = Vec::new();
         let trained = match &mut state {
             None => Trained::default(),
-            Some(state) => Trained::of_records(table.rows(), |row| {
+            Some(state) => Trained::of_records(tables.iter().flat_map(Table::rows), |row| {
                 predictions.push(state.predict(&self.spec, row.x));
                 state.record(&self.spec, row)
             }),
         };
         self.finish(state, &trained);
-        Ok((Array1::from_vec(predictions), trained))
+        Ok((predictions, trained))
     }
 
     /// The state to learn into. None: nothing is known of the features yet, and the batch has no rows.
