@@ -78,3 +78,157 @@ fn a_model_trained_over_a_window_is_the_same_everywhere() {
         assert_eq!(case.replay(&["--workers", "3", "--kill", kill]).ok(), once);
     }
 }
+
+/// A model of every way to learn: from sums made per block and per key group, and from rows.
+const SPREAD: &str = r#"
+name = "spread"
+batch_interval = "1s"
+block_bytes = "1KiB"
+
+[source.points]
+connector = "socket"
+address = "127.0.0.1:9999"
+format = "json"
+columns = { y = "double", c = "double", u = "double", x = "vector(3)", a = "double" }
+
+[model.once]
+kind = "linear_regression"
+iterations = 1
+fit_intercept = true
+
+[model.squares]
+kind = "linear_regression"
+iterations = 20
+
+[model.logistic]
+kind = "logistic_regression"
+iterations = 1
+
+[model.passes]
+kind = "logistic_regression"
+iterations = 3
+
+[model.softmax]
+kind = "softmax"
+iterations = 1
+
+[model.bayes]
+kind = "gaussian_naive_bayes"
+
+[model.clusters]
+kind = "kmeans"
+k = 3
+decay_factor = 0.5
+
+[model.averages]
+kind = "kmeans"
+
+[stream.left]
+from = "points"
+filter = "y > 0.0"
+
+[stream.right]
+from = "points"
+filter = "y <= 0.0"
+
+# Two lanes, in this order.
+[stream.both]
+from = ["left", "right"]
+union = true
+
+[stream.once]
+from = "both"
+train = { model = "once", features = "x", label = "y", weight = "u" }
+
+[stream.squares]
+from = "points"
+train = { model = "squares", features = ["x", "a"], label = "y" }
+
+[stream.logistic]
+from = "points"
+train = { model = "logistic", features = "x", label = "c" }
+
+[stream.passes]
+from = "points"
+train = { model = "passes", features = "x", label = "c" }
+
+[stream.softmax]
+from = "points"
+train = { model = "softmax", features = "x", label = "c" }
+
+[stream.bayes]
+from = "points"
+train = { model = "bayes", features = "x", label = "c" }
+
+[stream.clusters]
+from = "points"
+train = { model = "clusters", features = "x" }
+
+# Rows of key groups.
+[stream.of_class]
+from = "points"
+reduce_by_key = { key = "c", aggregates = { a = "avg(a)", y = "sum(y)" } }
+
+[stream.averages]
+from = "of_class"
+train = { model = "averages", features = ["a", "y"] }
+
+[stream.predicted]
+from = "points"
+reduce = { error = "avg(abs(predict('squares', x, a) - y))", cluster = "max(cluster('clusters', x))" }
+
+[[output]]
+from = "predicted"
+print = true
+"#;
+
+/// `n` rows of a batch; some weights are 0, some features null.
+fn points(batch: u64, n: u64) -> Vec<String> {
+    let number = |i: u64| {
+        let mixed = (batch * 1000 + i).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (mixed >> 40) as f64 / f64::from(1 << 23) - 1.0
+    };
+    let row = |i: u64| {
+        let x = [number(5 * i), number(5 * i + 1), number(5 * i + 2)];
+        let y = 2.0 * x[0] - x[1] + 0.1 * number(5 * i + 3);
+        let a = if i % 17 == 3 { serde_json::Value::Null } else { number(5 * i + 4).into() };
+        serde_json::json!({ "y": y, "c": f64::from(u8::from(y > 0.3)), "u": (i % 4) as f64, "x": x, "a": a })
+    };
+    (0..n).map(|i| row(i).to_string()).collect()
+}
+
+#[test]
+fn sums_made_where_the_rows_are_are_the_same_everywhere() {
+    let outputs = ["once", "squares", "logistic", "passes", "softmax", "bayes", "clusters", "averages"];
+    let print = |name: &str| {
+        format!(
+            "[[output]]\nfrom = \"{name}\"\nprint = true\n[[output]]\nname = \"{name}_model\"\nfrom_model = \"{name}\"\nprint = true\n"
+        )
+    };
+    let job = SPREAD.to_string() + &outputs.map(print).concat();
+    let batches: Vec<_> = [120, 60, 0, 90].into_iter().zip(1..).map(|(n, batch)| points(batch, n)).collect();
+    let case = Case::new(&job, &serde_json::json!({ "sources": { "points": batches } }).to_string());
+    let once = case.replay(&["--workers", "1"]).ok();
+    assert!(once.contains(r#""output": "once", "rows": [{"rows":90,"skipped":30,"updates":1,"#), "{once}");
+    assert!(once.contains(r#""output": "squares", "rows": [{"rows":113,"skipped":7,"updates":20,"#), "{once}");
+    for workers in ["3", "5"] {
+        assert_eq!(case.replay(&["--workers", workers]).ok(), once);
+    }
+    for kill in ["1", "2", "4"] {
+        assert_eq!(case.replay(&["--workers", "3", "--kill", kill]).ok(), once);
+    }
+}
+
+#[test]
+fn rows_of_another_width_fail_the_job_and_say_so() {
+    let job = JOB.replace("iterations = 2", "iterations = 1\ninitial_weights = [0.0, 0.0, 0.0]");
+    let job = job.replace(
+        "select = { y = \"y\", before = \"predict('line', x)\", after = \"predict_after_training('line', x)\" }",
+        "select = { y = \"y\", before = \"y\" }",
+    );
+    let batches = serde_json::json!([["1.0\t1,0"], ["2.0\t0,1"]]);
+    let case = Case::new(&job, &serde_json::json!({ "sources": { "points": batches } }).to_string());
+    let run = case.replay(&["--workers", "2"]);
+    assert_ne!(run.code, 0, "{run:#?}");
+    assert!(run.stderr.contains("model `line`: the model has 3 features, the rows have 2"), "{run:#?}");
+}

@@ -1,4 +1,4 @@
-//! Rows of 100 features per second through predicting and learning.
+//! Rows of 100 features per second through predicting, learning, and the part of learning that is done where the rows are.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array1, Array2};
@@ -16,6 +16,7 @@ fn models(c: &mut Criterion) {
     let per_record = LinearSpec { mode: Mode::PerRecord, step_size: 0.001, ..LinearSpec::default() };
     let specs = [
         ("linear_regression", ModelSpec::LinearRegression(once.clone())),
+        ("linear_regression_50_updates", ModelSpec::LinearRegression(LinearSpec::default())),
         ("linear_regression_per_record", ModelSpec::LinearRegression(per_record)),
         ("logistic_regression", ModelSpec::LogisticRegression(once)),
         ("kmeans_10", ModelSpec::KMeans(KMeansSpec { k: 10, ..KMeansSpec::default() })),
@@ -27,6 +28,9 @@ fn models(c: &mut Criterion) {
         group.throughput(Throughput::Elements(ROWS as u64));
         group.bench_function("predict", |b| b.iter(|| black_box(model.predict(x.view()))));
         group.bench_function("train", |b| b.iter(|| black_box(model.train(&rows))));
+        if model.spec().one_pass(FEATURES) {
+            group.bench_function("partial", |b| b.iter(|| black_box(model.partial(&rows[0]))));
+        }
         group.finish();
     }
 }

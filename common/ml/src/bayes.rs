@@ -4,10 +4,11 @@
 use crate::{
     error::{SpecError, number},
     exact,
-    family::{Family, Shape},
+    family::{Family, OnePass, Shape},
     kernel,
     linear::Mode,
     model::{Learned, LearnedKind, Trained},
+    partial::Partial,
     rows::{Row, Table},
     softmax::{check_classes, class_of, likeliest, normalised},
     stats::Moments,
@@ -77,39 +78,24 @@ fn posterior(counts: &[f64], of: impl Fn(usize) -> f64) -> Vec<f64> {
     normalised(counts.iter().enumerate().map(log).collect())
 }
 
-/// A sum over a batch: of every split, added in order, then added to what was learnt.
-fn learn_batch<F: Family + Clone>(
-    state: &mut F,
-    spec: &F::Spec,
-    splits: &[Table<'_>],
+/// Walks over the rows of a split that are learnt, with their labels, and adds what all families have.
+fn each_row(
+    sums: &mut Partial,
+    split: &Table<'_>,
     takes: impl Fn(&Row<'_>) -> Option<usize>,
-    add: impl Fn(&mut F, &Row<'_>, usize),
-    merge: impl Fn(&mut F, &F),
-) -> Trained {
-    let mut trained = Trained::default();
-    let nothing = F::new(spec, state.dimension());
-    let (mut batch, mut loss, mut weight) = (nothing.clone(), 0.0, 0.0);
-    for split in splits {
-        let (mut sums, mut split_loss) = (nothing.clone(), 0.0);
-        for row in split.rows() {
-            let label = takes(&row);
-            trained.count(label.is_some());
-            if let Some(label) = label {
-                split_loss += row.weight * log_loss(state.probabilities(spec, row.x), label);
-                weight += row.weight;
-                add(&mut sums, &row, label);
-            }
-        }
-        merge(&mut batch, &sums);
-        loss += split_loss;
+    probabilities: impl Fn(&[f64]) -> Option<Vec<f64>>,
+    mut add: impl FnMut(&Row<'_>, usize),
+) {
+    for row in split.rows() {
+        let Some(label) = takes(&row) else {
+            sums.skipped += 1;
+            continue;
+        };
+        sums.rows += 1;
+        sums.weight += row.weight;
+        sums.loss += row.weight * log_loss(probabilities(row.x), label);
+        add(&row, label);
     }
-    merge(state, &batch);
-    if trained.rows > 0 {
-        trained.updates = 1;
-        trained.loss = Some(loss / weight);
-        trained.losses = vec![loss / weight];
-    }
-    trained
 }
 
 fn log_loss(p: Option<Vec<f64>>, label: usize) -> f64 {
@@ -218,11 +204,6 @@ impl Family for Gaussian {
         Some(loss)
     }
 
-    fn batch(&mut self, spec: &GaussianNaiveBayesSpec, splits: &[Table<'_>]) -> Trained {
-        let classes = Gaussian::new(spec, 0);
-        learn_batch(self, spec, splits, |row| classes.takes(row), Gaussian::add, Gaussian::merge)
-    }
-
     fn learned(&self) -> Vec<Learned> {
         // A class without rows shows 0.
         let variance =
@@ -233,6 +214,49 @@ impl Family for Gaussian {
             Learned::Lists(self.means.clone()),
             Learned::Lists((0..self.counts.len()).map(of_class).collect()),
         ]
+    }
+}
+
+/// Sums are a model of their rows alone: a list of counts, then the means, then the squares of every class.
+impl OnePass for Gaussian {
+    fn nothing(&self, spec: &GaussianNaiveBayesSpec) -> Partial {
+        Gaussian::new(spec, self.dimension()).stored(Partial::default())
+    }
+
+    fn gather(&self, spec: &GaussianNaiveBayesSpec, split: &Table<'_>, sums: &mut Partial) {
+        let mut rows = Gaussian::restored(sums);
+        let probabilities = |x: &[f64]| self.probabilities(spec, x);
+        each_row(sums, split, |row| self.takes(row), probabilities, |row, label| rows.add(row, label));
+        *sums = rows.stored(std::mem::take(sums));
+    }
+
+    fn merge(sums: &mut Partial, next: &Partial) {
+        let mut rows = Gaussian::restored(sums);
+        rows.merge(&Gaussian::restored(next));
+        sums.add_counts(next);
+        *sums = rows.stored(std::mem::take(sums));
+    }
+
+    fn learn(&mut self, _: &GaussianNaiveBayesSpec, sums: &Partial) -> Trained {
+        self.merge(&Gaussian::restored(sums));
+        sums.trained_once(0.0)
+    }
+}
+
+impl Gaussian {
+    /// As lists.
+    fn stored(self, sums: Partial) -> Partial {
+        let dimension = self.dimension();
+        let lists = [self.counts].into_iter().chain(self.means).chain(self.squares).collect();
+        Partial { dimension, lists, ..sums }
+    }
+
+    /// From lists.
+    fn restored(sums: &Partial) -> Gaussian {
+        let (counts, lists) =
+            sums.lists.split_first().map(|(counts, lists)| (counts.clone(), lists)).unwrap_or_default();
+        let (means, squares) = lists.split_at(counts.len().min(lists.len()));
+        Gaussian { counts, means: means.to_vec(), squares: squares.to_vec() }
     }
 }
 
@@ -257,11 +281,6 @@ impl Multinomial {
     fn add(&mut self, row: &Row<'_>, label: usize) {
         kernel::add_scaled(&mut self.sums[label], row.weight, row.x);
         self.counts[label] += row.weight;
-    }
-
-    fn merge(&mut self, other: &Multinomial) {
-        kernel::add_scaled(&mut self.counts, 1.0, &other.counts);
-        self.sums.iter_mut().zip(&other.sums).for_each(|(a, b)| kernel::add_scaled(a, 1.0, b));
     }
 
     fn proba(&self, spec: &MultinomialNaiveBayesSpec, x: &[f64]) -> Vec<f64> {
@@ -311,12 +330,43 @@ impl Family for Multinomial {
         Some(loss)
     }
 
-    fn batch(&mut self, spec: &MultinomialNaiveBayesSpec, splits: &[Table<'_>]) -> Trained {
-        let classes = Multinomial::new(spec, 0);
-        learn_batch(self, spec, splits, |row| classes.takes(row), Multinomial::add, Multinomial::merge)
-    }
-
     fn learned(&self) -> Vec<Learned> {
         vec![Learned::List(self.counts.clone()), Learned::Lists(self.sums.clone())]
+    }
+}
+
+/// A list per class: the sums of its rows and, last, their weight.
+impl OnePass for Multinomial {
+    fn nothing(&self, _: &MultinomialNaiveBayesSpec) -> Partial {
+        let dimension = self.dimension();
+        Partial::zeros(dimension, self.sums.iter().map(|_| dimension + 1))
+    }
+
+    fn gather(&self, spec: &MultinomialNaiveBayesSpec, split: &Table<'_>, sums: &mut Partial) {
+        let mut lists = std::mem::take(&mut sums.lists);
+        let probabilities = |x: &[f64]| self.probabilities(spec, x);
+        each_row(
+            sums,
+            split,
+            |row| self.takes(row),
+            probabilities,
+            |row, label| {
+                if let Some((count, list)) = lists[label].split_last_mut() {
+                    kernel::add_scaled(list, row.weight, row.x);
+                    *count += row.weight;
+                }
+            },
+        );
+        sums.lists = lists;
+    }
+
+    fn learn(&mut self, _: &MultinomialNaiveBayesSpec, sums: &Partial) -> Trained {
+        for ((count, of_class), list) in self.counts.iter_mut().zip(&mut self.sums).zip(&sums.lists) {
+            if let Some((n, list)) = list.split_last() {
+                kernel::add_scaled(of_class, 1.0, list);
+                *count += n;
+            }
+        }
+        sums.trained_once(0.0)
     }
 }

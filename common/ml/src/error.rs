@@ -96,6 +96,9 @@ pub enum ModelError {
         /// Kind of the model.
         kind: &'static str,
     },
+    /// Sums over rows that were not made for this model.
+    #[error("these sums over rows are not of this model")]
+    Partial,
     /// The model cannot give what is asked for.
     #[error("a model of kind {kind} gives no {what}")]
     NotGiven {

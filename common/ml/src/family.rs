@@ -2,9 +2,11 @@
 
 use crate::{
     bayes::{Gaussian, Multinomial},
+    error::ModelError,
     kmeans::KMeansState,
     linear::Linear,
     model::{Learned, LearnedKind, Trained},
+    partial::Partial,
     passive::PassiveAggressive,
     rls::Rls,
     rows::{Row, Table},
@@ -62,6 +64,36 @@ pub(crate) trait Family: Sized {
     fn learned(&self) -> Vec<Learned>;
 }
 
+/// A family that learns a batch, or some batches ([`ModelSpec::one_pass`]), from sums over its rows.
+pub(crate) trait OnePass: Family {
+    /// The sums over no rows.
+    fn nothing(&self, spec: &Self::Spec) -> Partial;
+
+    /// Adds the rows of a split to sums.
+    fn gather(&self, spec: &Self::Spec, split: &Table<'_>, sums: &mut Partial);
+
+    /// Adds the sums of the next split to those before it.
+    fn merge(sums: &mut Partial, next: &Partial) {
+        sums.add(next);
+    }
+
+    /// Learns a batch of these sums, which were gathered by `self`.
+    fn learn(&mut self, spec: &Self::Spec, sums: &Partial) -> Trained;
+}
+
+/// The sums of one split.
+fn partial<T: OnePass>(state: &T, spec: &T::Spec, split: &Table<'_>) -> Partial {
+    let mut sums = state.nothing(spec);
+    state.gather(spec, split, &mut sums);
+    sums
+}
+
+/// One batch from the sums of its splits.
+fn apply<T: OnePass>(state: &mut T, spec: &T::Spec, partials: &[Partial]) -> Result<Trained, ModelError> {
+    let sums = state.nothing(spec).total(partials, T::merge)?;
+    Ok(state.learn(spec, &sums))
+}
+
 /// What a model has learnt; the variants are those of [`ModelSpec`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -90,6 +122,20 @@ macro_rules! paired {
         match ($spec, $state) {
             $((ModelSpec::$family($s), State::$family($t)) => $body,)*
             _ => unreachable!("a state is one of its definition's family"),
+        }
+    };
+}
+
+/// As [`paired`], for the families that may learn in one pass; None for the others.
+macro_rules! summed {
+    ($spec:expr, $state:expr, |$s:ident, $t:ident| $body:expr) => {
+        summed!(@ $spec, $state, $s, $t, $body, LinearRegression, LogisticRegression, KMeans, Softmax, GaussianNaiveBayes,
+            MultinomialNaiveBayes)
+    };
+    (@ $spec:expr, $state:expr, $s:ident, $t:ident, $body:expr, $($family:ident),*) => {
+        match ($spec, $state) {
+            $((ModelSpec::$family($s), State::$family($t)) => Some($body),)*
+            _ => None,
         }
     };
 }
@@ -148,11 +194,26 @@ impl State {
         paired!(spec, self, |s, t| t.record(s, row))
     }
 
-    pub(crate) fn batch(&mut self, spec: &ModelSpec, splits: &[Table<'_>]) -> Trained {
+    /// Learns a batch. An error only for sums that are not of this model.
+    pub(crate) fn batch(&mut self, spec: &ModelSpec, splits: &[Table<'_>]) -> Result<Trained, ModelError> {
         if spec.per_record() {
-            return Trained::of_records(splits.iter().flat_map(Table::rows), |row| self.record(spec, row));
+            return Ok(Trained::of_records(splits.iter().flat_map(Table::rows), |row| self.record(spec, row)));
         }
-        paired!(spec, self, |s, t| t.batch(s, splits))
+        if spec.one_pass(self.dimension(spec)) {
+            let partials: Option<Vec<_>> = splits.iter().map(|split| self.partial(spec, split)).collect();
+            return self.apply(spec, &partials.unwrap_or_default());
+        }
+        Ok(paired!(spec, self, |s, t| t.batch(s, splits)))
+    }
+
+    /// What a split adds to a batch; None if the family never learns in one pass.
+    pub(crate) fn partial(&self, spec: &ModelSpec, split: &Table<'_>) -> Option<Partial> {
+        summed!(spec, self, |s, t| partial(t, s, split))
+    }
+
+    /// Learns a batch from what its splits add to it, in their order.
+    pub(crate) fn apply(&mut self, spec: &ModelSpec, partials: &[Partial]) -> Result<Trained, ModelError> {
+        summed!(spec, self, |s, t| apply(t, s, partials)).unwrap_or(Err(ModelError::Partial))
     }
 
     pub(crate) fn learned(&self, spec: &ModelSpec) -> Vec<Learned> {

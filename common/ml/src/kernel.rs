@@ -22,6 +22,19 @@ pub(crate) fn add_scaled(sum: &mut [f64], factor: f64, x: &[f64]) {
     }
 }
 
+/// Adds `factor * x` of several rows to `sum`: the same as one [`add_scaled`] after the other, with `sum` read and written less often.
+/// Rows may be longer than `sum`.
+pub(crate) fn add_scaled_rows<const N: usize>(sum: &mut [f64], factors: [f64; N], rows: [&[f64]; N]) {
+    let rows = rows.map(|row| &row[..sum.len()]);
+    for (j, sum) in sum.iter_mut().enumerate() {
+        let mut total = *sum;
+        for n in 0..N {
+            total += factors[n] * rows[n][j];
+        }
+        *sum = total;
+    }
+}
+
 /// Whether all are finite.
 pub(crate) fn all_finite(values: &[f64]) -> bool {
     values.iter().all(|value| value.is_finite())
@@ -44,6 +57,16 @@ fn lanes(a: &[f64], b: &[f64], term: impl Fn(f64, f64) -> f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_rows_at_once_are_one_after_the_other() {
+        let rows: Vec<Vec<f64>> = (0..4).map(|n| (0..11).map(|j| f64::from(n * 7 + j) / 3.0).collect()).collect();
+        let factors = [0.1, -2.0, 1e9, 1.0 / 3.0];
+        let (mut together, mut each) = (vec![0.7; 9], vec![0.7; 9]);
+        add_scaled_rows(&mut together, factors, [&rows[0], &rows[1], &rows[2], &rows[3]]);
+        factors.iter().zip(&rows).for_each(|(factor, row)| add_scaled(&mut each, *factor, row));
+        assert_eq!(together, each);
+    }
 
     #[test]
     fn products_and_distances_of_any_length() {

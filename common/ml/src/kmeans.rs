@@ -6,9 +6,10 @@
 use crate::{
     error::{SpecError, at_least_one, number},
     exact,
-    family::{Family, Shape},
+    family::{Family, OnePass, Shape},
     kernel,
     model::{Learned, LearnedKind, Trained},
+    partial::Partial,
     random::Stream,
     rows::{Row, Table},
 };
@@ -122,13 +123,6 @@ pub(crate) struct KMeansState {
     pub(crate) weights: Vec<f64>,
 }
 
-/// The rows nearest to a centre.
-#[derive(Clone)]
-struct Gathered {
-    sum: Vec<f64>,
-    weight: f64,
-}
-
 impl Family for KMeansState {
     type Spec = KMeansSpec;
     const SHAPE: Shape = &[("centers", LearnedKind::Lists), ("weights", LearnedKind::List)];
@@ -167,16 +161,31 @@ impl Family for KMeansState {
 
     /// A batch of one row.
     fn record(&mut self, spec: &KMeansSpec, row: &Row<'_>) -> Option<f64> {
-        let trained = self.batch(spec, &[Table::of_row(row)]);
-        trained.loss
-    }
-
-    fn batch(&mut self, spec: &KMeansSpec, splits: &[Table<'_>]) -> Trained {
-        self.batch_assigned(spec, splits, |state, _, row| state.nearest(row.x))
+        let mut sums = self.nothing(spec);
+        self.gather(spec, &Table::of_row(row), &mut sums);
+        self.learn(spec, &sums).loss
     }
 
     fn learned(&self) -> Vec<Learned> {
         vec![Learned::Lists(self.centers.clone()), Learned::List(self.weights.clone())]
+    }
+}
+
+impl OnePass for KMeansState {
+    /// A list per centre: the sum of its rows and, last, their weight.
+    fn nothing(&self, _: &KMeansSpec) -> Partial {
+        let dimension = self.dimension();
+        Partial::zeros(dimension, self.centers.iter().map(|_| dimension + 1))
+    }
+
+    fn gather(&self, _: &KMeansSpec, split: &Table<'_>, sums: &mut Partial) {
+        self.gather_assigned(split, sums, |_, row| self.nearest(row.x));
+    }
+
+    fn learn(&mut self, spec: &KMeansSpec, sums: &Partial) -> Trained {
+        let weight = sums.lists.iter().filter_map(|list| list.last()).fold(0.0, |sum, weight| sum + weight);
+        self.move_centers(spec, &sums.lists, weight);
+        sums.trained_once(0.0)
     }
 }
 
@@ -202,57 +211,37 @@ impl KMeansState {
         [libm::sqrt(squared), libm::sqrt(second)]
     }
 
-    /// `assign` says which centre a row (its place in the batch, the row) belongs to and how far it is.
-    fn batch_assigned(
-        &mut self,
-        spec: &KMeansSpec,
-        splits: &[Table<'_>],
-        assign: impl Fn(&KMeansState, usize, &Row<'_>) -> (usize, f64),
-    ) -> Trained {
-        let mut trained = Trained::default();
-        let nothing = vec![Gathered { sum: vec![0.0; self.dimension()], weight: 0.0 }; self.centers.len()];
-        let (mut total, mut cost) = (nothing.clone(), 0.0);
-        let mut place = 0;
-        for split in splits {
-            let (mut gathered, mut split_cost) = (nothing.clone(), 0.0);
-            for row in split.rows() {
-                trained.count(row.counts());
-                if row.counts() {
-                    let (index, distance) = assign(self, place, &row);
-                    kernel::add_scaled(&mut gathered[index].sum, row.weight, row.x);
-                    gathered[index].weight += row.weight;
-                    split_cost += distance * row.weight;
-                }
-                place += 1;
+    /// `assign` says which centre a row (its place in the split, the row) belongs to and how far it is.
+    fn gather_assigned(&self, split: &Table<'_>, sums: &mut Partial, assign: impl Fn(usize, &Row<'_>) -> (usize, f64)) {
+        for (place, row) in split.rows().enumerate() {
+            if !row.counts() {
+                sums.skipped += 1;
+                continue;
             }
-            for (total, part) in total.iter_mut().zip(&gathered) {
-                kernel::add_scaled(&mut total.sum, 1.0, &part.sum);
-                total.weight += part.weight;
+            let (index, distance) = assign(place, &row);
+            if let Some((weight, sum)) = sums.lists[index].split_last_mut() {
+                kernel::add_scaled(sum, row.weight, row.x);
+                *weight += row.weight;
             }
-            cost += split_cost;
+            sums.rows += 1;
+            sums.weight += row.weight;
+            sums.loss += distance * row.weight;
         }
-        let weight = total.iter().fold(0.0, |sum, gathered| sum + gathered.weight);
-        self.move_centers(spec, &total, weight);
-        if trained.rows > 0 {
-            trained.updates = 1;
-            trained.loss = Some(cost / weight);
-            trained.losses = vec![cost / weight];
-        }
-        trained
     }
 
-    fn move_centers(&mut self, spec: &KMeansSpec, gathered: &[Gathered], points: f64) {
+    /// Moves every centre by the sum and the weight of its rows.
+    fn move_centers(&mut self, spec: &KMeansSpec, gathered: &[Vec<f64>], points: f64) {
         let discount = match spec.time_unit {
             TimeUnit::Batches => spec.decay(),
             TimeUnit::Points => libm::pow(spec.decay(), points),
         };
         for ((center, weight), gathered) in self.centers.iter_mut().zip(&mut self.weights).zip(gathered) {
             *weight *= discount;
-            if gathered.weight > 0.0 {
-                *weight += gathered.weight;
-                let share = gathered.weight / weight.max(1e-16);
+            if let Some((of_rows, sum)) = gathered.split_last().filter(|(of_rows, _)| **of_rows > 0.0) {
+                *weight += of_rows;
+                let share = of_rows / weight.max(1e-16);
                 center.iter_mut().for_each(|c| *c *= 1.0 - share);
-                kernel::add_scaled(center, share / gathered.weight, &gathered.sum);
+                kernel::add_scaled(center, share / of_rows, sum);
             }
         }
         self.split_largest_if_one_dies();
@@ -287,7 +276,6 @@ impl KMeansState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::Rows;
     use ndarray::Array2;
     use serde_json::Value;
 
@@ -319,7 +307,7 @@ mod tests {
         for batch in case["batches"].as_array().unwrap() {
             let x = lists(&batch["input"]["x"]);
             let table = Array2::from_shape_vec((x.len(), 2), x.concat()).unwrap();
-            let tables = [Table::of(table.view())];
+            let table = Table::of(table.view());
             let spark = &batch["spark"];
             let given: Vec<usize> = serde_json::from_value(spark["assignments_with_previous_model"].clone()).unwrap();
             let ours: Vec<usize> = x.iter().map(|x| state.nearest(x).0).collect();
@@ -327,7 +315,9 @@ mod tests {
             if spark["ambiguous"].as_bool() != Some(true) {
                 assert_eq!(ours, given);
             }
-            state.batch_assigned(&spec, &tables, |_, place, _| (given[place], 0.0));
+            let mut sums = state.nothing(&spec);
+            state.gather_assigned(&table, &mut sums, |place, _| (given[place], 0.0));
+            state.learn(&spec, &sums);
             close(&state.weights, &serde_json::from_value::<Vec<f64>>(spark["weights"].clone()).unwrap());
             close(&state.centers.concat(), &lists(&spark["centers"]).concat());
             let probes: Vec<usize> = lists(&case["probe"]).iter().map(|x| state.nearest(x).0).collect();
@@ -363,7 +353,9 @@ mod tests {
         let x = Array2::zeros((0, 2));
         for (unit, left) in [(TimeUnit::Batches, 0.5), (TimeUnit::Points, 1.0)] {
             let mut state = KMeansState::new(&spec(unit), 2);
-            let trained = state.batch(&spec(unit), &[Table::new(&Rows { x: x.view(), y: None, weight: None })]);
+            let mut sums = state.nothing(&spec(unit));
+            state.gather(&spec(unit), &Table::of(x.view()), &mut sums);
+            let trained = state.learn(&spec(unit), &sums);
             assert_eq!((state.weights, trained.loss), (vec![left, left], None));
         }
     }

@@ -3,6 +3,7 @@
 use crate::{
     error::{ModelError, SpecError},
     family::State,
+    partial::Partial,
     rows::{Row, Rows, Table},
     spec::ModelSpec,
 };
@@ -121,8 +122,13 @@ impl Model {
     /// A model before any data. The error names the parameter that cannot be.
     pub fn new(spec: ModelSpec) -> Result<Model, SpecError> {
         spec.validate()?;
-        let state = State::fixed_dimension(&spec).map(|dimension| State::new(&spec, dimension));
-        Ok(Model { spec, state, counters: Counters::default() })
+        Ok(Model { spec, state: None, counters: Counters::default() }.anew())
+    }
+
+    /// A model of the same definition before any data.
+    pub(crate) fn anew(&self) -> Model {
+        let state = State::fixed_dimension(&self.spec).map(|dimension| State::new(&self.spec, dimension));
+        Model { spec: self.spec.clone(), state, counters: Counters::default() }
     }
 
     /// What it is.
@@ -199,7 +205,35 @@ impl Model {
     pub fn train(&mut self, splits: &[Rows<'_>]) -> Result<Trained, ModelError> {
         let mut state = self.start(splits)?;
         let tables: Vec<Table<'_>> = splits.iter().map(Table::new).collect();
-        let trained = state.as_mut().map(|state| state.batch(&self.spec, &tables)).unwrap_or_default();
+        let trained = match &mut state {
+            Some(state) => state.batch(&self.spec, &tables)?,
+            None => Trained::default(),
+        };
+        self.finish(state, &trained);
+        Ok(trained)
+    }
+
+    /// What one split adds to a batch that is learnt in one pass ([`ModelSpec::one_pass`]); error for other models and for rows that the
+    /// model cannot take. `train(splits)` is `apply` of the partials of all splits.
+    pub fn partial(&self, split: &Rows<'_>) -> Result<Partial, ModelError> {
+        match self.start(std::slice::from_ref(split))? {
+            None => Ok(Partial::default()),
+            Some(state) if self.spec.one_pass(state.dimension(&self.spec)) => {
+                state.partial(&self.spec, &Table::new(split)).ok_or_else(|| self.gives_no("sums over rows"))
+            }
+            Some(_) => Err(self.gives_no("sums over rows")),
+        }
+    }
+
+    /// Learns one batch from what its splits add to it, in the order of the splits. The partials have to be made by this model as of the
+    /// batch before.
+    pub fn apply(&mut self, partials: &[Partial]) -> Result<Trained, ModelError> {
+        let first = partials.iter().map(|partial| partial.dimension).find(|dimension| *dimension > 0);
+        let mut state = self.state.clone().or_else(|| first.map(|dimension| State::new(&self.spec, dimension)));
+        let trained = match &mut state {
+            Some(state) => state.apply(&self.spec, partials)?,
+            None => Trained::default(),
+        };
         self.finish(state, &trained);
         Ok(trained)
     }
@@ -210,18 +244,24 @@ impl Model {
         if !self.spec.per_record() {
             return Err(self.gives_no("learning per record in mode batch"));
         }
-        let mut state = self.start(std::slice::from_ref(rows))?;
-        let table = Table::new(rows);
-        let mut predictions = Vec::with_capacity(rows.x.nrows());
+        let (predictions, trained) = self.train_records(std::slice::from_ref(rows))?;
+        Ok((Array1::from_vec(predictions), trained))
+    }
+
+    /// Predicts each row, then learns it; one batch.
+    pub(crate) fn train_records(&mut self, splits: &[Rows<'_>]) -> Result<(Vec<f64>, Trained), ModelError> {
+        let mut state = self.start(splits)?;
+        let tables: Vec<Table<'_>> = splits.iter().map(Table::new).collect();
+        let mut predictions = Vec::new();
         let trained = match &mut state {
             None => Trained::default(),
-            Some(state) => Trained::of_records(table.rows(), |row| {
+            Some(state) => Trained::of_records(tables.iter().flat_map(Table::rows), |row| {
                 predictions.push(state.predict(&self.spec, row.x));
                 state.record(&self.spec, row)
             }),
         };
         self.finish(state, &trained);
-        Ok((Array1::from_vec(predictions), trained))
+        Ok((predictions, trained))
     }
 
     /// The state to learn into. None: nothing is known of the features yet, and the batch has no rows.

@@ -78,6 +78,11 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.x.len() / self.columns.max(1)
+    }
+
     pub(crate) fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         // `chunks_exact(0)` would panic; without columns there are no values and so no rows.
         self.x.chunks_exact(self.columns.max(1)).enumerate().map(|(i, x)| Row {

@@ -4,10 +4,11 @@
 use crate::{
     error::{SpecError, at_least_one, number},
     exact,
-    family::{Family, Shape},
+    family::{Family, OnePass, Shape},
     kernel,
     linear::{Mode, Schedule},
     model::{Learned, LearnedKind, Trained},
+    partial::Partial,
     rows::{Row, Table},
 };
 use serde::{Deserialize, Serialize};
@@ -73,11 +74,15 @@ pub(crate) fn likeliest(values: &[f64]) -> f64 {
 
 /// `exp(m) / sum exp(m)`, that does not overflow.
 pub(crate) fn normalised(mut logs: Vec<f64>) -> Vec<f64> {
+    normalise(&mut logs);
+    logs
+}
+
+fn normalise(logs: &mut [f64]) {
     let most = logs.iter().fold(f64::NEG_INFINITY, |most, m| most.max(*m));
     logs.iter_mut().for_each(|m| *m = libm::exp(*m - most));
     let sum = logs.iter().fold(0.0, |sum, p| sum + p);
     logs.iter_mut().for_each(|p| *p /= sum);
-    logs
 }
 
 impl SoftmaxSpec {
@@ -103,48 +108,58 @@ pub(crate) struct Softmax {
     updates: u64,
 }
 
-/// Sums over rows.
-struct Sums {
-    gradients: Vec<Vec<f64>>,
-    intercepts: Vec<f64>,
-    loss: f64,
-    weight: f64,
-}
-
 impl Softmax {
+    fn margins<'a>(&'a self, x: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
+        self.weights.iter().zip(&self.intercepts).map(|(w, b)| kernel::dot(w, x) + b)
+    }
+
     fn proba(&self, x: &[f64]) -> Vec<f64> {
-        normalised(self.weights.iter().zip(&self.intercepts).map(|(w, b)| kernel::dot(w, x) + b).collect())
+        normalised(self.margins(x).collect())
     }
 
     fn takes(&self, row: &Row<'_>) -> Option<usize> {
         if row.counts() { class_of(row.y, self.weights.len()) } else { None }
     }
 
-    fn nothing(&self) -> Sums {
-        let gradients = vec![vec![0.0; self.dimension()]; self.weights.len()];
-        Sums { gradients, intercepts: vec![0.0; self.weights.len()], loss: 0.0, weight: 0.0 }
+    /// A list per class: the sum of the gradients and, last, the intercept's part.
+    fn no_sums(&self) -> Partial {
+        let dimension = self.dimension();
+        Partial::zeros(dimension, self.weights.iter().map(|_| dimension + 1))
     }
 
-    fn accumulate(&self, sums: &mut Sums, row: &Row<'_>, label: usize) {
-        let p = self.proba(row.x);
-        sums.loss -= row.weight * libm::log(p[label].clamp(1e-300, 1.0));
-        sums.weight += row.weight;
-        for (class, p) in p.iter().enumerate() {
-            let slope = row.weight * (p - f64::from(u8::from(class == label)));
-            kernel::add_scaled(&mut sums.gradients[class], slope, row.x);
-            sums.intercepts[class] += slope;
+    fn add_gradients(&self, sums: &mut Partial, split: &Table<'_>) {
+        let mut p = Vec::with_capacity(self.weights.len());
+        for row in split.rows() {
+            let Some(label) = self.takes(&row) else {
+                sums.skipped += 1;
+                continue;
+            };
+            p.clear();
+            p.extend(self.margins(row.x));
+            normalise(&mut p);
+            sums.rows += 1;
+            sums.loss -= row.weight * libm::log(p[label].clamp(1e-300, 1.0));
+            sums.weight += row.weight;
+            for (class, (p, list)) in p.iter().zip(&mut sums.lists).enumerate() {
+                let slope = row.weight * (p - f64::from(u8::from(class == label)));
+                if let Some((intercept, gradient)) = list.split_last_mut() {
+                    kernel::add_scaled(gradient, slope, row.x);
+                    *intercept += slope;
+                }
+            }
         }
     }
 
-    fn update(&mut self, spec: &SoftmaxSpec, sums: &Sums, weight: f64, i: u64) {
+    fn update(&mut self, spec: &SoftmaxSpec, sums: &Partial, weight: f64, i: u64) {
         self.updates += 1;
         let step = spec.step_size * spec.schedule.factor(i, self.updates);
-        for (w, gradient) in self.weights.iter_mut().zip(&sums.gradients) {
+        for ((w, b), list) in self.weights.iter_mut().zip(&mut self.intercepts).zip(&sums.lists) {
+            let Some((intercept, gradient)) = list.split_last() else { continue };
             w.iter_mut().for_each(|w| *w *= 1.0 - step * spec.l2);
             kernel::add_scaled(w, -step / weight, gradient);
-        }
-        if spec.fit_intercept {
-            kernel::add_scaled(&mut self.intercepts, -step / weight, &sums.intercepts);
+            if spec.fit_intercept {
+                *b += -step / weight * intercept;
+            }
         }
     }
 
@@ -196,34 +211,26 @@ impl Family for Softmax {
     }
 
     fn record(&mut self, spec: &SoftmaxSpec, row: &Row<'_>) -> Option<f64> {
-        let label = self.takes(row)?;
-        let mut sums = self.nothing();
-        self.accumulate(&mut sums, row, label);
-        let loss = sums.loss / sums.weight + self.penalty(spec);
+        let mut sums = self.no_sums();
+        self.add_gradients(&mut sums, &Table::of_row(row));
+        let loss = (sums.rows > 0).then(|| sums.loss / sums.weight + self.penalty(spec))?;
         self.update(spec, &sums, 1.0, 1);
         Some(loss)
     }
 
     fn batch(&mut self, spec: &SoftmaxSpec, splits: &[Table<'_>]) -> Trained {
         let mut trained = Trained::default();
-        splits.iter().flat_map(Table::rows).for_each(|row| trained.count(self.takes(&row).is_some()));
-        if trained.rows == 0 {
-            return trained;
-        }
         let mut before: Option<Softmax> = None;
         for i in 1..=u64::from(spec.iterations) {
-            let mut total = self.nothing();
+            let mut total = self.no_sums();
             for split in splits {
-                let mut sums = self.nothing();
-                for row in split.rows() {
-                    if let Some(label) = self.takes(&row) {
-                        self.accumulate(&mut sums, &row, label);
-                    }
-                }
-                total.gradients.iter_mut().zip(&sums.gradients).for_each(|(a, b)| kernel::add_scaled(a, 1.0, b));
-                kernel::add_scaled(&mut total.intercepts, 1.0, &sums.intercepts);
-                total.loss += sums.loss;
-                total.weight += sums.weight;
+                let mut sums = self.no_sums();
+                self.add_gradients(&mut sums, split);
+                total.add(&sums);
+            }
+            (trained.rows, trained.skipped) = (total.rows, total.skipped);
+            if total.rows == 0 {
+                break;
             }
             trained.losses.push(total.loss / total.weight + self.penalty(spec));
             self.update(spec, &total, total.weight, i);
@@ -239,5 +246,24 @@ impl Family for Softmax {
 
     fn learned(&self) -> Vec<Learned> {
         vec![Learned::Lists(self.weights.clone()), Learned::List(self.intercepts.clone()), Learned::Count(self.updates)]
+    }
+}
+
+/// Of one update per batch.
+impl OnePass for Softmax {
+    fn nothing(&self, _: &SoftmaxSpec) -> Partial {
+        self.no_sums()
+    }
+
+    fn gather(&self, _: &SoftmaxSpec, split: &Table<'_>, sums: &mut Partial) {
+        self.add_gradients(sums, split);
+    }
+
+    fn learn(&mut self, spec: &SoftmaxSpec, sums: &Partial) -> Trained {
+        let trained = sums.trained_once(self.penalty(spec));
+        if sums.rows > 0 {
+            self.update(spec, sums, sums.weight, 1);
+        }
+        trained
     }
 }

@@ -93,6 +93,23 @@ impl ModelSpec {
         }
     }
 
+    /// Whether a batch of rows with so many features is learnt from one pass over them, so that the sums may be made where the rows are
+    /// ([`Model::partial`](crate::Model::partial)). Otherwise the rows have to be in one place.
+    pub fn one_pass(&self, dimension: usize) -> bool {
+        match self {
+            ModelSpec::LinearRegression(spec) => spec.one_pass(true, dimension),
+            ModelSpec::LogisticRegression(spec) => spec.one_pass(false, dimension),
+            ModelSpec::KMeans(_) => true,
+            ModelSpec::Softmax(spec) => spec.mode == Mode::Batch && spec.iterations == 1,
+            ModelSpec::GaussianNaiveBayes(spec) => spec.mode == Mode::Batch,
+            ModelSpec::MultinomialNaiveBayes(spec) => spec.mode == Mode::Batch,
+            ModelSpec::PassiveAggressiveRegressor(_)
+            | ModelSpec::PassiveAggressiveClassifier(_)
+            | ModelSpec::RecursiveLeastSquares(_)
+            | ModelSpec::HoeffdingTree(_) => false,
+        }
+    }
+
     /// Number of classes of a classifier.
     pub fn classes(&self) -> Option<usize> {
         match self {

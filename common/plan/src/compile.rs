@@ -18,6 +18,7 @@ mod stages;
 mod state;
 mod table;
 mod together;
+mod train;
 mod window;
 
 use crate::decode::SourcePlan;

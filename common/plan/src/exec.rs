@@ -12,4 +12,4 @@ pub(crate) use concat::ConcatExec;
 pub(crate) use fixed::{FixedExec, FixedTable};
 pub(crate) use leaf::{LeafExec, LeafTable, TaskInputs};
 pub(crate) use one_batch::OneBatchExec;
-pub(crate) use stable_sort::StableSortExec;
+pub(crate) use stable_sort::{RECOMPUTE, StableSortExec};

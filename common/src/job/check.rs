@@ -71,7 +71,7 @@ pub(super) fn models(
     for name in twice {
         let wrong = Diagnostic::new(format!("two streams train the model `{}`", name.text));
         let wrong = wrong.at(name.span.clone()).label("the second one");
-        r.push(wrong.help("train it from several streams at once: `from = [\"a\", \"b\"]`, in the order given"));
+        r.push(wrong.help("make them one with a stream of their own: `union = true`"));
     }
 }
 

@@ -10,6 +10,7 @@ mod page_hinkley;
 use crate::{
     codec::{self, Envelope},
     error::{DecodeError, SpecError},
+    spec::ModelSpec,
 };
 pub(crate) use adwin::Adwin;
 pub use adwin::AdwinSpec;
@@ -47,6 +48,20 @@ impl DetectorSpec {
             DetectorSpec::PageHinkley(spec) => spec.validate(),
             DetectorSpec::Kswin(spec) => spec.validate(),
         }
+    }
+
+    /// Whether it knows a warning before a detection.
+    pub fn warns(&self) -> bool {
+        matches!(self, DetectorSpec::Ddm(_) | DetectorSpec::Eddm(_))
+    }
+
+    /// Whether it can watch the errors of a model: those of a classifier are 0 or 1, which some need.
+    pub fn watches(&self, model: &ModelSpec) -> Result<(), SpecError> {
+        if model.classes().is_some() || !self.warns() {
+            return Ok(());
+        }
+        let problem = format!("is {}, which looks at errors of 0 or 1; a {} has others", self.kind(), model.kind());
+        Err(SpecError::new("detector", problem, "use adwin, page_hinkley or kswin"))
     }
 
     /// Name of the detector, as in a definition.
@@ -109,6 +124,11 @@ impl Detector {
     pub fn new(spec: DetectorSpec) -> Result<Detector, SpecError> {
         spec.validate()?;
         Ok(Detector { state: State::new(&spec), spec, seen: 0, detections: 0 })
+    }
+
+    /// The same detector before any number.
+    pub(crate) fn anew(&self) -> Detector {
+        Detector { state: State::new(&self.spec), spec: self.spec.clone(), seen: 0, detections: 0 }
     }
 
     /// Looks at the next number.

@@ -2,17 +2,20 @@
 //!
 //! In mode `batch` a batch is passed over several times, as in Spark's `GradientDescent.runMiniBatchSGD` (Spark 3.5, and Robbins and
 //! Monro, A stochastic approximation method, 1951): every pass adds up the gradients of all rows, split by split, and moves the weights
-//! by their mean. In mode `per_record` every row moves the weights once.
+//! by their mean. One pass is enough for one update, and for several on a squared loss ([`quadratic`]). In mode `per_record` every row
+//! moves the weights once.
 
 mod loss;
 mod optimizer;
+mod quadratic;
 mod spec;
 
 use crate::{
     exact,
-    family::{Family, Shape},
+    family::{Family, OnePass, Shape},
     kernel,
     model::{Learned, LearnedKind, Trained},
+    partial::Partial,
     random,
     rows::{Row, Table},
 };
@@ -81,39 +84,22 @@ impl<const LOGISTIC: bool> Family for Linear<LOGISTIC> {
         if !Self::takes(row) {
             return None;
         }
-        let mut sums = Sums::new(row.x.len());
-        self.accumulate(&mut sums, row);
-        // A record's weight scales its step; a mean over one row would cancel it.
+        let mut sums = self.no_sums(false);
+        self.add_gradients(&mut sums, &[*row]);
         let loss = sums.loss / sums.weight + self.penalty(spec);
-        sums.weight = 1.0;
-        self.update(spec, &sums, 1);
+        // A record's weight scales its step; a mean over one row would cancel it.
+        self.update(spec, &sums.lists[quadratic::GRADIENT], 1.0, 1);
         Some(loss)
     }
 
-    /// A batch, several updates.
+    /// A batch, several updates, a pass over the rows for each.
     fn batch(&mut self, spec: &LinearSpec, splits: &[Table<'_>]) -> Trained {
         let mut trained = Trained::default();
         splits.iter().flat_map(Table::rows).for_each(|row| trained.count(Self::takes(&row)));
-        if trained.rows == 0 {
-            return trained;
-        }
-        let mut before: Option<(Vec<f64>, f64)> = None;
-        for i in 1..=u64::from(spec.iterations) {
-            let sums = self.sums(splits, spec.mini_batch_fraction, spec.sample_seed.wrapping_add(i));
-            if sums.weight <= 0.0 {
-                continue;
-            }
-            trained.losses.push(sums.loss / sums.weight + self.penalty(spec));
-            self.update(spec, &sums, i);
-            trained.updates += 1;
-            // The start of the batch is not compared with: at least two updates, as Spark.
-            if before.as_ref().is_some_and(|before| self.converged(before, spec.convergence_tolerance)) {
-                break;
-            }
-            before = Some((self.weights.clone(), self.intercept));
-        }
-        trained.loss = trained.losses.first().copied();
-        trained
+        self.descend(spec, trained, |it, i| {
+            let sums = it.sampled(splits, spec.mini_batch_fraction, spec.sample_seed.wrapping_add(i));
+            (sums.lists[quadratic::GRADIENT].clone(), sums.loss, sums.weight)
+        })
     }
 
     fn learned(&self) -> Vec<Learned> {
@@ -121,24 +107,27 @@ impl<const LOGISTIC: bool> Family for Linear<LOGISTIC> {
     }
 }
 
-/// Sums over rows.
-struct Sums {
-    gradient: Vec<f64>,
-    intercept: f64,
-    loss: f64,
-    weight: f64,
-}
-
-impl Sums {
-    fn new(dimension: usize) -> Sums {
-        Sums { gradient: vec![0.0; dimension], intercept: 0.0, loss: 0.0, weight: 0.0 }
+impl<const LOGISTIC: bool> OnePass for Linear<LOGISTIC> {
+    fn nothing(&self, spec: &LinearSpec) -> Partial {
+        self.no_sums(spec.iterations > 1)
     }
 
-    fn add(&mut self, other: &Sums) {
-        kernel::add_scaled(&mut self.gradient, 1.0, &other.gradient);
-        self.intercept += other.intercept;
-        self.loss += other.loss;
-        self.weight += other.weight;
+    fn gather(&self, _: &LinearSpec, split: &Table<'_>, sums: &mut Partial) {
+        let rows: Vec<Row<'_>> = split.rows().filter(Self::takes).collect();
+        sums.skipped += (split.len() - rows.len()) as u64;
+        self.add_gradients(sums, &rows);
+        quadratic::add_squares(sums, &rows);
+    }
+
+    fn learn(&mut self, spec: &LinearSpec, sums: &Partial) -> Trained {
+        let trained = Trained { rows: sums.rows, skipped: sums.skipped, ..Trained::default() };
+        let start = self.parameters();
+        self.descend(spec, trained, |it, _| {
+            let mut step = it.parameters();
+            kernel::add_scaled(&mut step, -1.0, &start);
+            let (gradient, loss) = quadratic::moved(sums, &step);
+            (gradient, loss, sums.weight)
+        })
     }
 }
 
@@ -154,65 +143,119 @@ impl<const LOGISTIC: bool> Linear<LOGISTIC> {
         row.counts() && Self::LOSS.takes(row.y)
     }
 
-    fn sums(&self, splits: &[Table<'_>], fraction: f64, seed: u64) -> Sums {
-        let mut ordinal = 0;
-        let mut total = Sums::new(self.weights.len());
+    /// Weights, then the intercept.
+    fn parameters(&self) -> Vec<f64> {
+        self.weights.iter().copied().chain([self.intercept]).collect()
+    }
+
+    fn no_sums(&self, several_updates: bool) -> Partial {
+        Partial::zeros(self.weights.len(), quadratic::lengths(self.weights.len(), several_updates))
+    }
+
+    /// The sums over the rows of an update's sample.
+    fn sampled(&self, splits: &[Table<'_>], fraction: f64, seed: u64) -> Partial {
+        let mut place = 0;
+        let mut total = self.no_sums(false);
         for split in splits {
-            let mut sums = Sums::new(self.weights.len());
-            for row in split.rows() {
-                let chosen = fraction >= 1.0 || random::unit(random::keyed(seed, ordinal)) < fraction;
-                ordinal += 1;
-                if chosen && Self::takes(&row) {
-                    self.accumulate(&mut sums, &row);
-                }
-            }
+            let chosen = |row: &Row<'_>| {
+                place += 1;
+                let chosen = fraction >= 1.0 || random::unit(random::keyed(seed, place - 1)) < fraction;
+                chosen && Self::takes(row)
+            };
+            let rows: Vec<Row<'_>> = split.rows().filter(chosen).collect();
+            let mut sums = self.no_sums(false);
+            self.add_gradients(&mut sums, &rows);
             total.add(&sums);
         }
         total
     }
 
-    fn accumulate(&self, sums: &mut Sums, row: &Row<'_>) {
-        let (loss, slope) = Self::LOSS.at(self.margin(row.x), row.y);
-        kernel::add_scaled(&mut sums.gradient, slope * row.weight, row.x);
-        sums.intercept += slope * row.weight;
-        sums.loss += loss * row.weight;
-        sums.weight += row.weight;
+    /// Adds gradients and losses of rows that are learnt.
+    fn add_gradients(&self, sums: &mut Partial, rows: &[Row<'_>]) {
+        let (loss, weight) = (&mut sums.loss, &mut sums.weight);
+        let [gradient, ..] = &mut sums.lists[..] else { return };
+        let Some((intercept, gradient)) = gradient.split_last_mut() else { return };
+        let mut slope = |row: &Row<'_>| {
+            let (lost, slope) = Self::LOSS.at(self.margin(row.x), row.y);
+            *loss += lost * row.weight;
+            *weight += row.weight;
+            *intercept += slope * row.weight;
+            slope * row.weight
+        };
+        let mut chunks = rows.chunks_exact(4);
+        for chunk in &mut chunks {
+            if let [a, b, c, d] = chunk {
+                let slopes = [slope(a), slope(b), slope(c), slope(d)];
+                kernel::add_scaled_rows(gradient, slopes, [a.x, b.x, c.x, d.x]);
+            }
+        }
+        chunks.remainder().iter().for_each(|row| kernel::add_scaled(gradient, slope(row), row.x));
+        sums.rows += rows.len() as u64;
     }
 
-    /// Moves the weights against the mean gradient: update `i` of its batch.
-    fn update(&mut self, spec: &LinearSpec, sums: &Sums, i: u64) {
+    /// The updates of a batch; `pass` gives gradient, loss and weight, summed over the rows, where the model is now.
+    fn descend(
+        &mut self,
+        spec: &LinearSpec,
+        mut trained: Trained,
+        pass: impl Fn(&Self, u64) -> (Vec<f64>, f64, f64),
+    ) -> Trained {
+        let iterations = if trained.rows == 0 { 0 } else { u64::from(spec.iterations) };
+        let mut before: Option<Vec<f64>> = None;
+        for i in 1..=iterations {
+            let (gradient, loss, weight) = pass(self, i);
+            if weight <= 0.0 {
+                continue;
+            }
+            trained.losses.push(loss / weight + self.penalty(spec));
+            self.update(spec, &gradient, weight, i);
+            trained.updates += 1;
+            let now = self.parameters();
+            // The start of the batch is not compared with: at least two updates, as Spark.
+            if before.is_some_and(|before| converged(&before, &now, spec.convergence_tolerance)) {
+                break;
+            }
+            before = Some(now);
+        }
+        trained.loss = trained.losses.first().copied();
+        trained
+    }
+
+    /// Moves the weights against the mean gradient, given as a sum with its weight: update `i` of its batch.
+    fn update(&mut self, spec: &LinearSpec, gradient: &[f64], weight: f64, i: u64) {
         self.updates += 1;
         let schedule = spec.schedule.factor(i, self.updates);
         // FTRL reads its whole past by one step: it has to stay the same.
         let step = spec.step_size * if matches!(spec.optimizer, Optimizer::Ftrl { .. }) { 1.0 } else { schedule };
         if spec.optimizer == Optimizer::Sgd {
-            self.descend(spec, sums, step);
+            self.step(spec, gradient, weight, step);
         } else {
             let l2 = if spec.regularization == Regularization::L2 { spec.reg_param } else { 0.0 };
-            for (i, (w, sum)) in self.weights.iter_mut().zip(&sums.gradient).enumerate() {
-                let gradient = sum / sums.weight + l2 * *w;
+            for (i, (w, sum)) in self.weights.iter_mut().zip(gradient).enumerate() {
+                let gradient = sum / weight + l2 * *w;
                 *w = self.memory.moved(&spec.optimizer, i, *w, gradient, step, self.updates);
             }
         }
-        let gradient = sums.intercept / sums.weight;
+        let last = self.weights.len();
+        let gradient = gradient[last] / weight;
         match spec.intercept_step_size {
             _ if !spec.fit_intercept => {}
             Some(size) => self.intercept -= size * schedule * gradient,
             None => {
-                let (last, t) = (self.weights.len(), self.updates);
+                let t = self.updates;
                 self.intercept = self.memory.moved(&spec.optimizer, last, self.intercept, gradient, step, t);
             }
         }
     }
 
     /// Spark's updaters.
-    fn descend(&mut self, spec: &LinearSpec, sums: &Sums, step: f64) {
+    fn step(&mut self, spec: &LinearSpec, gradient: &[f64], weight: f64, step: f64) {
         if spec.regularization == Regularization::L2 {
             let keep = 1.0 - step * spec.reg_param;
             self.weights.iter_mut().for_each(|w| *w *= keep);
         }
-        for (w, gradient) in self.weights.iter_mut().zip(&sums.gradient) {
-            *w -= step * (gradient / sums.weight);
+        for (w, gradient) in self.weights.iter_mut().zip(gradient) {
+            *w -= step * (gradient / weight);
         }
         if spec.regularization == Regularization::L1 {
             let shrink = step * spec.reg_param;
@@ -228,13 +271,12 @@ impl<const LOGISTIC: bool> Linear<LOGISTIC> {
             Regularization::L2 => 0.5 * spec.reg_param * kernel::dot(&self.weights, &self.weights),
         }
     }
+}
 
-    fn converged(&self, (weights, intercept): &(Vec<f64>, f64), tolerance: f64) -> bool {
-        let intercept = intercept - self.intercept;
-        let moved = libm::sqrt(kernel::squared_distance(weights, &self.weights) + intercept * intercept);
-        let length = libm::sqrt(kernel::dot(&self.weights, &self.weights) + self.intercept * self.intercept);
-        moved < tolerance * length.max(1.0)
-    }
+/// Whether the parameters moved by less than the tolerance, relative to their length (at least 1).
+fn converged(before: &[f64], now: &[f64], tolerance: f64) -> bool {
+    let moved = libm::sqrt(kernel::squared_distance(before, now));
+    moved < tolerance * libm::sqrt(kernel::dot(now, now)).max(1.0)
 }
 
 /// `sign(w) * max(0, |w| - shrink)`; what is not a number stays so.

@@ -4,6 +4,9 @@ use super::Optimizer;
 use crate::error::{SpecError, at_least_one, number};
 use serde::{Deserialize, Serialize};
 
+/// Of more features `X'X` is not made: it is 1 MiB then, per split.
+const MOST_FEATURES: usize = 512;
+
 /// Parameters of linear and logistic regression; the defaults are those of Spark's streaming algorithms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -162,6 +165,13 @@ impl LinearSpec {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a batch takes one pass over its rows: there is one update, or the loss is quadratic and `X'X` is worth what it costs,
+    /// `d^2 / 2` products per row against `2 d` per update.
+    pub(crate) fn one_pass(&self, quadratic: bool, dimension: usize) -> bool {
+        let narrow = dimension <= MOST_FEATURES && dimension <= 8 * self.iterations as usize;
+        !self.per_record() && self.mini_batch_fraction >= 1.0 && (self.iterations == 1 || quadratic && narrow)
     }
 
     pub(crate) fn per_record(&self) -> bool {

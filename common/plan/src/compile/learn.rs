@@ -2,28 +2,26 @@
 //! key. A model is one key, so it lives in one key group.
 
 use super::Compiler;
-use super::expr::{Allowed, cast_to, check_names, find, parse, physical, type_name};
+use super::expr::{Allowed, cast_to, check_names, parse, physical, type_name};
 use super::stages::{Lane, Rows, column};
 use crate::keys::{encode_keys, key_group};
 use crate::learn::AskedModel;
-use crate::learn::matrix::width;
 use crate::learn::predict::{Declared, asked_by, asked_by_plan};
-use crate::learn::{ChooseFold, DriftFold, EvaluateFold, Fold, FoldOp, ModelPlan, TestFold, TrainFold, state_fields};
+use crate::learn::{ChooseFold, DriftFold, EvaluateFold, Fold, FoldOp, ModelPlan, TestFold, state_fields};
 use crate::plan::{Stage, StageInput};
 use crate::session::{self, Shape};
 use crate::state::StageState;
-use datafusion::arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{Column, Literal, cast};
+use datafusion::arrow::array::{ArrayRef, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, SchemaRef};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_plan::projection::ProjectionExpr;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{AbTest, Choose, DetectDrift, Evaluate, ModelDef, Name, Param, Span, Sql, Train};
+use tidemill_common::job::{AbTest, Choose, DetectDrift, Evaluate, ModelDef, Name, Param, Span, Sql};
 use tidemill_ml::champion::ChampionSpec;
 use tidemill_ml::drift::DetectorSpec;
 use tidemill_ml::metrics::EvaluatorSpec;
@@ -31,7 +29,7 @@ use tidemill_ml::stats::StreamingTestSpec;
 use tidemill_ml::{Model, ModelSpec, SpecError};
 
 /// The hidden key of what has one value only.
-const ONLY: &str = "__only";
+pub(super) const ONLY: &str = "__only";
 
 /// A model before it is known which stage trains it.
 pub(super) struct Declaration {
@@ -123,95 +121,8 @@ impl Compiler<'_> {
         self.reported(result.map_err(|error| wrong_spec(&error, place, params)))
     }
 
-    /// `train`
-    pub(super) fn train(&mut self, input: Rows, train: &Train, name: &Name) -> Option<Rows> {
-        let model = self.declared.iter().position(|model| model.name == train.model.text)?;
-        let spec = self.declared[model].spec.clone();
-        let schema = input.schema();
-        let mut exprs = vec![constant_key(&train.model.text)];
-        for column in &train.features {
-            exprs.push(self.feature(&schema, column, exprs.len())?);
-        }
-        let labels = self.label(train, &spec, &schema, &mut exprs)?;
-        let weight = match &train.weight {
-            Some(weight) => Some(self.number(weight, &schema, exprs.len())?),
-            None => None,
-        };
-        let weighted = weight.is_some();
-        exprs.extend(weight);
-        if spec.per_record() {
-            self.report(check_names(
-                [("prediction", &name.span)].into_iter().filter(|_| schema.index_of("prediction").is_ok()),
-            ));
-            exprs.extend((0..schema.fields().len()).map(|index| column(&schema, index)));
-        }
-        let fold = TrainFold::new(&train.model.text, &spec, (train.features.len(), labels, weighted), &schema);
-        let initial = self.initial_model(&train.model.text, model)?;
-        let op = FoldOp {
-            key_fields: Fields::from(vec![Field::new(ONLY, DataType::Utf8, true)]),
-            keys_visible: false,
-            row_schema: fold.row_schema(),
-            snapshot_fields: fold.snapshot_schema().fields().clone(),
-            state_fields: state_fields(),
-            initial: Some(initial),
-            model: Some(model),
-            fold: Box::new(fold),
-        };
-        let rows = self.fold_stage(input, exprs, op, name)?;
-        let shown = self.stages.snapshots(&rows)?;
-        let columns: Vec<_> = (1..shown.schema().fields().len()).map(|index| column(&shown.schema(), index)).collect();
-        let shown = self.each_lane(shown, |it, lane| it.checked(lane.projected(columns.clone())))?;
-        let shown = self.stages.share(shown);
-        self.shown.insert(train.model.text.clone(), shown);
-        Some(rows)
-    }
-
-    /// A column of features as doubles or as vectors of them.
-    fn feature(&mut self, schema: &SchemaRef, name: &Name, position: usize) -> Option<ProjectionExpr> {
-        let index = self.reported(find(schema, name))?;
-        let data_type = schema.field(index).data_type();
-        let expr: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(index).name(), index));
-        let expr = if width(data_type).is_some() {
-            Ok(expr)
-        } else if data_type.is_numeric() || *data_type == DataType::Boolean {
-            cast(expr, schema, DataType::Float64)
-        } else {
-            let wrong = format!("a {} is no feature", type_name(data_type));
-            let wrong = Diagnostic::new(wrong).at(name.span.clone()).label("expected a number or a vector");
-            self.report([wrong.help("make it a number first, with `select`")]);
-            return None;
-        };
-        Some(ProjectionExpr { expr: self.checked(expr)?, alias: hidden(position) })
-    }
-
-    fn label(
-        &mut self,
-        train: &Train,
-        spec: &ModelSpec,
-        schema: &SchemaRef,
-        exprs: &mut Vec<ProjectionExpr>,
-    ) -> Option<bool> {
-        match (&train.label, spec.supervised()) {
-            (Some(label), true) => {
-                exprs.push(self.number(label, schema, exprs.len())?);
-                Some(true)
-            }
-            (None, false) => Some(false),
-            (None, true) => {
-                let wrong = format!("a model of kind {} learns from labels", spec.kind());
-                self.report([Diagnostic::new(wrong).at(train.model.span.clone()).help("say which: `label = \"..\"`")]);
-                None
-            }
-            (Some(label), false) => {
-                let wrong = format!("a model of kind {} learns without labels", spec.kind());
-                self.report([Diagnostic::new(wrong).at(label.span.clone()).help("leave `label` out")]);
-                None
-            }
-        }
-    }
-
     /// An expression over one row that gives a number.
-    fn number(&mut self, sql: &Sql, schema: &SchemaRef, position: usize) -> Option<ProjectionExpr> {
+    pub(super) fn number(&mut self, sql: &Sql, schema: &SchemaRef, position: usize) -> Option<ProjectionExpr> {
         self.of_type(sql, schema, position, &DataType::Float64, |found| {
             found.is_numeric() || matches!(found, DataType::Boolean | DataType::Null)
         })
@@ -237,21 +148,6 @@ impl Compiler<'_> {
                 cast_to(expr, sql, schema.as_arrow(), wanted)
             });
         Some(ProjectionExpr { expr: self.reported(prepared)?, alias: hidden(position) })
-    }
-
-    /// The model's key with its bytes before the first batch.
-    fn initial_model(&mut self, name: &str, model: usize) -> Option<RecordBatch> {
-        let fields = [Field::new(ONLY, DataType::Utf8, true)].into_iter().map(Arc::new);
-        let fields: Fields = fields.chain(state_fields().iter().cloned()).collect();
-        let bytes = self.declared[model].initial.to_bytes();
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(StringArray::from(vec![name])),
-            Arc::new(BinaryArray::from(vec![bytes.as_slice()])),
-            Arc::new(Int64Array::from(vec![0])),
-            Arc::new(BinaryArray::from(vec![None::<&[u8]>])),
-        ];
-        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
-        self.checked(rows.map_err(DataFusionError::from))
     }
 
     /// `evaluate`
@@ -379,7 +275,13 @@ impl Compiler<'_> {
     }
 
     /// A stage that folds these columns of the input, key columns first.
-    fn fold_stage(&mut self, input: Rows, exprs: Vec<ProjectionExpr>, op: FoldOp, name: &Name) -> Option<Rows> {
+    pub(super) fn fold_stage(
+        &mut self,
+        input: Rows,
+        exprs: Vec<ProjectionExpr>,
+        op: FoldOp,
+        name: &Name,
+    ) -> Option<Rows> {
         let rows = self.each_lane(input, |it, lane| it.checked(lane.projected(exprs.clone())))?;
         let keys = (0..op.key_fields.len()).collect();
         let hashed = self.stages.hash(rows, keys, &name.text);
@@ -471,13 +373,13 @@ fn kind_param(kind: &Name) -> Param {
     Param { name, value: Value::String(kind.text.clone()), span: kind.span.clone() }
 }
 
-fn constant_key(key: &str) -> ProjectionExpr {
+pub(super) fn constant_key(key: &str) -> ProjectionExpr {
     let literal = Literal::new(ScalarValue::Utf8(Some(key.to_string())));
     ProjectionExpr { expr: Arc::new(literal), alias: ONLY.to_string() }
 }
 
 /// Users never see these columns.
-fn hidden(position: usize) -> String {
+pub(super) fn hidden(position: usize) -> String {
     format!("__{position}")
 }
 

@@ -107,7 +107,7 @@ impl ExecutionPlan for StableSortExec {
 }
 
 /// What [`ExecutionPlan::with_new_children`] stands for.
-pub(super) const RECOMPUTE: ReplaceChildrenOptions =
+pub(crate) const RECOMPUTE: ReplaceChildrenOptions =
     ReplaceChildrenOptions::new(datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute);
 
 fn sort(schema: &SchemaRef, batches: &[RecordBatch], order: &LexOrdering, fetch: Option<usize>) -> Result<RecordBatch> {

@@ -6,14 +6,18 @@
 
 mod evaluate;
 pub(crate) mod matrix;
+mod partial;
 pub(crate) mod predict;
+mod rows;
 mod show;
 pub(crate) mod train;
 mod watch;
 
 pub(crate) use evaluate::{EvaluateFold, TestFold};
+pub(crate) use partial::PartialExec;
 pub use predict::{AskedModel, Models};
-pub(crate) use train::TrainFold;
+pub(crate) use rows::Lesson;
+pub(crate) use train::{Comes, TrainFold};
 pub(crate) use watch::{ChooseFold, DriftFold};
 
 use crate::error::PlanError;

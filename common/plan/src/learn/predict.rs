@@ -3,6 +3,7 @@
 //! Each sees the model as the batch before left it (test, then train); with `_after_training` behind its name it sees
 //! what the batch itself has made of it. The models of a task are in a task-local, as the batch's time is.
 
+use super::PartialExec;
 use super::matrix::{matrix, width};
 use datafusion::arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListBuilder, PrimitiveBuilder};
 use datafusion::arrow::compute::cast;
@@ -84,9 +85,15 @@ pub(crate) fn asks(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarFunction(call) if call.func.inner().is::<Ask>())
 }
 
-/// The models that a plan's expressions ask.
+/// A model of the task that runs; None outside of one.
+pub(super) fn model_of_task(asked: &AskedModel) -> Option<Arc<Model>> {
+    MODELS.try_with(|models| models.0.get(asked).cloned()).ok().flatten()
+}
+
+/// The models that a plan asks, in expressions or to learn.
 pub(crate) fn asked_by_plan(plan: &Arc<dyn ExecutionPlan>, found: &mut BTreeSet<AskedModel>) {
     use datafusion::common::tree_node::TreeNodeRecursion;
+    found.extend(plan.downcast_ref::<PartialExec>().map(|partial| partial.asked().clone()));
     // The walk itself cannot fail.
     let _ = plan.apply_expressions(&mut |expr| {
         asked_by(expr, found);
@@ -204,8 +211,7 @@ impl ScalarUDFImpl for Ask {
         };
         let (model, spec) = self.model(name)?;
         let asked = AskedModel { model, after_training: self.after_training };
-        let model = MODELS.try_with(|models| models.0.get(&asked).cloned()).ok().flatten();
-        let Some(model) = model else {
+        let Some(model) = model_of_task(&asked) else {
             return exec_err!("`{}` outside of a batch", self.name);
         };
         let features = args.args[1..].iter().map(|argument| {

@@ -1,51 +1,41 @@
-//! `train`: a model learns from the rows of each batch.
+//! `train`: a model learns from the rows of each batch, or from sums over them that were made where they are.
 
-use super::matrix::{Matrix, matrix};
+use super::rows::{Learnable, Lesson};
 use super::show::{learned, learned_schema};
 use super::{Fold, Folded};
 use crate::error::PlanError;
 use crate::plan::BatchContext;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Float64Builder, Int64Array, RecordBatch,
+    ArrayRef, AsArray, BooleanArray, Float64Array, Float64Builder, Int64Array, RecordBatch,
 };
-use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
-use ndarray::{Array1, Axis};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use std::sync::Arc;
-use tidemill_ml::{Health, Model, ModelSpec, Rows, Trained};
+use tidemill_ml::{Health, Model, ModelSpec, Partial, Trained};
 
-/// Rows of a split: sums are made per split and added in order, whoever holds the rows.
-const SPLIT_ROWS: usize = 8192;
-
-/// Trains one model. Its rows are: features, label and weight where there are, then what passes through.
+/// Trains one model.
 #[derive(Debug)]
 pub(crate) struct TrainFold {
-    model: String,
-    per_record: bool,
-    features: usize,
-    labelled: bool,
-    weighted: bool,
+    lesson: Lesson,
+    comes: Comes,
     row_schema: SchemaRef,
     snapshot_schema: SchemaRef,
 }
 
-/// Rows without a null.
-struct Learnable {
-    found: Matrix,
-    y: Option<Array1<f64>>,
-    weight: Option<Array1<f64>>,
+/// What comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comes {
+    /// Rows to learn one after the other, and what passes through.
+    Records,
+    /// Rows that are learnt together.
+    Rows,
+    /// What [`PartialExec`](super::PartialExec) gives.
+    Partials,
 }
 
 impl TrainFold {
-    /// `features` counts columns; `passing` are the columns that come out again where each record is predicted before
-    /// it is learnt.
-    pub(crate) fn new(
-        model: &str,
-        spec: &ModelSpec,
-        (features, labelled, weighted): (usize, bool, bool),
-        passing: &Schema,
-    ) -> Self {
-        let per_record = spec.per_record();
-        let fields = if per_record {
+    /// `passing` are the columns that come out again where each record is predicted before it is learnt.
+    pub(crate) fn new(lesson: Lesson, spec: &ModelSpec, comes: Comes, passing: &Schema) -> Self {
+        let fields = if comes == Comes::Records {
             let prediction = Arc::new(Field::new("prediction", DataType::Float64, true));
             passing.fields().iter().cloned().chain([prediction]).collect::<Vec<_>>()
         } else {
@@ -54,15 +44,7 @@ impl TrainFold {
             let diverged = Arc::new(Field::new("diverged", DataType::Boolean, false));
             vec![count("rows"), count("skipped"), count("updates"), loss, diverged]
         };
-        Self {
-            model: model.to_string(),
-            per_record,
-            features,
-            labelled,
-            weighted,
-            row_schema: Arc::new(Schema::new(fields)),
-            snapshot_schema: learned_schema(spec),
-        }
+        Self { lesson, comes, row_schema: Arc::new(Schema::new(fields)), snapshot_schema: learned_schema(spec) }
     }
 
     /// What comes out of the operator.
@@ -75,45 +57,37 @@ impl TrainFold {
         self.snapshot_schema.clone()
     }
 
-    /// The rows that can be learnt from, with labels and weights.
-    fn learnable(&self, rows: &RecordBatch) -> Result<Learnable, PlanError> {
-        let (features, others) = rows.columns().split_at(self.features);
-        let numbers: Vec<&Float64Array> = others
-            .iter()
-            .take(usize::from(self.labelled) + usize::from(self.weighted))
-            .map(|column| column.as_primitive::<Float64Type>())
-            .collect();
-        let whole = |row: usize| numbers.iter().all(|column| column.is_valid(row));
-        let found = matrix(features, rows.num_rows(), whole)?;
-        let taken = |column: &&Float64Array| found.places.iter().map(|place| column.value(*place)).collect();
-        let mut numbers = numbers.iter();
-        let y = if self.labelled { numbers.next().map(taken) } else { None };
-        let weight = if self.weighted { numbers.next().map(taken) } else { None };
-        Ok(Learnable { found, y, weight })
+    fn in_batch(&self, model: &mut Model, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
+        let learnable = self.lesson.learnable(rows)?;
+        let trained = model.train(&learnable.splits()).map_err(|error| self.lesson.wrong(&error))?;
+        self.report(model, &trained, rows, (rows.num_rows() - learnable.len()) as u64)
     }
 
-    fn in_batch(&self, model: &mut Model, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
-        let Learnable { found, y, weight } = self.learnable(rows)?;
-        let count = found.x.nrows();
-        let splits: Vec<Rows<'_>> = (0..count)
-            .step_by(SPLIT_ROWS)
-            .map(|from| {
-                let rows = from..(from + SPLIT_ROWS).min(count);
-                Rows {
-                    x: found.x.slice_axis(Axis(0), rows.clone().into()),
-                    y: y.as_ref().map(|y| y.slice_axis(Axis(0), rows.clone().into())),
-                    weight: weight.as_ref().map(|weight| weight.slice_axis(Axis(0), rows.clone().into())),
-                }
-            })
-            .collect();
-        let trained = model.train(&splits).map_err(|error| self.wrong(&error))?;
+    fn by_partials(&self, model: &mut Model, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
+        let [partials, nulls] = rows.columns() else {
+            return Err(PlanError::Internal("partial sums are two columns".into()));
+        };
+        let partials = partials.as_binary::<i32>().iter().flatten().map(|bytes| {
+            Partial::from_bytes(bytes)
+                .map_err(|error| PlanError::Malformed(format!("model `{}`: {error}", self.lesson.model)))
+        });
+        let partials: Vec<Partial> = partials.collect::<Result<_, _>>()?;
+        let trained = model.apply(&partials).map_err(|error| self.lesson.wrong(&error))?;
+        let nulls = nulls.as_primitive::<Int64Type>().iter().flatten().sum::<i64>();
+        self.report(model, &trained, rows, nulls.unsigned_abs())
+    }
+
+    /// What a batch has done to the model; nothing if nothing came in.
+    fn report(
+        &self,
+        model: &Model,
+        trained: &Trained,
+        rows: &RecordBatch,
+        nulls: u64,
+    ) -> Result<RecordBatch, PlanError> {
         if rows.num_rows() == 0 {
             return Ok(RecordBatch::new_empty(self.row_schema.clone()));
         }
-        self.report(model, &trained, (rows.num_rows() - count) as u64)
-    }
-
-    fn report(&self, model: &Model, trained: &Trained, nulls: u64) -> Result<RecordBatch, PlanError> {
         let count = |count: u64| Arc::new(Int64Array::from(vec![i64::try_from(count).unwrap_or(i64::MAX)])) as ArrayRef;
         let columns = vec![
             count(trained.rows),
@@ -126,10 +100,10 @@ impl TrainFold {
     }
 
     fn record_by_record(&self, model: &mut Model, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
-        let Learnable { found, y, weight } = self.learnable(rows)?;
-        let (y, weight) = (y.as_ref().map(|y| y.view()), weight.as_ref().map(|weight| weight.view()));
-        let all = Rows { x: found.x.view(), y, weight };
-        let (predicted, _) = model.train_per_record(&all).map_err(|error| self.wrong(&error))?;
+        let learnable = self.lesson.learnable(rows)?;
+        let all = learnable.rows(0..learnable.len());
+        let (predicted, _) = model.train_per_record(&all).map_err(|error| self.lesson.wrong(&error))?;
+        let Learnable { found, .. } = &learnable;
         let mut predictions = Float64Builder::with_capacity(rows.num_rows());
         let mut learnt = found.places.iter().zip(&predicted).peekable();
         for row in 0..rows.num_rows() {
@@ -143,11 +117,8 @@ impl TrainFold {
     }
 
     fn read(&self, bytes: &[u8]) -> Result<Model, PlanError> {
-        Model::from_bytes(bytes).map_err(|error| PlanError::Malformed(format!("model `{}`: {error}", self.model)))
-    }
-
-    fn wrong(&self, error: &tidemill_ml::ModelError) -> PlanError {
-        PlanError::Data(format!("model `{}`: {error}", self.model))
+        Model::from_bytes(bytes)
+            .map_err(|error| PlanError::Malformed(format!("model `{}`: {error}", self.lesson.model)))
     }
 }
 
@@ -158,11 +129,13 @@ impl Fold for TrainFold {
     }
 
     fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, _: &BatchContext) -> Result<Folded, PlanError> {
-        let before = value.ok_or_else(|| PlanError::Internal(format!("model `{}` is not in the state", self.model)))?;
+        let before =
+            value.ok_or_else(|| PlanError::Internal(format!("model `{}` is not in the state", self.lesson.model)))?;
         let mut model = self.read(before)?;
-        let out = match self.per_record {
-            true => self.record_by_record(&mut model, rows)?,
-            false => self.in_batch(&mut model, rows)?,
+        let out = match self.comes {
+            Comes::Records => self.record_by_record(&mut model, rows)?,
+            Comes::Rows => self.in_batch(&mut model, rows)?,
+            Comes::Partials => self.by_partials(&mut model, rows)?,
         };
         let after = model.to_bytes();
         Ok(Folded { value: (after != before).then_some(after), rows: out })

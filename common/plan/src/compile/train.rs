@@ -1,0 +1,150 @@
+//! `train`: which rows a model learns from, and whether they travel to it or only sums over them.
+
+use super::Compiler;
+use super::expr::{check_names, find, type_name};
+use super::learn::{ONLY, constant_key, hidden};
+use super::stages::{Lane, Part, Rows, column};
+use crate::learn::matrix::width;
+use crate::learn::{Comes, FoldOp, Lesson, PartialExec, TrainFold, state_fields};
+use datafusion::arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use datafusion::common::DataFusionError;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{Column, cast};
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use std::sync::Arc;
+use tidemill_common::diag::Diagnostic;
+use tidemill_common::job::{Name, Train};
+use tidemill_ml::ModelSpec;
+
+impl Compiler<'_> {
+    /// `train`
+    pub(super) fn train(&mut self, input: Rows, train: &Train, name: &Name) -> Option<Rows> {
+        let model = self.declared.iter().position(|model| model.name == train.model.text)?;
+        let spec = self.declared[model].spec.clone();
+        let schema = input.schema();
+        let mut exprs = Vec::new();
+        for column in &train.features {
+            exprs.push(self.feature(&schema, column, exprs.len())?);
+        }
+        let features = exprs.len();
+        let dimension = exprs.iter().filter_map(|feature| width(&feature.expr.data_type(&schema).ok()?)).sum();
+        let labelled = self.label(train, &spec, &schema, &mut exprs)?;
+        if let Some(weight) = &train.weight {
+            exprs.push(self.number(weight, &schema, exprs.len())?);
+        }
+        let weighted = train.weight.is_some();
+        let lesson = Lesson { model: train.model.text.clone(), features, labelled, weighted };
+        let key = constant_key(&train.model.text);
+        let (input, columns, comes) = if spec.one_pass(dimension) {
+            let (input, columns) = self.partials(input, exprs, &lesson, model)?;
+            (input, columns, Comes::Partials)
+        } else if spec.per_record() {
+            self.report(check_names(
+                [("prediction", &name.span)].into_iter().filter(|_| schema.index_of("prediction").is_ok()),
+            ));
+            exprs.extend((0..schema.fields().len()).map(|index| column(&schema, index)));
+            (input, exprs, Comes::Records)
+        } else {
+            (input, exprs, Comes::Rows)
+        };
+        let columns = [key].into_iter().chain(columns).collect();
+        let fold = TrainFold::new(lesson, &spec, comes, &schema);
+        let initial = self.initial_model(&train.model.text, model)?;
+        let op = FoldOp {
+            key_fields: Fields::from(vec![Field::new(ONLY, DataType::Utf8, true)]),
+            keys_visible: false,
+            row_schema: fold.row_schema(),
+            snapshot_fields: fold.snapshot_schema().fields().clone(),
+            state_fields: state_fields(),
+            initial: Some(initial),
+            model: Some(model),
+            fold: Box::new(fold),
+        };
+        let rows = self.fold_stage(input, columns, op, name)?;
+        let shown = self.stages.snapshots(&rows)?;
+        let columns: Vec<_> = (1..shown.schema().fields().len()).map(|index| column(&shown.schema(), index)).collect();
+        let shown = self.each_lane(shown, |it, lane| it.checked(lane.projected(columns.clone())))?;
+        let shown = self.stages.share(shown);
+        self.shown.insert(train.model.text.clone(), shown);
+        Some(rows)
+    }
+
+    /// What the rows of each unit add to a model, made where they are, in place of the rows.
+    fn partials(
+        &mut self,
+        input: Rows,
+        exprs: Vec<ProjectionExpr>,
+        lesson: &Lesson,
+        model: usize,
+    ) -> Option<(Rows, Vec<ProjectionExpr>)> {
+        let sealed = self.stages.seal(input);
+        let sums = self.each_lane(sealed, |it, lane| {
+            let rows = it.checked(lane.visible().and_then(|rows| ProjectionExec::try_new(exprs.clone(), rows)))?;
+            let plan = Arc::new(PartialExec::new(Arc::new(rows), lesson.clone(), model));
+            Some(Lane { plan, part: Part::Branch { keyed: false }, ..lane })
+        })?;
+        let schema = sums.schema();
+        let columns = (0..schema.fields().len()).map(|index| column(&schema, index)).collect();
+        Some((sums, columns))
+    }
+
+    /// A column of features as doubles or as vectors of them.
+    fn feature(&mut self, schema: &SchemaRef, name: &Name, position: usize) -> Option<ProjectionExpr> {
+        let index = self.reported(find(schema, name))?;
+        let data_type = schema.field(index).data_type();
+        let expr: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(index).name(), index));
+        let expr = if width(data_type).is_some() {
+            Ok(expr)
+        } else if data_type.is_numeric() || *data_type == DataType::Boolean {
+            cast(expr, schema, DataType::Float64)
+        } else {
+            let wrong = format!("a {} is no feature", type_name(data_type));
+            let wrong = Diagnostic::new(wrong).at(name.span.clone()).label("expected a number or a vector");
+            self.report([wrong.help("make it a number first, with `select`")]);
+            return None;
+        };
+        Some(ProjectionExpr { expr: self.checked(expr)?, alias: hidden(position) })
+    }
+
+    fn label(
+        &mut self,
+        train: &Train,
+        spec: &ModelSpec,
+        schema: &SchemaRef,
+        exprs: &mut Vec<ProjectionExpr>,
+    ) -> Option<bool> {
+        match (&train.label, spec.supervised()) {
+            (Some(label), true) => {
+                exprs.push(self.number(label, schema, exprs.len())?);
+                Some(true)
+            }
+            (None, false) => Some(false),
+            (None, true) => {
+                let wrong = format!("a model of kind {} learns from labels", spec.kind());
+                self.report([Diagnostic::new(wrong).at(train.model.span.clone()).help("say which: `label = \"..\"`")]);
+                None
+            }
+            (Some(label), false) => {
+                let wrong = format!("a model of kind {} learns without labels", spec.kind());
+                self.report([Diagnostic::new(wrong).at(label.span.clone()).help("leave `label` out")]);
+                None
+            }
+        }
+    }
+
+    /// The model's key with its bytes before the first batch.
+    fn initial_model(&mut self, name: &str, model: usize) -> Option<RecordBatch> {
+        let fields = [Field::new(ONLY, DataType::Utf8, true)].into_iter().map(Arc::new);
+        let fields: Fields = fields.chain(state_fields().iter().cloned()).collect();
+        let bytes = self.declared[model].initial.to_bytes();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec![name])),
+            Arc::new(BinaryArray::from(vec![bytes.as_slice()])),
+            Arc::new(Int64Array::from(vec![0])),
+            Arc::new(BinaryArray::from(vec![None::<&[u8]>])),
+        ];
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
+        self.checked(rows.map_err(DataFusionError::from))
+    }
+}
