@@ -53,7 +53,7 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Run a job on given batches with a manual clock, and print or compare its outputs.
     Replay(replay::ReplayArgs),
-    /// What jobs have learnt: list, show, export.
+    /// What jobs have learnt: list, show, export, import, name versions.
     #[command(subcommand)]
     Model(models::ModelCommand),
     /// Check a job definition without running it.

@@ -5,9 +5,9 @@ use crate::client;
 use crate::exit::{Done, Failure, Outcome};
 use clap::{Args, Subcommand};
 use comfy_table::Table;
-use serde_json::Value;
-use std::path::PathBuf;
-use tidemill_proto::client::{ModelReply, ModelRequest, ModelsRequest};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use tidemill_proto::client::{ImportModelRequest, ModelReply, ModelRequest, ModelsRequest, TagModelRequest};
 
 /// What to do with models.
 #[derive(Debug, Subcommand)]
@@ -30,6 +30,44 @@ pub(crate) enum ModelCommand {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Put an exported model in the place of one of a running job, from its next batch on.
+    Import {
+        /// The model's name.
+        model: String,
+        /// The file: JSON, as `export` writes it; of the same kind and parameters.
+        file: PathBuf,
+        /// The job's name, where several have a model of this name.
+        #[arg(long)]
+        job: Option<String>,
+        #[command(flatten)]
+        driver: DriverUrl,
+    },
+    /// Give a version a name: it is kept until the name is taken away or given to another version.
+    Tag {
+        /// The model's name.
+        model: String,
+        /// The batch that left the version, or another name of it.
+        version: String,
+        /// The name.
+        label: String,
+        /// The job's name, where several have a model of this name.
+        #[arg(long)]
+        job: Option<String>,
+        #[command(flatten)]
+        driver: DriverUrl,
+    },
+    /// Take the name of a version away.
+    Untag {
+        /// The model's name.
+        model: String,
+        /// The version's name.
+        label: String,
+        /// The job's name, where several have a model of this name.
+        #[arg(long)]
+        job: Option<String>,
+        #[command(flatten)]
+        driver: DriverUrl,
+    },
 }
 
 /// Which model is meant.
@@ -40,9 +78,9 @@ pub(crate) struct WhichModel {
     /// The job's name, where several have a model of this name.
     #[arg(long)]
     job: Option<String>,
-    /// The batch that left it; the newest by default.
-    #[arg(long)]
-    batch: Option<u64>,
+    /// The batch that left it, or the version's name; the newest by default.
+    #[arg(long, value_name = "BATCH|LABEL")]
+    version: Option<String>,
     #[command(flatten)]
     driver: DriverUrl,
 }
@@ -52,6 +90,17 @@ pub(crate) async fn run(command: ModelCommand) -> Done {
         ModelCommand::List { job, driver } => list(job, &driver).await,
         ModelCommand::Show(which) => show(which).await,
         ModelCommand::Export { which, out } => export(which, out).await,
+        ModelCommand::Import { model, file, job, driver } => import(model, &file, job, &driver).await,
+        ModelCommand::Tag { model, version, label, job, driver } => {
+            let batch = tag(&driver, job, model, version, label.clone()).await?;
+            println!("`{label}` is the version of batch {batch}");
+            Ok(Outcome::Fine)
+        }
+        ModelCommand::Untag { model, label, job, driver } => {
+            let batch = tag(&driver, job, model, String::new(), label.clone()).await?;
+            println!("`{label}` is no name of the version of batch {batch} any more");
+            Ok(Outcome::Fine)
+        }
     }
 }
 
@@ -84,6 +133,8 @@ async fn show(which: WhichModel) -> Done {
     let reply = fetch(which).await?;
     let mut summary = parse(&reply.summary)?;
     summary["versions"] = reply.versions.into();
+    summary["named"] =
+        reply.named.into_iter().map(|named| (named.label, named.batch.into())).collect::<Map<_, _>>().into();
     println!("{}", serde_json::to_string_pretty(&summary).map_err(|error| Failure::failed(error.to_string()))?);
     Ok(Outcome::Fine)
 }
@@ -100,9 +151,32 @@ async fn export(which: WhichModel, out: Option<PathBuf>) -> Done {
     Ok(Outcome::Fine)
 }
 
+async fn import(model: String, file: &Path, job: Option<String>, driver: &DriverUrl) -> Done {
+    let document = std::fs::read_to_string(file)
+        .map_err(|error| Failure::usage(format!("cannot read `{}`: {error}", file.display())))?;
+    let mut client = client::connect(&driver.driver).await?;
+    let request = ImportModelRequest { job: job.unwrap_or_default(), model: model.clone(), document };
+    let reply = client.import_model(request).await.map_err(client::refused)?.into_inner();
+    println!("job `{}` goes on with this `{model}` from batch {} on", reply.job, reply.batch);
+    Ok(Outcome::Fine)
+}
+
+async fn tag(
+    driver: &DriverUrl,
+    job: Option<String>,
+    model: String,
+    version: String,
+    label: String,
+) -> Result<u64, Failure> {
+    let mut client = client::connect(&driver.driver).await?;
+    let request = TagModelRequest { job: job.unwrap_or_default(), model, version, label };
+    Ok(client.tag_model(request).await.map_err(client::refused)?.into_inner().batch)
+}
+
 async fn fetch(which: WhichModel) -> Result<ModelReply, Failure> {
     let mut client = client::connect(&which.driver.driver).await?;
-    let request = ModelRequest { job: which.job.unwrap_or_default(), model: which.model, batch: which.batch };
+    let (job, version) = (which.job.unwrap_or_default(), which.version.unwrap_or_default());
+    let request = ModelRequest { job, model: which.model, version };
     Ok(client.model(request).await.map_err(client::refused)?.into_inner())
 }
 

@@ -19,7 +19,9 @@ use strike::Strike;
 use tidemill_common::ids::JobId;
 use tidemill_driver::core::CoreConfig;
 use tidemill_plan::{CompiledJob, Functions};
-use tidemill_proto::client::{BatchOutput, JobStatus, StatusRequest, WatchEvent, WatchRequest, watch_event};
+use tidemill_proto::client::{
+    BatchOutput, ImportModelRequest, JobStatus, StatusRequest, WatchEvent, WatchRequest, watch_event,
+};
 use tidemill_proto::common::{ErrorKind, ReceiverRef};
 use tidemill_proto::data::{FeedRequest, data_client::DataClient};
 use tidemill_proto::error_kind;
@@ -38,7 +40,8 @@ const BATCH_DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct ReplayArgs {
     /// The definition.
     job: PathBuf,
-    /// Batches of raw records per source: {"sources": {"NAME": [["record", ...], ...]}}.
+    /// Batches of raw records per source: {"sources": {"NAME": [["record", ...], ...]}}; models that are imported on the
+    /// way: {"imports": [{"batch": 2, "model": "NAME", "document": {...}}]}.
     #[arg(long)]
     input: PathBuf,
     /// Batches to run; by default as many as the longest list has.
@@ -65,6 +68,17 @@ pub(crate) struct ReplayArgs {
 #[serde(deny_unknown_fields)]
 struct Input {
     sources: BTreeMap<String, Vec<Vec<String>>>,
+    #[serde(default)]
+    imports: Vec<Import>,
+}
+
+/// A model that is imported before a batch.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Import {
+    batch: u64,
+    model: String,
+    document: serde_json::Value,
 }
 
 pub(crate) async fn run(args: ReplayArgs, functions: Functions) -> Done {
@@ -164,6 +178,7 @@ struct Replay {
     job: JobId,
     interval_ms: i64,
     sources: Vec<Vec<Vec<String>>>,
+    imports: Vec<Import>,
 }
 
 impl Replay {
@@ -182,12 +197,14 @@ impl Replay {
             |source: &tidemill_common::job::SourceDef| input.sources.remove(&source.name.text).unwrap_or_default();
         let sources = compiled.def.sources.iter().map(take).collect();
         let interval_ms = compiled.def.settings.batch_interval.as_millis() as i64;
-        Ok(Self { cluster, strike, client, events, job: JobId(submitted.job), interval_ms, sources })
+        let (job, imports) = (JobId(submitted.job), input.imports);
+        Ok(Self { cluster, strike, client, events, job, interval_ms, sources, imports })
     }
 
     /// Feeds and runs one batch; gives back its output lines.
     async fn batch(&mut self, number: u64) -> Result<Vec<String>, Failure> {
         self.feed(number).await?;
+        self.import(number).await?;
         let time_ms = number as i64 * self.interval_ms;
         if self.strike.is_due(number) {
             let owner = self.strike.busiest().ok_or_else(nothing_to_lose)?;
@@ -230,6 +247,16 @@ impl Replay {
             let request = FeedRequest { receiver, records };
             let fed = tokio::time::timeout(BATCH_DEADLINE, self.feed_somewhere(request)).await;
             fed.map_err(|_| Failure::failed(format!("no receiver took the records of batch {number}")))??;
+        }
+        Ok(())
+    }
+
+    /// Imports the models that this batch begins with.
+    async fn import(&mut self, number: u64) -> Result<(), Failure> {
+        for import in self.imports.iter().filter(|import| import.batch == number) {
+            let (model, document) = (import.model.clone(), import.document.to_string());
+            let request = ImportModelRequest { job: self.job.to_string(), model, document };
+            self.client.import_model(request).await.map_err(client::refused)?;
         }
         Ok(())
     }

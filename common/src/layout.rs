@@ -1,11 +1,18 @@
 //! Where the files of an output are, before and after they are committed; driver and workers agree on it here.
 
 use crate::ids::{BatchId, JobId, OutputIdx, TaskId};
-use crate::job::FilePlace;
+use crate::job::{FilePlace, SaveModel};
 use std::path::{Component, Path, PathBuf};
 
 /// The folder inside an output's directory for what is not committed yet.
 const UNCOMMITTED: &str = ".tidemill";
+
+impl SaveModel {
+    /// The directory that the files are in, which nothing else may have.
+    pub fn root(&self, base_dir: &Path) -> PathBuf {
+        normal(&base_dir.join(&self.path.text))
+    }
+}
 
 impl FilePlace {
     /// The path as it was written.

@@ -4,10 +4,13 @@
 //! |---|---|
 //! | `GET /models` | a summary of the newest version of every model |
 //! | `GET /models/NAME` | the model as JSON, as `tidemill model export` writes it |
+//! | `PUT /models/NAME` | takes the place of the model of a running job, as `tidemill model import` |
 //! | `POST /models/NAME/predict` | `{"features": [..]}` or `{"features": [[..], ..]}` to predictions |
 //!
-//! `?job=` tells models of the same name apart, `?batch=` asks for an older version.
+//! `?job=` tells models of the same name apart, `?version=` asks for an older version, by batch or name.
 
+use crate::ask::{Loop, Stopping};
+use crate::core::{NewModel, RequestError};
 use crate::models::{Found, NoModel, Published};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
@@ -28,27 +31,36 @@ const BODY_BYTES: usize = 16 << 20;
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Which {
     job: Option<String>,
-    batch: Option<u64>,
+    version: Option<String>,
 }
 
 impl Which {
-    /// Names of jobs and numbers need no decoding.
+    /// Names of jobs and versions need no decoding.
     fn read(query: Option<&str>) -> Result<Self, Wrong> {
         let mut which = Self::default();
         for part in query.unwrap_or("").split('&').filter(|part| !part.is_empty()) {
             match part.split_once('=') {
                 Some(("job", job)) => which.job = Some(job.to_string()),
-                Some(("batch", batch)) => {
-                    let number = batch.parse().map_err(|_| Wrong::Request(format!("batch={batch} is no number")))?;
-                    which.batch = Some(number);
-                }
+                Some(("version", version)) => which.version = Some(version.to_string()),
                 _ => {
-                    return Err(Wrong::Request(format!("`{part}` is unknown here; expected job=NAME or batch=NUMBER")));
+                    let wrong = format!("`{part}` is unknown here; expected job=NAME or version=BATCH|LABEL");
+                    return Err(Wrong::Request(wrong));
                 }
             }
         }
         Ok(which)
     }
+
+    fn find(&self, published: &Published, name: &str) -> Result<Found, NoModel> {
+        published.find(self.job.as_deref(), name, self.version.as_deref())
+    }
+}
+
+/// What requests are answered from.
+#[derive(Debug, Clone)]
+pub(crate) struct Face {
+    pub(crate) published: Published,
+    pub(crate) driver: Loop,
 }
 
 /// What can be wrong with a request.
@@ -58,12 +70,21 @@ enum Wrong {
     NoModel(#[from] NoModel),
     #[error("{0}")]
     Request(String),
+    #[error(transparent)]
+    Refused(#[from] RequestError),
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
 }
 
 impl IntoResponse for Wrong {
     fn into_response(self) -> Response {
         let code = match &self {
-            Self::NoModel(NoModel::Ambiguous { .. }) => StatusCode::CONFLICT,
+            Self::NoModel(NoModel::Ambiguous { .. }) | Self::Refused(RequestError::ModelOfSeveral { .. }) => {
+                StatusCode::CONFLICT
+            }
+            Self::Refused(RequestError::NoSuchJob(_) | RequestError::NoSuchModel { .. }) => StatusCode::NOT_FOUND,
+            Self::Refused(_) => StatusCode::BAD_REQUEST,
+            Self::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoModel(NoModel::Unreadable(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NoModel(_) => StatusCode::NOT_FOUND,
             Self::Request(_) => StatusCode::BAD_REQUEST,
@@ -73,42 +94,56 @@ impl IntoResponse for Wrong {
 }
 
 /// Serves until `stop`.
-pub(crate) async fn serve(listener: TcpListener, published: Published, stop: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, face: Face, stop: CancellationToken) {
     let routes = Router::new()
         .route("/models", get(list))
-        .route("/models/{name}", get(show))
+        .route("/models/{name}", get(show).put(import))
         .route("/models/{name}/predict", post(predict))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(published);
+        .with_state(face);
     if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await {
         tracing::error!(%error, "the HTTP server failed");
     }
 }
 
-async fn list(State(published): State<Published>, RawQuery(query): RawQuery) -> Result<Json<Value>, Wrong> {
+async fn list(State(face): State<Face>, RawQuery(query): RawQuery) -> Result<Json<Value>, Wrong> {
     let which = Which::read(query.as_deref())?;
-    let models: Vec<Value> = published.list(which.job.as_deref()).iter().map(Found::summary).collect();
+    let models: Vec<Value> = face.published.list(which.job.as_deref()).iter().map(Found::summary).collect();
     Ok(Json(json!({ "models": models })))
 }
 
 async fn show(
-    State(published): State<Published>,
+    State(face): State<Face>,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Wrong> {
     let which = Which::read(query.as_deref())?;
-    let found = published.find(which.job.as_deref(), &name, which.batch)?;
-    Ok(Json(found.version.model()?.to_json()))
+    Ok(Json(which.find(&face.published, &name)?.version.model()?.to_json()))
+}
+
+async fn import(
+    State(face): State<Face>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+    document: String,
+) -> Result<Json<Value>, Wrong> {
+    let Which { job, version } = Which::read(query.as_deref())?;
+    if version.is_some() {
+        return Err(Wrong::Request("an imported model is the newest: leave `version` out".into()));
+    }
+    let new = NewModel { job: job.unwrap_or_default(), model: name.clone(), document };
+    let imported = face.driver.import(new).await??;
+    Ok(Json(json!({ "job": imported.name, "model": name, "batch": imported.frozen + 1 })))
 }
 
 async fn predict(
-    State(published): State<Published>,
+    State(face): State<Face>,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
     body: axum::body::Bytes,
 ) -> Result<Json<Value>, Wrong> {
     let which = Which::read(query.as_deref())?;
-    let found = published.find(which.job.as_deref(), &name, which.batch)?;
+    let found = which.find(&face.published, &name)?;
     let (x, single) = features(&body)?;
     let answer = answer(&*found.version.model()?, x.view()).map_err(|error| Wrong::Request(error.to_string()))?;
     let mut reply = json!({ "job": found.job, "model": found.name, "batch": found.version.batch.0 });

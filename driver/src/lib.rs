@@ -3,6 +3,7 @@
 //! [`core`] decides and is pure; [`log`] remembers; `shell` feeds the one and writes the other;
 //! `service` speaks gRPC. [`Driver::start`] puts them together.
 
+mod ask;
 mod commit;
 pub mod core;
 mod http;
@@ -14,9 +15,10 @@ mod shell;
 mod submit;
 mod watch;
 
-pub use models::Publication;
+pub use models::{Publication, PublishedModel};
 pub use submit::MAX_ATTACHMENT_BYTES;
 
+use crate::ask::Loop;
 use crate::core::{Compiled, Core, CoreConfig};
 use crate::log::{Log, LogError};
 use crate::models::Published;
@@ -109,7 +111,7 @@ impl Driver {
         let (core, first) = Core::start(config.core, durable, compiled, &fresh_id, clock.now());
         let cluster_id = core.cluster_id().to_string();
         let (input, inputs) = mpsc::channel(INPUT_QUEUE);
-        let published = Published::default();
+        let published = read_published(config.data_dir.join("models")).await?;
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         let shell = Shell {
             core,
@@ -134,7 +136,8 @@ impl Driver {
         });
         serve(listener, input.clone(), config.functions, published.clone(), &tracker, &stop);
         if let Some(listener) = http {
-            tracker.spawn(http::serve(listener, published, stop.clone()));
+            let face = http::Face { published, driver: Loop(input.clone()) };
+            tracker.spawn(http::serve(listener, face, stop.clone()));
         }
         Ok(Self { address, cluster_id, input, stop, tracker, event_loop })
     }
@@ -194,6 +197,12 @@ async fn recompile(
     work.await.map_err(|error| DriverError::Loop(error.to_string()))
 }
 
+/// The models that were published before.
+async fn read_published(dir: PathBuf) -> Result<Published, DriverError> {
+    let work = tokio::task::spawn_blocking(move || Published::open(&dir));
+    work.await.map_err(|error| DriverError::Loop(error.to_string()))
+}
+
 fn serve(
     listener: TcpListener,
     input: mpsc::Sender<Input>,
@@ -211,7 +220,10 @@ fn serve(
     let limit = tidemill_proto::MAX_MESSAGE_BYTES;
     let server = tonic::transport::Server::builder()
         .add_service(ControlServer::new(control).max_decoding_message_size(limit))
-        .add_service(ClientServer::new(ClientService { input, functions, published }).max_decoding_message_size(limit))
+        .add_service(
+            ClientServer::new(ClientService { driver: Loop(input), functions, published })
+                .max_decoding_message_size(limit),
+        )
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             stop.clone().cancelled_owned(),

@@ -4,8 +4,10 @@
 //! [`JobRecord::Block`] for it is in the log, and a batch is what its [`JobRecord::Frozen`] says.
 
 mod files;
+mod imports;
 
 pub use files::{FileChoice, SourceFile, SourceFiles};
+pub use imports::Import;
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -106,6 +108,13 @@ pub enum JobRecord {
     Ended(Ending),
     /// A receiver that watches a directory is about to read a file.
     Files(ReceiverKey, FileChoice),
+    /// A model from outside takes the place of one of the job's, from the next batch that is frozen on.
+    Imported {
+        /// Its position among the models of the job.
+        model: u32,
+        /// What comes in.
+        import: Import,
+    },
 }
 
 /// Places of a key group.
@@ -161,6 +170,8 @@ pub struct FrozenBatch {
     pub previous_ms: Option<i64>,
     /// Its blocks; the position is the order tag of the split.
     pub blocks: Vec<BlockMeta>,
+    /// Models that take the place of the job's own with this batch, by position.
+    pub imported: BTreeMap<u32, Import>,
 }
 
 /// What the log says of one receiver.
@@ -223,6 +234,10 @@ pub struct DurableJob {
     pub ending: Option<Ending>,
     /// What receivers that watch a directory have chosen.
     pub files: BTreeMap<ReceiverKey, SourceFiles>,
+    /// Imported models that wait for a batch, by position.
+    pub imports: BTreeMap<u32, Import>,
+    /// The last import of each model that nothing trains, and whose batch needs not run again, with that batch.
+    pub last_imported: BTreeMap<u32, (BatchId, Import)>,
 }
 
 impl DurableJob {
@@ -251,8 +266,13 @@ impl DurableJob {
                 let next_offset = self.receivers.get(key).map_or(0, |receiver| receiver.next_offset);
                 self.files.entry(*key).or_default().apply(choice, next_offset);
             }
+            JobRecord::Imported { model, import } => {
+                self.imports.insert(*model, import.clone());
+            }
             JobRecord::Ended(ending) => {
                 self.ending = Some(ending.clone());
+                self.imports.clear();
+                self.last_imported.clear();
                 self.groups.clear();
                 self.attachments.clear();
                 self.files.clear();
@@ -281,7 +301,8 @@ impl DurableJob {
             }
         }
         let previous_ms = (self.last_frozen.0 > 0).then_some(self.last_time_ms);
-        self.frozen.insert(batch, FrozenBatch { time_ms, previous_ms, blocks });
+        let imported = std::mem::take(&mut self.imports);
+        self.frozen.insert(batch, FrozenBatch { time_ms, previous_ms, blocks, imported });
         self.last_frozen = batch;
         self.last_time_ms = time_ms;
     }
@@ -289,7 +310,12 @@ impl DurableJob {
     fn release(&mut self, through: BatchId) -> Vec<BlockMeta> {
         let kept = self.frozen.split_off(&through.next());
         let released = std::mem::replace(&mut self.frozen, kept);
-        released.into_values().flat_map(|f| f.blocks).collect()
+        let mut blocks = Vec::new();
+        for (batch, frozen) in released {
+            self.release_imports(batch, &frozen);
+            blocks.extend(frozen.blocks);
+        }
+        blocks
     }
 
     /// Every block the log still refers to.

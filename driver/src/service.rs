@@ -1,7 +1,8 @@
 //! The driver's two gRPC services: sessions of workers, and requests of the command line.
 
-use crate::core::{Event, SessionId};
-use crate::models::Published;
+use crate::ask::{Loop, Stopping};
+use crate::core::{Event, NewModel, RequestError, SessionId};
+use crate::models::{Found, NoModel, Published};
 use crate::shell::{Input, SESSION_QUEUE};
 use crate::submit;
 use futures::stream::BoxStream;
@@ -14,7 +15,7 @@ use tidemill_proto::client::{self as client_pb, watch_event};
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, worker_message};
 use tidemill_proto::status;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,7 +50,7 @@ impl pb::control_server::Control for ControlService {
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         let (sender, receiver) = mpsc::channel(SESSION_QUEUE);
         let input = Input::Session { session, hello: Box::new(hello), sender };
-        self.input.send(input).await.map_err(|_| stopping())?;
+        self.input.send(input).await.map_err(|_| Stopping)?;
         let (input, stop) = (self.input.clone(), self.stop.clone());
         self.tracker.spawn(async move {
             forward(session, messages, &input, stop).await;
@@ -86,18 +87,15 @@ async fn forward(
 /// Serves the command line.
 #[derive(Debug)]
 pub(crate) struct ClientService {
-    pub(crate) input: mpsc::Sender<Input>,
+    pub(crate) driver: Loop,
     pub(crate) published: Published,
     /// What jobs may use.
     pub(crate) functions: Functions,
 }
 
-impl ClientService {
-    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, Status> {
-        let (answer, reply) = oneshot::channel();
-        self.input.send(make(answer)).await.map_err(|_| stopping())?;
-        reply.await.map_err(|_| stopping())
-    }
+/// What was given, if anything.
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 #[tonic::async_trait]
@@ -123,16 +121,14 @@ impl client_pb::client_server::Client for ClientService {
         });
         let job = compiled.await.map_err(|e| status(ErrorKind::ErrorInternal, e.to_string()))?;
         let job = Box::new(job.map_err(|rendered| status(ErrorKind::ErrorInvalid, rendered))?);
-        let event = Box::new(move |request| Event::Submit { request, job });
-        let answer = self.ask(|answer| Input::Request { event, answer }).await?;
+        let answer = self.driver.request(move |request| Event::Submit { request, job }).await?;
         let accepted = answer.map_err(|error| status(ErrorKind::ErrorInvalid, error.to_string()))?;
         Ok(Response::new(client_pb::SubmitReply { job: accepted.job, name: accepted.name.clone() }))
     }
 
     async fn stop(&self, request: Request<client_pb::StopRequest>) -> Result<Response<client_pb::StopReply>, Status> {
         let client_pb::StopRequest { job, now } = request.into_inner();
-        let event = Box::new(move |request| Event::Stop { request, job, now });
-        let answer = self.ask(|answer| Input::Request { event, answer }).await?;
+        let answer = self.driver.request(move |request| Event::Stop { request, job, now }).await?;
         let ended = answer.map_err(|error| status(ErrorKind::ErrorNotFound, error.to_string()))?;
         Ok(Response::new(client_pb::StopReply { job: Some(*ended) }))
     }
@@ -142,7 +138,7 @@ impl client_pb::client_server::Client for ClientService {
         request: Request<client_pb::StatusRequest>,
     ) -> Result<Response<client_pb::StatusReply>, Status> {
         let job = request.into_inner().job;
-        let reply = self.ask(|answer| Input::Status { job: job.clone(), answer }).await?;
+        let reply = self.driver.ask(|answer| Input::Status { job: job.clone(), answer }).await?;
         if !job.is_empty() && reply.jobs.is_empty() {
             return Err(status(ErrorKind::ErrorNotFound, format!("there is no job `{job}`")));
         }
@@ -153,7 +149,7 @@ impl client_pb::client_server::Client for ClientService {
         &self,
         _request: Request<client_pb::WorkersRequest>,
     ) -> Result<Response<client_pb::WorkersReply>, Status> {
-        Ok(Response::new(self.ask(|answer| Input::Workers { answer }).await?))
+        Ok(Response::new(self.driver.ask(|answer| Input::Workers { answer }).await?))
     }
 
     async fn models(
@@ -161,7 +157,7 @@ impl client_pb::client_server::Client for ClientService {
         request: Request<client_pb::ModelsRequest>,
     ) -> Result<Response<client_pb::ModelsReply>, Status> {
         let job = request.into_inner().job;
-        let models = self.published.list(Some(job.as_str()).filter(|job| !job.is_empty()));
+        let models = self.published.list(given(&job));
         let models = models.iter().map(|found| found.summary().to_string()).collect();
         Ok(Response::new(client_pb::ModelsReply { models }))
     }
@@ -170,20 +166,48 @@ impl client_pb::client_server::Client for ClientService {
         &self,
         request: Request<client_pb::ModelRequest>,
     ) -> Result<Response<client_pb::ModelReply>, Status> {
-        let client_pb::ModelRequest { job, model, batch } = request.into_inner();
-        let found = self.published.find(Some(job.as_str()).filter(|job| !job.is_empty()), &model, batch);
-        let found = found.map_err(|error| status(ErrorKind::ErrorNotFound, error.to_string()))?;
-        let versions = self.published.versions(&found).iter().map(|version| version.batch.0).collect();
-        let model = found.version.model().map_err(|error| status(ErrorKind::ErrorInternal, error.to_string()))?;
-        let (summary, model) = (found.summary().to_string(), model.to_json().to_string());
-        Ok(Response::new(client_pb::ModelReply { summary, model, versions }))
+        let client_pb::ModelRequest { job, model, version } = request.into_inner();
+        let found = self.published.find(given(&job), &model, given(&version))?;
+        let (last, named) = self.published.versions(&found);
+        let named = named.into_iter().map(|(label, batch)| client_pb::NamedVersion { label, batch: batch.0 }).collect();
+        let versions = last.iter().map(|batch| batch.0).collect();
+        let (summary, model) = (found.summary().to_string(), found.version.model()?.to_json().to_string());
+        Ok(Response::new(client_pb::ModelReply { summary, model, versions, named }))
+    }
+
+    async fn import_model(
+        &self,
+        request: Request<client_pb::ImportModelRequest>,
+    ) -> Result<Response<client_pb::ImportModelReply>, Status> {
+        let client_pb::ImportModelRequest { job, model, document } = request.into_inner();
+        let imported = self.driver.import(NewModel { job, model, document }).await?;
+        let imported = imported.map_err(|error| {
+            let unknown = matches!(error, RequestError::NoSuchJob(_) | RequestError::NoSuchModel { .. });
+            let kind = if unknown { ErrorKind::ErrorNotFound } else { ErrorKind::ErrorInvalid };
+            status(kind, error.to_string())
+        })?;
+        Ok(Response::new(client_pb::ImportModelReply { job: imported.name, batch: imported.frozen + 1 }))
+    }
+
+    async fn tag_model(
+        &self,
+        request: Request<client_pb::TagModelRequest>,
+    ) -> Result<Response<client_pb::TagModelReply>, Status> {
+        let client_pb::TagModelRequest { job, model, version, label } = request.into_inner();
+        let published = self.published.clone();
+        let work = move || match given(&version) {
+            Some(version) => published.tag(given(&job), &model, version, &label),
+            None => published.untag(given(&job), &model, &label),
+        };
+        let found: Result<Found, NoModel> = tokio::task::spawn_blocking(work).await.map_err(|_| Stopping)?;
+        Ok(Response::new(client_pb::TagModelReply { batch: found?.version.batch.0 }))
     }
 
     type WatchStream = BoxStream<'static, Result<client_pb::WatchEvent, Status>>;
 
     async fn watch(&self, request: Request<client_pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let job = request.into_inner().job;
-        let events = self.ask(|answer| Input::Watch { job: job.clone(), answer }).await?;
+        let events = self.driver.ask(|answer| Input::Watch { job: job.clone(), answer }).await?;
         let events = events.ok_or_else(|| status(ErrorKind::ErrorNotFound, format!("there is no job `{job}`")))?;
         let stream = futures::stream::unfold(Some(events), |events| async move {
             let mut events = events?;
@@ -201,6 +225,20 @@ impl client_pb::client_server::Client for ClientService {
     }
 }
 
-fn stopping() -> Status {
-    status(ErrorKind::ErrorNotReady, "the driver is stopping")
+impl From<Stopping> for Status {
+    fn from(stopping: Stopping) -> Self {
+        status(ErrorKind::ErrorNotReady, stopping.to_string())
+    }
+}
+
+impl From<NoModel> for Status {
+    fn from(error: NoModel) -> Self {
+        let kind = match &error {
+            NoModel::Unreadable(_) => ErrorKind::ErrorInternal,
+            NoModel::Disk(_) => ErrorKind::ErrorResources,
+            NoModel::Label(_) | NoModel::TooManyLabels(_) => ErrorKind::ErrorInvalid,
+            NoModel::Unknown { .. } | NoModel::Ambiguous { .. } | NoModel::NotKept { .. } => ErrorKind::ErrorNotFound,
+        };
+        status(kind, error.to_string())
+    }
 }

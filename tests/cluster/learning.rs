@@ -8,11 +8,39 @@ use std::sync::Arc;
 use tidemill::produce::{self, LinearPoints, MadeConfig, Pace, ProducerStats};
 use tokio_util::sync::CancellationToken;
 
-const POINTS: u64 = 6000;
-const FEATURES: usize = 5;
+pub(crate) const POINTS: u64 = 6000;
+pub(crate) const FEATURES: usize = 5;
+
+/// A sender of [`POINTS`] points near a line.
+pub(crate) struct Sender {
+    pub(crate) points: Arc<LinearPoints>,
+    pub(crate) address: SocketAddr,
+    runtime: tokio::runtime::Runtime,
+    stop: CancellationToken,
+}
+
+impl Sender {
+    pub(crate) fn start() -> Self {
+        let points = Arc::new(LinearPoints::new(FEATURES, 5, 0.0, 0.0));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = runtime.block_on(tokio::net::TcpListener::bind(any)).expect("a port");
+        let address = listener.local_addr().expect("it has an address");
+        let config = MadeConfig { pace: Pace::PerSecond(1500.0), seed: 5, total: Some(POINTS), acknowledge: true };
+        let (stats, stop) = (Arc::new(ProducerStats::default()), CancellationToken::new());
+        runtime.spawn(produce::serve_lines(listener, points.clone(), config, stats, stop.clone()));
+        Self { points, address, runtime, stop }
+    }
+
+    pub(crate) fn end(self) {
+        self.stop.cancel();
+        self.runtime.shutdown_background();
+    }
+}
 
 /// One request, one answer.
-fn http(cluster: &Cluster, method: &str, path: &str, body: &str) -> (u16, Value) {
+pub(crate) fn http(cluster: &Cluster, method: &str, path: &str, body: &str) -> (u16, Value) {
     let mut stream = TcpStream::connect(&cluster.http).expect("the driver serves");
     let length = body.len();
     let request =
@@ -37,15 +65,8 @@ fn learnt(cluster: &Cluster) -> Option<u64> {
 #[test]
 fn every_row_is_learnt_once_and_the_model_is_served() {
     let mut cluster = Cluster::start(3);
-    let points = Arc::new(LinearPoints::new(FEATURES, 5, 0.0, 0.0));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.expect("a runtime");
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = runtime.block_on(tokio::net::TcpListener::bind(any)).expect("a port");
-    let address = listener.local_addr().expect("it has an address");
-    let config = MadeConfig { pace: Pace::PerSecond(1500.0), seed: 5, total: Some(POINTS), acknowledge: true };
-    let (stats, stop) = (Arc::new(ProducerStats::default()), CancellationToken::new());
-    runtime.spawn(produce::serve_lines(listener, points.clone(), config, stats, stop.clone()));
+    let sender = Sender::start();
+    let address = sender.address;
     cluster.submit(&format!(
         r#"
 name = "learning"
@@ -95,7 +116,7 @@ print = true
     assert_eq!((code, &served["state"], &served["spec"]), (200, &exported["state"], &exported["spec"]));
     assert_eq!(learnt(&cluster), Some(POINTS), "every row once");
 
-    let (weights, intercept) = points.truth(0);
+    let (weights, intercept) = sender.points.truth(0);
     let x = vec![0.5; FEATURES];
     let truth: f64 = weights.iter().map(|w| w * 0.5).sum::<f64>() + intercept;
     let (code, answer) = http(&cluster, "POST", "/models/line/predict", &json!({ "features": x }).to_string());
@@ -110,7 +131,6 @@ print = true
 
     let stopped = cluster.ask(&["stop", "learning"]);
     assert_eq!(stopped.code, 0, "{stopped:#?}");
-    stop.cancel();
-    runtime.shutdown_background();
+    sender.end();
     cluster.end(&["no connection to the sender"]);
 }

@@ -3,6 +3,7 @@
 mod disk;
 mod faults;
 mod learning;
+mod models;
 mod outputs;
 mod processes;
 mod refusals;

@@ -62,6 +62,52 @@ from_model = "line"
 print = true
 "#;
 
+/// Line 1 of a window of two batches, in whose second the import comes; the other model learns in every batch.
+#[test]
+fn an_import_is_the_same_everywhere() {
+    let job = JOB.replace("[stream.recent]", "[model.fixed]\nkind = \"linear_regression\"\n\n[stream.recent]");
+    let job = job.replace("select = { y", "select = { fixed = \"predict('fixed', x)\", y");
+    let document = |kind: &str, parameters: serde_json::Value, weights: [f64; 2]| {
+        let mut spec = parameters;
+        spec["kind"] = kind.into();
+        let state = serde_json::json!({ kind: { "weights": weights, "intercept": 0.0, "updates": 1 } });
+        serde_json::json!({ "format": "tidemill-model", "version": 1, "spec": spec, "state": state })
+    };
+    let line =
+        |weights| document("linear_regression", serde_json::json!({ "step_size": 0.5, "iterations": 2 }), weights);
+    let batches = vec![["1.0\t1,0", "2.0\t0,1"]; 5];
+    let input = serde_json::json!({
+        "sources": { "points": batches },
+        "imports": [
+            { "batch": 3, "model": "line", "document": line([10.0, 20.0]) },
+            { "batch": 4, "model": "each", "document": document("passive_aggressive_regressor", serde_json::json!({}), [5.0, 6.0]) },
+            { "batch": 2, "model": "fixed", "document": document("linear_regression", serde_json::json!({}), [7.0, 8.0]) },
+        ],
+    });
+    let case = Case::new(&job, &input.to_string());
+    let once = case.replay(&["--workers", "1"]).ok();
+    let predictions: Vec<serde_json::Value> = once
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON lines"))
+        .filter(|line| line["output"] == "predictions")
+        .map(|line| line["rows"][0].clone())
+        .collect();
+    let of = |column: &str| predictions.iter().map(|row| row[column].as_f64().expect("a number")).collect::<Vec<_>>();
+    assert_eq!(of("fixed"), [0.0, 7.0, 7.0, 7.0, 7.0]);
+    // The window fires in batches 2 and 4: batch 3 leaves what was imported as it is.
+    let (before, after) = (of("before"), of("after"));
+    assert_eq!((before[2], after[2], before[3]), (10.0, 10.0, 10.0), "{once}");
+    assert!(after[3] < 10.0 && before[4] == after[3], "{once}");
+    let each: Vec<&str> = once.lines().filter(|line| line.contains("\"output\": \"each\"")).collect();
+    assert!(each[3].contains("\"prediction\":5.0"), "{once}");
+    for workers in ["2", "3", "5"] {
+        assert_eq!(case.replay(&["--workers", workers]).ok(), once);
+    }
+    for kill in ["2", "3", "4"] {
+        assert_eq!(case.replay(&["--workers", "3", "--kill", kill]).ok(), once);
+    }
+}
+
 #[test]
 fn a_model_trained_over_a_window_is_the_same_everywhere() {
     let batches = serde_json::json!([["1.0\t1,0", "2.0\t0,1"], ["1.0\t1,0"], ["3.0\t1,1"], ["3.0\t1,1"], []]);

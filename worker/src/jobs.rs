@@ -1,7 +1,7 @@
 //! Jobs that this worker knows: their plans, who owns which key group, and the tasks that run.
 
 use crate::follow::Links;
-use crate::models::Cache;
+use crate::models::{Cache, Imported};
 use crate::node::lock;
 use crate::restore::Written;
 use crate::stateful::window::Windows;
@@ -27,6 +27,7 @@ pub(crate) struct Job {
     pub(crate) written: Written,
     pub(crate) windows: Windows,
     pub(crate) models: Cache,
+    pub(crate) imported: Imported,
     tasks: Mutex<HashMap<TaskId, CancellationToken>>,
     pub(crate) stop: CancellationToken,
 }
@@ -80,6 +81,7 @@ impl Job {
             written: Written::default(),
             windows: Windows::default(),
             models: Cache::default(),
+            imported: Imported::default(),
             tasks: Mutex::default(),
             stop: CancellationToken::new(),
             plan,

@@ -10,12 +10,12 @@ use crate::tasks::TaskError;
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StringArray};
 use datafusion::arrow::datatypes::Int64Type;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidemill_common::ids::{KeyGroup, WorkerId};
 use tidemill_ml::Model;
-use tidemill_plan::{AskedModel, Models, encode_keys};
+use tidemill_plan::{AskedModel, Models, PlanError, encode_keys};
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control as pb;
 use tidemill_proto::data::GetModelRequest;
@@ -26,20 +26,44 @@ use tonic::Status;
 const PATIENCE: Duration = Duration::from_secs(5);
 const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
-/// Models as tasks of the last batches have read them.
+/// Models as tasks of the last batches have read them: by number, version and whether they are as they were imported.
 #[derive(Default)]
-pub(crate) struct Cache(Mutex<HashMap<(u32, u64), Arc<Model>>>);
+pub(crate) struct Cache(Mutex<HashMap<(u32, u64, bool), Arc<Model>>>);
 
 impl Cache {
     fn get(&self, at: &pb::ModelAt) -> Option<Arc<Model>> {
-        lock(&self.0).get(&(at.model, at.version)).cloned()
+        lock(&self.0).get(&(at.model, at.version, at.owner == 0)).cloned()
     }
 
     /// Bounded: of each model the versions that tasks of this batch may ask.
     fn put(&self, at: &pb::ModelAt, model: Arc<Model>) {
         let mut cached = lock(&self.0);
-        cached.retain(|(number, version), _| *number != at.model || version + 1 >= at.version);
-        cached.insert((at.model, at.version), model);
+        cached.retain(|(number, version, _), _| *number != at.model || version + 1 >= at.version);
+        cached.insert((at.model, at.version, at.owner == 0), model);
+    }
+}
+
+/// Models from outside by number and batch, as the driver has told them.
+#[derive(Default)]
+pub(crate) struct Imported(Mutex<BTreeMap<(u32, u64), Bytes>>);
+
+impl Imported {
+    /// Notes what takes effect with a batch.
+    pub(crate) fn put(&self, message: pb::ImportedModel) {
+        lock(&self.0).insert((message.model, message.batch), message.bytes);
+    }
+
+    /// What was imported with a batch.
+    pub(crate) fn get(&self, model: u32, batch: u64) -> Result<Bytes, TaskError> {
+        let found = lock(&self.0).get(&(model, batch)).cloned();
+        found.ok_or_else(|| TaskError::Internal(format!("no model {model} was imported with batch {batch}")))
+    }
+
+    /// Batches up to this one never run again: of each model only the last import may still be asked.
+    pub(crate) fn settle(&self, through: u64) {
+        let mut imported = lock(&self.0);
+        let settled: BTreeMap<u32, u64> = imported.keys().filter(|(_, batch)| *batch <= through).copied().collect();
+        imported.retain(|(model, batch), _| settled.get(model).is_none_or(|last| batch >= last));
     }
 }
 
@@ -56,14 +80,17 @@ pub(crate) async fn of_task(node: &Arc<Node>, job: &Arc<Job>, task: &pb::Task) -
 async fn one(node: &Arc<Node>, job: &Arc<Job>, at: &pb::ModelAt) -> Result<Arc<Model>, TaskError> {
     let plan = job.plan.models.get(at.model as usize);
     let plan = plan.ok_or_else(|| TaskError::Internal(format!("the job has no model {}", at.model)))?;
-    if at.owner == 0 {
+    if at.owner == 0 && at.version == 0 {
         return Ok(plan.initial.clone());
     }
     if let Some(model) = job.models.get(at) {
         return Ok(model);
     }
     let lost = |error: Status| TaskError::Model(format!("model `{}`: {}", plan.name, error.message()));
-    let bytes = bytes_of(node, job, at).await.map_err(lost)?;
+    let bytes = match at.owner {
+        0 => job.imported.get(at.model, at.version)?,
+        _ => bytes_of(node, job, at).await.map_err(lost)?,
+    };
     let model = Model::from_bytes(&bytes).map_err(|error| TaskError::Internal(error.to_string()))?;
     let model = Arc::new(model);
     job.models.put(at, model.clone());
@@ -99,6 +126,12 @@ async fn bytes_of(node: &Arc<Node>, job: &Arc<Job>, at: &pb::ModelAt) -> Result<
     }
 }
 
+/// The key under which a model is in the state.
+pub(crate) fn key(name: &str) -> Result<BinaryArray, PlanError> {
+    let name: ArrayRef = Arc::new(StringArray::from(vec![name]));
+    encode_keys(&[name])
+}
+
 /// A model of this worker as a batch left it.
 pub(crate) fn read(node: &Node, job: &Job, model: u32, version: u64) -> Result<Bytes, Status> {
     let not_ready = |what: String| status(ErrorKind::ErrorNotReady, what);
@@ -107,8 +140,7 @@ pub(crate) fn read(node: &Node, job: &Job, model: u32, version: u64) -> Result<B
     let (stage, group) = plan.home.ok_or_else(|| internal(format!("`{}` does not change", plan.name)))?;
     let partition = PartitionKey { job: job.id, stage, group: KeyGroup(group) };
     let handle = node.states.get(&partition).ok_or_else(|| not_ready(format!("key group {group} is not here")))?;
-    let name: ArrayRef = Arc::new(StringArray::from(vec![plan.name.as_str()]));
-    let key = encode_keys(&[name]).map_err(|error| internal(error.to_string()))?;
+    let key = key(&plan.name).map_err(|error| internal(error.to_string()))?;
     let state = {
         let held = handle.lock().map_err(|error| internal(error.to_string()))?;
         let at = held.partition().version().0;

@@ -208,7 +208,18 @@ async fn take(node: &Arc<Node>, message: driver_message::Kind) -> Result<(), Sta
             let ids: Vec<_> = message.blocks.iter().filter_map(|b| crate::wire::block_id(Some(b)).ok()).collect();
             node.blocking(move |node| node.blocks.remove(&ids)).await?;
         }
-        Kind::BatchComplete(message) => node.shuffle.remove_batch(JobId(message.job), BatchId(message.batch)),
+        Kind::BatchComplete(message) => {
+            node.shuffle.remove_batch(JobId(message.job), BatchId(message.batch));
+            // Only with state a batch may run again.
+            if let Some(job) = job(message.job).filter(|job| job.stateful.is_empty()) {
+                job.imported.settle(message.batch);
+            }
+        }
+        Kind::ImportedModel(message) => {
+            if let Some(job) = job(message.job) {
+                job.imported.put(message);
+            }
+        }
         Kind::WriteCheckpoint(message) => {
             if let Some(job) = job(message.job) {
                 restore::write_owned(node, &job, BatchId(message.version));
@@ -275,6 +286,9 @@ async fn assign(node: &Arc<Node>, job: &Arc<Job>, table: &pb::Assignment) {
 }
 
 fn retain_checkpoints(node: &Arc<Node>, message: pb::RetainCheckpoints) {
+    if let (Some(job), Some(oldest)) = (node.jobs.get(JobId(message.job)), message.versions.iter().min()) {
+        job.imported.settle(*oldest);
+    }
     let store = node.checkpoints.clone();
     let key = crate::state::checkpoint::JobKey::new(&node.identity().cluster_id, JobId(message.job));
     let keep: Vec<BatchId> = message.versions.iter().map(|version| BatchId(*version)).collect();

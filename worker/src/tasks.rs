@@ -11,6 +11,7 @@ use crate::outputs::{self, OutputRecords};
 use crate::state::StateError;
 use crate::stateful::Attempt;
 use crate::store::StoreError;
+use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::error::ArrowError;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -300,9 +301,13 @@ impl Unit {
         let mut keyed = KeyedRows::sort(&stage.head_schema(), rows, &stage.row_keys, &self.task.groups, key_groups)?;
         if let Some(state) = &stage.state {
             let (context, cancelled) = (self.context(), &self.cancelled);
-            let attempt = Attempt { node: &self.node, job: &self.job, stage: stage.id, context, cancelled };
+            let imported = self.imported()?;
+            let attempt = Attempt { node: &self.node, job: &self.job, stage: stage.id, context, cancelled, imported };
             let Some(time_ms) = self.job.plan.input_rhythm(stage).fires(&context) else {
                 done.state_keys = attempt.pass(state, &self.task.groups)?;
+                if attempt.imported.is_some() {
+                    done.models = self.trained(state)?;
+                }
                 return Ok(Vec::new());
             };
             let updated = attempt.run(state, &keyed, time_ms).await?;
@@ -317,6 +322,12 @@ impl Unit {
             }
         }
         self.run_branches_by_group(&keyed, snapshots.as_ref()).await
+    }
+
+    /// What takes the place of the model that the stage trains, if that lives in one of the task's groups.
+    fn imported(&self) -> Result<Option<(u32, Bytes)>, TaskError> {
+        let Some(model) = self.task.imported_models.first().copied() else { return Ok(None) };
+        Ok(Some((model, self.job.imported.get(model, self.task.batch)?)))
     }
 
     /// What the batch has made of a model that lives in one of the task's groups.

@@ -108,16 +108,31 @@ impl Model {
 
     /// A model from its JSON. `state` and `counters` may be missing (a model before any data), and any parameter of `spec` but `kind`.
     pub fn from_json(value: &Value) -> Result<Model, DecodeError> {
-        if value["format"] != FORMAT {
-            return Err(DecodeError::Foreign { expected: "model" });
-        }
-        if let Some(found) = value["version"].as_u64().filter(|found| *found != FORMAT_VERSION) {
-            return Err(DecodeError::Version { expected: FORMAT_VERSION, found });
-        }
-        let exported = Exported::deserialize(value).map_err(|e| DecodeError::Content(e.to_string()))?;
-        debug_assert!(exported.format == FORMAT && exported.version == FORMAT_VERSION);
-        checked(exported.spec, exported.state, exported.counters)
+        check_format(value)?;
+        exported(Exported::deserialize(value))
     }
+
+    /// As [`Model::from_json`], from text: what is wrong is said with its line and column.
+    pub fn from_json_text(text: &str) -> Result<Model, DecodeError> {
+        check_format(&serde_json::from_str(text).map_err(|e| DecodeError::Content(e.to_string()))?)?;
+        exported(serde_json::from_str(text))
+    }
+}
+
+fn check_format(value: &Value) -> Result<(), DecodeError> {
+    if value["format"] != FORMAT {
+        return Err(DecodeError::Foreign { expected: "model" });
+    }
+    match value["version"].as_u64().filter(|found| *found != FORMAT_VERSION) {
+        Some(found) => Err(DecodeError::Version { expected: FORMAT_VERSION, found }),
+        None => Ok(()),
+    }
+}
+
+fn exported(read: Result<Exported, serde_json::Error>) -> Result<Model, DecodeError> {
+    let exported = read.map_err(|e| DecodeError::Content(e.to_string()))?;
+    debug_assert!(exported.format == FORMAT && exported.version == FORMAT_VERSION);
+    checked(exported.spec, exported.state, exported.counters)
 }
 
 fn checked(spec: ModelSpec, state: Option<State>, counters: Counters) -> Result<Model, DecodeError> {

@@ -1,7 +1,7 @@
 //! What a definition says across its tables: who reads whom, and which names are taken.
 
 use super::reader::Reader;
-use super::{ModelDef, Name, Operator, OutputDef, Sink, SourceDef, StreamDef, TableDef};
+use super::{ModelDef, Name, Operator, OutputDef, Sink, SourceDef, Span, StreamDef, TableDef};
 use crate::diag::Diagnostic;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -21,6 +21,7 @@ pub(super) fn references(
     sources: &[Draft<SourceDef>],
     streams: &[Draft<StreamDef>],
     tables: &[Draft<TableDef>],
+    models: &[Draft<ModelDef>],
     outputs: &[Draft<OutputDef>],
 ) {
     let source_names = sources.iter().flat_map(|draft| &draft.name);
@@ -35,7 +36,7 @@ pub(super) fn references(
     }
     circles(r, streams);
     outputs_taken_twice(r, outputs);
-    directories_taken_twice(r, outputs);
+    directories_taken_twice(r, models, outputs);
     if outputs.is_empty() {
         let nothing = Diagnostic::new("nothing to execute: the job has no output");
         r.push(nothing.help("add an `[[output]]` with `from` and `print = true`"));
@@ -64,8 +65,12 @@ pub(super) fn models(
     for def in outputs.iter().filter_map(|draft| draft.def.as_ref()).filter(|def| def.of_model) {
         let known = model_known(r, &def.from, &names);
         if known && !trained.iter().any(|name| name.text == def.from.text) {
-            let wrong = Diagnostic::new(format!("no stream trains the model `{}`", def.from.text));
-            r.push(wrong.at(def.from.span.clone()).help("add a stream with `train`"));
+            untrained(r, &def.from.text, &def.from.span);
+        }
+    }
+    for def in models.iter().filter_map(|draft| draft.def.as_ref()) {
+        if let Some(save) = def.save.as_ref().filter(|_| !trained.iter().any(|name| name.text == def.name.text)) {
+            untrained(r, &def.name.text, &save.path.span);
         }
     }
     for name in twice {
@@ -73,6 +78,12 @@ pub(super) fn models(
         let wrong = wrong.at(name.span.clone()).label("the second one");
         r.push(wrong.help("make them one with a stream of their own: `union = true`"));
     }
+}
+
+/// Nothing comes of a model that does not learn.
+fn untrained(r: &mut Reader<'_>, model: &str, place: &Span) {
+    let wrong = Diagnostic::new(format!("no stream trains the model `{model}`"));
+    r.push(wrong.at(place.clone()).help("add a stream with `train`"));
 }
 
 fn model_known(r: &mut Reader<'_>, name: &Name, names: &[&Name]) -> bool {
@@ -107,9 +118,16 @@ fn outputs_taken_twice(r: &mut Reader<'_>, outputs: &[Draft<OutputDef>]) {
     }
 }
 
-/// Two outputs in one directory would take each other's batches for their own.
-fn directories_taken_twice(r: &mut Reader<'_>, outputs: &[Draft<OutputDef>]) {
+/// Two outputs in one directory would take each other's batches for their own, two models each other's `latest.json`.
+fn directories_taken_twice(r: &mut Reader<'_>, models: &[Draft<ModelDef>], outputs: &[Draft<OutputDef>]) {
     let mut seen = HashSet::new();
+    for save in models.iter().filter_map(|draft| draft.def.as_ref()?.save.as_ref()) {
+        if !seen.insert(save.root(Path::new(""))) {
+            let wrong = Diagnostic::new(format!("two models are saved in `{}`", save.path.text));
+            let wrong = wrong.at(save.path.span.clone()).label("the second one");
+            r.push(wrong.help("give each model a directory of its own"));
+        }
+    }
     for output in outputs.iter().filter_map(|draft| draft.def.as_ref()) {
         if let Sink::Files(files) = &output.sink
             && !seen.insert(files.place.root(Path::new("")))

@@ -155,6 +155,7 @@ pub(super) const TASK_FAILURES: RangeInclusive<u64> = 1..=100;
 pub(super) const RECEIVERS: RangeInclusive<u64> = 1..=64;
 pub(super) const PRINT_ROWS: RangeInclusive<u64> = 1..=10_000;
 pub(super) const RETRIES: RangeInclusive<u64> = 0..=100;
+pub(super) const KEEP: RangeInclusive<u64> = 1..=1000;
 /// Whole numbers in TOML have 63 bits.
 pub(super) const POSITIVE: RangeInclusive<u64> = 1..=i64::MAX as u64;
 pub(super) const NOT_NEGATIVE: RangeInclusive<u64> = 0..=i64::MAX as u64;
@@ -294,6 +295,14 @@ pub(super) const CONNECTOR_KEYS: &[(&str, &[Key])] =
 pub(super) const MODEL: &[Key] = &[
     Key::new("kind", Shape::Text, "The family.").required(),
     Key::new("initial", Shape::Text, "An exported model to begin with."),
+    Key::new("keep", Shape::Count(KEEP), "Published versions that the driver keeps. Default 10."),
+    Key::new("save", Shape::Table(SAVE), "Files that it is saved in."),
+];
+
+/// Keys of `save`.
+pub(super) const SAVE: &[Key] = &[
+    Key::new("path", Shape::Text, "A directory, relative to the job file.").required(),
+    Key::new("every", Shape::Count(POSITIVE), "Whenever it has learnt so many batches more. Default 1."),
 ];
 
 /// Keys of a table.

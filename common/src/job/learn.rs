@@ -31,6 +31,19 @@ pub struct ModelDef {
     pub params: Vec<Param>,
     /// An exported model to begin with: a JSON file, relative to the job file.
     pub initial: Option<Name>,
+    /// Published versions that the driver keeps. Default 10.
+    pub keep: u32,
+    /// Where it is saved, if it is.
+    pub save: Option<SaveModel>,
+}
+
+/// Files that a model is saved in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SaveModel {
+    /// The directory, relative to the job file.
+    pub path: Name,
+    /// Whenever the model has learnt so many batches more. Default 1.
+    pub every: u64,
 }
 
 /// `trainOn`.
@@ -105,12 +118,27 @@ pub(super) fn read_model<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name)
     r.check_required(table, &[keys::MODEL]);
     let kind = table.get("kind").and_then(|v| r.text(v));
     let initial = table.get("initial").map(|v| r.text(v));
-    let params = read_params(r, table, keys::MODEL);
-    let def = match (kind, optional(initial), params) {
-        (Some(kind), Some(initial), Some(params)) => Some(ModelDef { name: name.clone(), kind, params, initial }),
-        _ => None,
+    let keep = match table.get("keep") {
+        Some(value) => r.small_count(value, keys::KEEP),
+        None => Some(10),
     };
-    Draft { name: Some(name.clone()), from: Vec::new(), def }
+    let save = table.get("save").map(|v| read_save(r, v));
+    let params = read_params(r, table, keys::MODEL);
+    let read = || {
+        let (kind, initial, keep, save, params) = (kind?, optional(initial)?, keep?, optional(save)?, params?);
+        Some(ModelDef { name: name.clone(), kind, params, initial, keep, save })
+    };
+    Draft { name: Some(name.clone()), from: Vec::new(), def: read() }
+}
+
+fn read_save<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<SaveModel> {
+    let table = r.table(value, "`save`", value.span(), &[keys::SAVE])?;
+    let path = table.get("path").and_then(|v| r.local_path(v, "a directory"));
+    let every = match table.get("every") {
+        Some(value) => r.count(value, keys::POSITIVE),
+        None => Some(1),
+    };
+    Some(SaveModel { path: path?, every: every? })
 }
 
 /// `train`

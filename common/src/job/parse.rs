@@ -37,7 +37,7 @@ fn read_job<'t>(r: &mut Reader<'t>, document: &'t Value<'t>) -> Option<JobDef> {
     let outputs = read_outputs(r, &table);
     let tables = read_named(r, &table, "table", table::read);
     if r.complete() {
-        check::references(r, &sources, &streams, &tables, &outputs);
+        check::references(r, &sources, &streams, &tables, &models, &outputs);
         table::check(r, &tables, &sources, &streams);
         check::models(r, &models, &streams, &outputs);
     }

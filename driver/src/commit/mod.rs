@@ -2,9 +2,11 @@
 //!
 //! Tasks leave parts in a directory of the batch. Here those of the tasks that counted are merged into one order and
 //! written as files: a [directory per batch](batch), or a [rolling set of files](rolling). Either appears by one
-//! rename, and doing it again changes nothing: after a crash the batch runs again and comes here once more.
+//! rename, and doing it again changes nothing: after a crash the batch runs again and comes here once more. So do the
+//! [models](model) that a job saves.
 
 mod batch;
+mod model;
 mod post;
 mod rolling;
 
@@ -40,6 +42,11 @@ pub(crate) async fn commit(writer: Writer, outputs: Vec<Commit>, stop: Cancellat
                 let writer = writer.clone();
                 let work =
                     move || put(&writer, &files).map_err(|error| format!("{}: {error}", files.to.root().display()));
+                tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())??;
+            }
+            Commit::Model(model) => {
+                let work =
+                    move || model::save(&model).map_err(|error| format!("{}: {error}", model.directory.display()));
                 tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())??;
             }
         }

@@ -3,8 +3,8 @@
 use super::job::{BAD_SAMPLES_KEPT, Job};
 use super::run::{BatchRun, CommitState, TaskResult};
 use super::topology::{OutputKind, Topology};
-use super::{Action, Commit, CommitFiles, Cx, Post};
-use crate::models::Publication;
+use super::{Action, Commit, CommitFiles, Cx, Post, SavedModel};
+use crate::models::{Publication, PublishedModel};
 use crate::record::{Ending, JobRecord, ReceiverKey, Totals};
 use std::collections::{BTreeMap, VecDeque};
 use tidemill_common::ids::{BatchId, OutputIdx, WorkerId};
@@ -88,6 +88,7 @@ impl Job {
         }
         let counts = counts.into_iter().collect();
         self.record(cx, JobRecord::Frozen { batch, time_ms, counts });
+        self.tell_imports(cx, batch);
     }
 
     fn finish_replay(&mut self, cx: &mut Cx<'_>) {
@@ -114,6 +115,7 @@ impl Job {
             }
         }
         outputs.extend(posts(&self.topology, &run.context(), &run.results).into_iter().map(Commit::Post));
+        outputs.extend(saved(&self.topology, run, sync).map(Commit::Model));
         run.commit = if outputs.is_empty() { CommitState::Done } else { CommitState::Asked };
         if run.commit == CommitState::Asked {
             cx.out.push(Action::Commit { job: self.durable.id, batch: run.batch, outputs });
@@ -179,13 +181,14 @@ impl Job {
 
     fn publish_models(&self, cx: &mut Cx<'_>, batch: BatchId, time_ms: i64, trained: Vec<pb::TrainedModel>) {
         let named = |model: pb::TrainedModel| {
-            let name = self.topology.models.get(model.model as usize)?;
-            Some((name.clone(), model.bytes))
+            let shape = self.topology.models.get(model.model as usize)?;
+            Some(PublishedModel { name: shape.name.clone(), bytes: model.bytes, keep: shape.keep })
         };
         let models: Vec<_> = trained.into_iter().filter_map(named).collect();
         if !models.is_empty() {
-            let job = self.durable.name.clone();
-            cx.out.push(Action::PublishModels(Publication { job, batch, time_ms, models }));
+            let (id, job) = (self.durable.id, self.durable.name.clone());
+            let sync = self.settings.durability == Durability::Disk;
+            cx.out.push(Action::PublishModels(Publication { id, job, batch, time_ms, models, sync }));
         }
     }
 
@@ -253,6 +256,17 @@ impl Job {
             self.checkpointing = None;
         }
     }
+}
+
+/// The models of a batch that are saved.
+fn saved<'a>(topology: &'a Topology, run: &'a BatchRun, sync: bool) -> impl Iterator<Item = SavedModel> + 'a {
+    let trained = run.results.iter().flat_map(|result| &result.done.models);
+    trained.filter_map(move |trained| {
+        let shape = topology.models.get(trained.model as usize)?;
+        let (directory, every) = shape.save.clone()?;
+        let (name, bytes, time_ms) = (shape.name.clone(), trained.bytes.clone(), run.time_ms);
+        Some(SavedModel { name, directory, every, time_ms, bytes, sync })
+    })
 }
 
 /// The requests of a batch, one for each output that has rows.

@@ -239,6 +239,7 @@ impl Job {
             self.adopt_receivers(cx, worker, &resume.receivers);
         }
         self.groups.resend();
+        self.tell_all_imports(cx, worker);
     }
 
     pub(crate) fn add_checkpoint(&mut self, worker: WorkerId, version: BatchId, groups: &[u32]) {

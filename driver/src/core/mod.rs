@@ -10,11 +10,13 @@
 mod batches;
 mod files;
 pub mod groups;
+mod imports;
 mod intake;
 mod job;
 pub mod members;
 mod redo;
 mod report;
+mod request;
 mod run;
 mod stopping;
 pub mod topology;
@@ -22,6 +24,7 @@ pub(crate) mod wire;
 
 use crate::models::Publication;
 use crate::record::{Durable, DurableJob, Record};
+use bytes::Bytes;
 use job::Job;
 use members::Members;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +36,9 @@ use tidemill_plan::{FileOutput, FunctionRef};
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control as pb;
 use topology::Topology;
+
+pub use imports::NewModel;
+pub use request::RequestError;
 
 /// A point in time, as the shell read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +124,13 @@ pub enum Event {
         job: String,
         /// Do not wait for what was received.
         now: bool,
+    },
+    /// A client puts another model in the place of a running job's.
+    Import {
+        /// Where the answer goes.
+        request: RequestId,
+        /// The model.
+        new: Box<NewModel>,
     },
     /// The part files of a batch are in place, or could not be put there.
     Committed {
@@ -210,6 +223,8 @@ pub enum Commit {
     Files(CommitFiles),
     /// A request to send.
     Post(Post),
+    /// A model to save.
+    Model(SavedModel),
 }
 
 /// The part files of one output of one batch.
@@ -227,6 +242,23 @@ pub struct CommitFiles {
     pub sync: bool,
 }
 
+/// A model as a batch has left it, to be saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedModel {
+    /// Its name.
+    pub name: String,
+    /// Where the files are.
+    pub directory: PathBuf,
+    /// It is saved whenever it has learnt so many batches more.
+    pub every: u64,
+    /// Batch time: names the file.
+    pub time_ms: i64,
+    /// The model, as `tidemill-ml` writes it.
+    pub bytes: Bytes,
+    /// Whether the files have to be on the disk.
+    pub sync: bool,
+}
+
 /// The request of one output of one batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Post {
@@ -236,31 +268,6 @@ pub struct Post {
     pub to: HttpSink,
     /// All rows in order, as JSON lines.
     pub body: Vec<u8>,
-}
-
-/// Why a client's request was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// There is no such job.
-    #[error("there is no job `{0}`")]
-    NoSuchJob(String),
-    /// The name is taken.
-    #[error("a job named `{0}` is running; stop it first, or choose another name")]
-    NameTaken(String),
-    /// The job is over.
-    #[error("job `{0}` has ended already")]
-    Ended(String),
-    /// Another job writes to the same directory.
-    #[error("job `{job}` writes to {} already; give each output a directory of its own", directory.display())]
-    DirectoryTaken {
-        /// The job.
-        job: String,
-        /// The directory, or the prefix of directories.
-        directory: PathBuf,
-    },
-    /// Not every process has the functions that the job uses.
-    #[error("the job uses functions in Rust that not every worker knows:\n  {}\nstart the driver and all workers from the same program", .0.join("\n  "))]
-    Functions(Vec<String>),
 }
 
 /// What every part of the core may use while it handles an event.
@@ -388,6 +395,7 @@ impl Core {
             }
             Event::Submit { request, job } => self.on_submit(now, request, *job, &mut out),
             Event::Stop { request, job, now: at_once } => self.on_stop(now, request, &job, at_once, &mut out),
+            Event::Import { request, new } => self.on_import(now, request, &new, &mut out),
             Event::Committed { job, batch, result } => {
                 self.with_job(now, job, &mut out, |job, cx| job.on_committed(cx, batch, result));
             }

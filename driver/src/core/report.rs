@@ -176,6 +176,7 @@ fn durable_status(job: &DurableJob) -> pb::JobStatus {
         job: job.id.0,
         name: job.name.clone(),
         batch: job.completed.0,
+        frozen: job.last_frozen.0,
         batch_time_ms: job.completed_time_ms,
         records: job.totals.records,
         received_records: job.received_records,

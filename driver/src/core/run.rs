@@ -254,28 +254,14 @@ impl Job {
 
     /// Whether the models that a stage asks can be asked: their owners are at the right version.
     fn models_ready(&self, run: &BatchRun, stage: usize) -> bool {
-        self.topology.stages[stage].models.iter().all(|model| match model.home {
+        self.topology.stages[stage].models.iter().all(|asked| match self.topology.models[asked.model].home {
             None => true,
             Some((home, group)) => {
                 let owned = self.groups.list.get(group).is_some_and(|group| group.owner.is_some() && group.ready);
                 let trained = || matches!(run.stages[home].units[group], Unit::Done(_));
-                owned && (!model.after_training || trained())
+                owned && (!asked.after_training || trained())
             }
         })
-    }
-
-    fn models_at(&self, run: &BatchRun, stage: usize) -> Vec<pb::ModelAt> {
-        let at = |model: &super::topology::ModelShape| {
-            let owner = model.home.and_then(|(_, group)| self.groups.list.get(group)?.owner);
-            let version = if model.after_training { run.batch } else { run.batch.prev() };
-            pb::ModelAt {
-                model: model.model,
-                owner: owner.map_or(0, |owner| owner.0),
-                version: version.0,
-                after_training: model.after_training,
-            }
-        };
-        self.topology.stages[stage].models.iter().map(at).collect()
     }
 
     pub(crate) fn producers(&self, stage: usize) -> impl Iterator<Item = usize> {
@@ -390,6 +376,7 @@ impl Job {
             suppress_outputs: run.replayed,
             inputs,
             models: self.models_at(run, stage),
+            imported_models: self.imported_for(run, stage, &units),
             ..pb::Task::default()
         };
         match self.topology.stages[stage].placement {

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
-use tidemill_common::job::{Connector, HttpSink, Sink};
-use tidemill_plan::{BranchTarget, FileOutput, JobPlan, Placement, Rhythm, StageInput};
+use tidemill_common::job::{Connector, HttpSink, ModelDef, Sink};
+use tidemill_ml::ModelSpec;
+use tidemill_plan::{AskedModel, BranchTarget, FileOutput, JobPlan, ModelPlan, Placement, Rhythm, StageInput};
 
 /// The shape of a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Topology {
     /// Stages in topological order; the position is the [`StageId`](tidemill_common::ids::StageId).
     pub stages: Vec<StageShape>,
@@ -18,8 +19,8 @@ pub struct Topology {
     pub sources: Vec<SourceShape>,
     /// Outputs.
     pub outputs: Vec<OutputShape>,
-    /// Names of models.
-    pub models: Vec<String>,
+    /// Models.
+    pub models: Vec<ModelShape>,
 }
 
 /// The shape of a stage.
@@ -42,16 +43,31 @@ pub struct StageShape {
     /// Outputs that its branches end in.
     pub outputs: Vec<OutputIdx>,
     /// Models that its expressions ask.
-    pub models: Vec<ModelShape>,
+    pub models: Vec<AskedShape>,
+}
+
+/// A model of the job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelShape {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub spec: ModelSpec,
+    /// Features of the rows that it learns from; none if any number will do.
+    pub features: Option<usize>,
+    /// The stage that trains it, and the key group it lives in; none for a model that nothing trains.
+    pub home: Option<(usize, usize)>,
+    /// Versions to keep for those who ask the driver.
+    pub keep: usize,
+    /// Where it is saved, and whenever it has learnt how many batches more.
+    pub save: Option<(PathBuf, u64)>,
 }
 
 /// A model that a stage asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelShape {
+pub struct AskedShape {
     /// Its position among the models of the job.
-    pub model: u32,
-    /// The stage that trains it, and the key group it lives in; none for a model that does not change.
-    pub home: Option<(usize, usize)>,
+    pub model: usize,
     /// Whether the stage waits for the batch's own training.
     pub after_training: bool,
 }
@@ -98,6 +114,7 @@ impl Topology {
     /// The shape of a compiled job, with paths relative to `base_dir` resolved. With `capture`, every output is
     /// a row output without a limit.
     pub fn new(plan: &JobPlan, capture: bool, base_dir: &Path) -> Self {
+        let saves = (!capture).then_some(base_dir);
         let mut stages: Vec<StageShape> = plan.stages.iter().map(|stage| StageShape::new(stage, plan)).collect();
         for exchange in &plan.exchanges {
             let consumers = &mut stages[exchange.from.0 as usize].consumers;
@@ -131,17 +148,23 @@ impl Topology {
                 sources.collect()
             },
             outputs: outputs.collect(),
-            models: plan.models.iter().map(|model| model.name.clone()).collect(),
+            models: plan
+                .models
+                .iter()
+                .zip(&plan.def.models)
+                .map(|(model, def)| ModelShape::new(model, def, saves))
+                .collect(),
             stages,
         }
     }
 
     /// Directories that no other job may write to.
     pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
-        self.outputs.iter().filter_map(|output| match &output.kind {
+        let outputs = self.outputs.iter().filter_map(|output| match &output.kind {
             OutputKind::Files(files) => Some(files.root()),
             _ => None,
-        })
+        });
+        outputs.chain(self.models.iter().filter_map(|model| Some(model.save.as_ref()?.0.clone())))
     }
 
     /// Whether any stage keeps state.
@@ -172,15 +195,28 @@ impl StageShape {
             rhythm: stage.rhythm,
             consumers: Vec::new(),
             outputs,
-            models: stage.models.iter().map(|asked| ModelShape::new(asked, plan)).collect(),
+            models: stage.models.iter().map(AskedShape::new).collect(),
         }
     }
 }
 
 impl ModelShape {
-    fn new(asked: &tidemill_plan::AskedModel, plan: &JobPlan) -> Self {
-        let home = plan.models[asked.model].home.map(|(stage, group)| (stage.0 as usize, group as usize));
-        Self { model: asked.model as u32, home, after_training: asked.after_training }
+    fn new(model: &ModelPlan, def: &ModelDef, base_dir: Option<&Path>) -> Self {
+        let save = def.save.as_ref().zip(base_dir);
+        Self {
+            name: model.name.clone(),
+            spec: model.spec.clone(),
+            features: model.features,
+            home: model.home.map(|(stage, group)| (stage.0 as usize, group as usize)),
+            keep: def.keep as usize,
+            save: save.map(|(save, base_dir)| (save.root(base_dir), save.every)),
+        }
+    }
+}
+
+impl AskedShape {
+    fn new(asked: &AskedModel) -> Self {
+        Self { model: asked.model, after_training: asked.after_training }
     }
 }
 

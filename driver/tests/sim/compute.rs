@@ -3,6 +3,7 @@
 //! Workers and oracle share [`Shape::run_unit`]; what the simulation proves is which units ran on which
 //! input and which state, not the arithmetic.
 
+use crate::models;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -230,7 +231,7 @@ impl Builder {
             rhythm: Rhythm::EveryBatch,
             consumers: Vec::new(),
             outputs: targets.iter().filter_map(output).collect(),
-            models: Vec::new(),
+            models: if self.shapes.is_empty() { models::asked() } else { Vec::new() },
         });
         self.stages.push(Stage { op, targets });
         self
@@ -261,7 +262,7 @@ impl Builder {
             .collect();
         let output = |(number, kind)| OutputShape { name: format!("o{number}"), kind, rhythm: Rhythm::EveryBatch };
         let topology = Topology {
-            models: Vec::new(),
+            models: models::shapes(models::home(self.stages.iter().map(|stage| stage.op))),
             exchange_from: exchange_from.into_values().collect(),
             key_groups,
             sources,

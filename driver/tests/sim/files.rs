@@ -96,4 +96,5 @@ counts!(
     failed_jobs,
     finished_receivers,
     units_recomputed,
+    imports,
 );

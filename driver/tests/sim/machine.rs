@@ -3,6 +3,7 @@
 use crate::compute::{Rows, State};
 use crate::files::Files;
 use crate::links::Link;
+use crate::models::Told;
 use crate::net::{FollowResult, FromDriver, FromWorker, Net, PeerMessage, PeerReply, Proc};
 use crate::receiving::{Block, Receiver};
 use crate::scenario::{Knobs, Spec};
@@ -79,6 +80,7 @@ pub(crate) struct HeldJob {
     pub(crate) places: Places,
     pub(crate) links: BTreeMap<u64, Link>,
     pub(crate) tasks: BTreeMap<u64, Running>,
+    pub(crate) told: Told,
     /// Stages on disk, by version and group.
     pub(crate) written: BTreeMap<(u64, u32), BTreeSet<u32>>,
     /// Checkpoints on their way to the disk.
@@ -216,10 +218,21 @@ impl Process {
             Kind::BatchComplete(done) => {
                 if let Some(job) = self.jobs.get_mut(&done.job) {
                     job.pieces.retain(|(batch, _, _), _| *batch != done.batch);
+                    if cx.specs[job.spec].shape.stateful().next().is_none() {
+                        job.told.settle(done.batch);
+                    }
+                }
+            }
+            Kind::ImportedModel(message) => {
+                if let Some(job) = self.jobs.get_mut(&message.job) {
+                    job.told.put(&message);
                 }
             }
             Kind::WriteCheckpoint(write) => self.write_owned(cx, write.job, write.version),
             Kind::RetainCheckpoints(keep) => {
+                if let (Some(job), Some(oldest)) = (self.jobs.get_mut(&keep.job), keep.versions.iter().min()) {
+                    job.told.settle(*oldest);
+                }
                 cx.disk.checkpoints.retain(|(job, version, _), _| *job != keep.job || keep.versions.contains(version));
             }
             Kind::RestoreState(restore) => self.restore(cx, &restore),

@@ -8,6 +8,7 @@ mod faults;
 mod files;
 mod links;
 mod machine;
+mod models;
 mod net;
 mod oracle;
 mod receiving;

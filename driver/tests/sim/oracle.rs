@@ -2,6 +2,7 @@
 
 use crate::compute::{Op, Rows, State, block_rows, show};
 use crate::files::Files;
+use crate::models;
 use crate::receiving::Block;
 use crate::scenario::Spec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,8 @@ struct Truth {
     batches: BTreeMap<BatchId, Expected>,
     logged: BTreeSet<Block>,
     published: BatchId,
+    /// The number that the first stage asks.
+    asked: Option<f64>,
 }
 
 /// The judge.
@@ -96,6 +99,7 @@ impl Oracle {
                 check_totals(spec_of(specs, *id), files, *id, truth, *batch, totals);
                 files.counts.batches += 1;
             }
+            JobRecord::Imported { .. } => files.counts.imports += 1,
             JobRecord::Files(key, _) => panic!("{key:?} watches no directory"),
             JobRecord::Checkpoint(version) => {
                 assert!(*version > before.checkpoint && *version <= before.completed, "checkpoint {version}");
@@ -106,7 +110,10 @@ impl Oracle {
         self.durable.apply(record);
         if let Some((batch, truth)) = frozen.zip(self.truths.get_mut(id)) {
             let blocks = &self.durable.jobs[id].frozen[&batch];
-            let expected = evaluate(spec_of(specs, *id), blocks, &mut truth.states);
+            if let Some(import) = blocks.imported.get(&models::ASKED) {
+                truth.asked = Some(models::value(&import.bytes));
+            }
+            let expected = evaluate(spec_of(specs, *id), blocks, truth.asked, &mut truth.states);
             truth.batches.insert(batch, expected);
         }
     }
@@ -204,8 +211,16 @@ fn check_totals(spec: &Spec, files: &Files, job: JobId, truth: &Truth, batch: Ba
 }
 
 /// The plain evaluation of a batch: stage by stage, unit by unit.
-fn evaluate(spec: &Spec, frozen: &FrozenBatch, states: &mut BTreeMap<(u32, u32), State>) -> Expected {
+fn evaluate(
+    spec: &Spec,
+    frozen: &FrozenBatch,
+    asked: Option<f64>,
+    states: &mut BTreeMap<(u32, u32), State>,
+) -> Expected {
     let shape = &spec.shape;
+    if let Some((import, (stage, group))) = frozen.imported.get(&models::TRAINED).zip(shape.topology.models[0].home) {
+        states.insert((stage as u32, group as u32), models::state(shape, models::value(&import.bytes)));
+    }
     let mut pieces: BTreeMap<(u32, u64), Vec<Rows>> = BTreeMap::new();
     let mut outputs: BTreeMap<u32, Rows> = BTreeMap::new();
     let mut bad = 0;
@@ -223,7 +238,8 @@ fn evaluate(spec: &Spec, frozen: &FrozenBatch, states: &mut BTreeMap<(u32, u32),
                     if stage.source.is_some_and(|source| source.0 == block.key.0) {
                         let (rows, unread) = block_rows(block.key.0, block.key.1, block.first_offset, block.records);
                         bad += unread;
-                        units.push((order as u64, rows));
+                        let asked = asked.filter(|_| !stage.models.is_empty());
+                        units.push((order as u64, models::added(rows, asked)));
                     }
                 }
             }

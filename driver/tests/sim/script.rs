@@ -38,6 +38,9 @@ impl World {
             match ev {
                 Ev::Fault if self.net.now < self.scenario.faults_until => {
                     self.fault();
+                    if self.net.chance(30) {
+                        self.import();
+                    }
                     let wait = self.net.pick(1_000..2 * self.scenario.fault_every);
                     self.net.after(wait, Ev::Fault);
                 }

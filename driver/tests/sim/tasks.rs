@@ -4,6 +4,7 @@ use crate::compute::{Rows, block_rows, show};
 use crate::files::PartFile;
 use crate::links::Entry;
 use crate::machine::{Cx, Machine, Process, Timer};
+use crate::models;
 use crate::receiving::Block;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -170,7 +171,7 @@ impl Process {
             let Some((_, block)) = Block::read(split.block.as_ref()) else { continue };
             let (rows, bad) = block_rows(block.key.0, block.key.1, block.first_offset, block.records);
             done.bad_records += bad;
-            units.push((split.order, rows));
+            units.push((split.order, models::added(rows, held.told.asked(task))));
         }
         let single = task.splits.is_empty() && task.groups.is_empty();
         for group in task.groups.iter().copied().chain(single.then_some(0)) {
@@ -215,7 +216,8 @@ impl Process {
         if stateful && part.is_none() {
             return Err((FailureKind::FailureStateVersion, 0));
         }
-        let before = part.as_ref().map(|part| part.state.clone());
+        let begins = held.told.begins(shape, task, group).map(Rc::new);
+        let before = begins.or_else(|| part.as_ref().map(|part| part.state.clone()));
         let brought = shape.run_unit(stage as usize, rows, before.as_deref());
         for (exchange, piece) in brought.pieces {
             held.pieces.insert((task.batch, exchange, order), Rc::new(piece));

@@ -427,13 +427,13 @@ impl World {
                 }
             }
             Action::Reply { request, result } => drop(self.replies.insert(request, result)),
-            // No simulated job has a model.
+            // No simulated task says what it has trained.
             Action::PublishModels(_) => {}
             Action::Publish { job, event } => self.oracle.on_publish(&self.scenario.specs, job, &event),
             Action::Commit { job, batch, outputs } => {
                 let files = outputs.into_iter().filter_map(|output| match output {
                     Commit::Files(files) => Some(files),
-                    Commit::Post(_) => None,
+                    Commit::Post(_) | Commit::Model(_) => None,
                 });
                 let files: Vec<_> = files.collect();
                 let wait = self.net.pick(200..15_000);

@@ -2,6 +2,7 @@
 
 use super::{Attempt, StateRows};
 use crate::keyed::KeyedRows;
+use crate::models;
 use crate::state::{Gathered, PartitionHandle};
 use crate::tasks::TaskError;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, UInt32Array};
@@ -36,11 +37,13 @@ pub(super) fn fold(attempt: &Attempt<'_>, op: &FoldOp, rows: &KeyedRows) -> Resu
             let value = share.known.columns[0].as_binary::<i32>();
             let known = share.known.present.value(place) && value.is_valid(place);
             let of_key = rows.batch.slice(of_key.start, of_key.len());
-            let value = known.then(|| value.value(place));
-            let folded = op.step(value, &of_key, &attempt.context)?;
-            if let Some(after) = folded.value {
+            let before = known.then(|| value.value(place));
+            // A model has one key.
+            let imported = attempt.imported.as_ref().map(|(_, bytes)| bytes.as_ref());
+            let folded = op.step(imported.or(before), &of_key, &attempt.context)?;
+            if let Some(after) = folded.value.or_else(|| imported.map(<[u8]>::to_vec)) {
                 // Only models are asked for what they were.
-                changed.push(place, value.filter(|_| op.model.is_some()), after);
+                changed.push(place, before.filter(|_| op.model.is_some()), after);
             }
             let length = folded.rows.num_rows();
             parts.push(with_keys(op, &schema, &share.keys.slice(place, 1), folded.rows)?);
@@ -57,6 +60,18 @@ pub(super) fn fold(attempt: &Attempt<'_>, op: &FoldOp, rows: &KeyedRows) -> Resu
         concat(&keys)?.as_binary().clone()
     };
     Ok(StateRows { rows: KeyedRows { batch: concat_batches(&schema, &parts)?, keys, groups }, keys: count })
+}
+
+/// Puts an imported model in the place of the one in a group, in a batch that it does not learn from; gives the keys there.
+pub(super) fn replace(attempt: &Attempt<'_>, group: u32, model: u32, imported: &[u8]) -> Result<u64, TaskError> {
+    let key = models::key(&attempt.job.plan.models[model as usize].name)?;
+    let (handle, known) = attempt.read(group, |partition| partition.gather(&key))?;
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(BinaryArray::from_iter_values([imported])),
+        Arc::new(Int64Array::from(vec![attempt.context.batch.0 as i64])),
+        known.columns[0].clone(),
+    ];
+    attempt.write(group, &handle, &key, &columns, None, |partition| Ok(partition.len() as u64))
 }
 
 /// What can be seen of all values of a partition; key column first.

@@ -13,6 +13,7 @@ use crate::keyed::KeyedRows;
 use crate::node::Node;
 use crate::state::{PartitionHandle, PartitionKey, StateError, StatePartition};
 use crate::tasks::TaskError;
+use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Schema};
 use std::ops::Range;
@@ -35,6 +36,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) stage: StageId,
     pub(crate) context: BatchContext,
     pub(crate) cancelled: &'a CancellationToken,
+    /// The model that begins anew with this batch from what was imported, by number.
+    pub(crate) imported: Option<(u32, Bytes)>,
 }
 
 impl Attempt<'_> {
@@ -55,10 +58,20 @@ impl Attempt<'_> {
         let no_keys = BinaryArray::from_iter_values(std::iter::empty::<&[u8]>());
         let mut keys = 0;
         for &group in groups {
-            let (handle, ()) = self.read(group, |_| Ok(()))?;
-            keys += self.write(group, &handle, &no_keys, nothing.columns(), None, |state| Ok(state.len() as u64))?;
+            keys += match self.imported.as_ref().filter(|(model, _)| self.lives_in(*model, group)) {
+                Some((model, bytes)) => fold::replace(self, group, *model, bytes)?,
+                None => {
+                    let (handle, ()) = self.read(group, |_| Ok(()))?;
+                    self.write(group, &handle, &no_keys, nothing.columns(), None, |state| Ok(state.len() as u64))?
+                }
+            };
         }
         Ok(keys)
+    }
+
+    fn lives_in(&self, model: u32, group: u32) -> bool {
+        let home = self.job.plan.models.get(model as usize).and_then(|model| model.home);
+        home == Some((self.stage, group))
     }
 
     /// Shares of the key space.

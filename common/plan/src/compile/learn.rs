@@ -26,7 +26,7 @@ use tidemill_ml::champion::ChampionSpec;
 use tidemill_ml::drift::DetectorSpec;
 use tidemill_ml::metrics::EvaluatorSpec;
 use tidemill_ml::stats::StreamingTestSpec;
-use tidemill_ml::{Model, ModelSpec, SpecError};
+use tidemill_ml::{Model, ModelSpec, ReplaceError, SpecError};
 
 /// The hidden key of what has one value only.
 pub(super) const ONLY: &str = "__only";
@@ -36,6 +36,8 @@ pub(super) struct Declaration {
     pub(super) name: String,
     pub(super) spec: ModelSpec,
     pub(super) initial: Arc<Model>,
+    /// Number of features, where it is known.
+    pub(super) features: Option<usize>,
 }
 
 impl Compiler<'_> {
@@ -59,7 +61,8 @@ impl Compiler<'_> {
             Some(path) => self.exported(path, &spec),
         };
         let initial = Arc::new(self.reported(initial)?);
-        Some(Declaration { name: def.name.text.clone(), spec, initial })
+        let features = initial.dimension();
+        Some(Declaration { name: def.name.text.clone(), spec, initial, features })
     }
 
     /// An exported model, which goes on with the parameters of the definition.
@@ -67,15 +70,14 @@ impl Compiler<'_> {
         let wrong = |what: String| Diagnostic::new(what).at(path.span.clone());
         let text = std::fs::read_to_string(self.base_dir.join(&path.text))
             .map_err(|error| wrong(format!("cannot read `{}`: {error}", path.text)))?;
-        let json: Value =
-            serde_json::from_str(&text).map_err(|error| wrong(format!("`{}` is not JSON: {error}", path.text)))?;
-        let model = Model::from_json(&json).map_err(|error| wrong(format!("`{}`: {error}", path.text)))?;
-        if model.spec() != spec {
-            let found = model.spec().kind();
-            let wrong = wrong(format!("`{}` holds a model that was defined otherwise ({found})", path.text));
-            return Err(wrong.help("give the model the kind and the parameters that it was exported with"));
-        }
-        Ok(model)
+        Model::in_place_of(&text, spec, None).map_err(|error| {
+            let defined = matches!(error, ReplaceError::Kind { .. } | ReplaceError::Parameter { .. });
+            let wrong = wrong(format!("`{}`: {error}", path.text));
+            match defined {
+                true => wrong.help("give the model the kind and the parameters that it was exported with"),
+                false => wrong,
+            }
+        })
     }
 
     /// Parameters as the struct they belong to; what is wrong is said where it stands.
@@ -319,7 +321,7 @@ impl Compiler<'_> {
             // Text can always be a key.
             let group = encode_keys(&[key]).map_or(0, |keys| key_group(keys.value(0), groups));
             let home = stage.map(|stage| (stage, group));
-            ModelPlan { name: model.name, spec: model.spec, initial: model.initial, home }
+            ModelPlan { name: model.name, spec: model.spec, initial: model.initial, features: model.features, home }
         };
         let models: Vec<_> = std::mem::take(&mut self.declared).into_iter().enumerate().map(plan).collect();
         for stage in &mut self.stages.stages {

@@ -28,7 +28,9 @@ impl Compiler<'_> {
             exprs.push(self.feature(&schema, column, exprs.len())?);
         }
         let features = exprs.len();
-        let dimension = exprs.iter().filter_map(|feature| width(&feature.expr.data_type(&schema).ok()?)).sum();
+        let dimension_of = |feature: &ProjectionExpr| Some(width(&feature.expr.data_type(&schema).ok()?).unwrap_or(1));
+        let dimension = exprs.iter().filter_map(dimension_of).sum();
+        self.declared[model].features = Some(dimension);
         let labelled = self.label(train, &spec, &schema, &mut exprs)?;
         if let Some(weight) = &train.weight {
             exprs.push(self.number(weight, &schema, exprs.len())?);

@@ -38,6 +38,8 @@ pub struct ModelPlan {
     pub spec: ModelSpec,
     /// As it is before the first batch.
     pub initial: Arc<Model>,
+    /// Features of the rows that it is trained with, or that it was made for; none if any number will do.
+    pub features: Option<usize>,
     /// The stage that trains it, and the key group it lives in; none for a model that only answers.
     pub home: Option<(StageId, u32)>,
 }

@@ -67,6 +67,7 @@ fn the_parser_reads_every_key_it_lists() {
     let column = format!("{update}state = {{ a = {{ ");
     keys::STATE_COLUMN.iter().for_each(|key| object(&column, key, " } } }"));
     keys::MODEL.iter().for_each(|key| object("[model.m]\n", key, ""));
+    keys::SAVE.iter().for_each(|key| object("[model.m]\nsave = { ", key, " }"));
     for (operator, keys) in [
         ("train", keys::TRAIN),
         ("evaluate", keys::EVALUATE),
@@ -136,6 +137,7 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::GROUP_BY_KEY_AND_WINDOW,
         keys::SLICE,
         keys::MODEL,
+        keys::SAVE,
         keys::TRAIN,
         keys::EVALUATE,
         keys::AB_TEST,

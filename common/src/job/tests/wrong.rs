@@ -410,6 +410,10 @@ fn sinks() {
     let twice = "[[output]]\nfrom = \"rows\"\nname = \"a\"\njson = { path = \"x/../out\" }\n\
         [[output]]\nfrom = \"rows\"\nname = \"b\"\ntext = { prefix = \"./out\" }";
     assert_eq!(mistakes(&job_with(twice)), ["two outputs write to `./out` @ b"]);
+    let saved = "[model.a]\nkind = \"kmeans\"\nsave = { path = \"out\" }\n\
+        [[output]]\nfrom = \"rows\"\nname = \"b\"\ntext = { prefix = \"./out\" }";
+    let expected = ["no stream trains the model `a` @ out", "two outputs write to `./out` @ b"];
+    assert_eq!(mistakes(&job_with(saved)), expected);
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! Models as files: one for every batch that is saved, and `latest.json`.
+
+use crate::core::SavedModel;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use tidemill_ml::Model;
+
+/// Writes the model as JSON if it is its turn. Each file appears by a rename; doing it again writes the same.
+pub(super) fn save(model: &SavedModel) -> io::Result<()> {
+    let SavedModel { name, directory, every, time_ms, bytes, sync } = model;
+    let read = Model::from_bytes(bytes).map_err(io::Error::other)?;
+    let (batches, ..) = read.seen();
+    if !batches.is_multiple_of(*every) {
+        return Ok(());
+    }
+    let text = serde_json::to_string_pretty(&read.to_json())? + "\n";
+    fs::create_dir_all(directory)?;
+    for file in [format!("{name}-{time_ms}.json"), "latest.json".to_string()] {
+        put(directory, &file, &text, *sync)?;
+    }
+    if *sync { super::sync_dir(Some(directory)) } else { Ok(()) }
+}
+
+fn put(directory: &Path, file: &str, text: &str, sync: bool) -> io::Result<()> {
+    let new = directory.join(format!(".{file}.new"));
+    let mut out = File::create(&new)?;
+    out.write_all(text.as_bytes())?;
+    if sync {
+        out.sync_all()?;
+    }
+    fs::rename(new, directory.join(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::tests::{names, read};
+    use serde_json::{Value, json};
+    use std::path::PathBuf;
+
+    fn model(directory: PathBuf, every: u64, batches: u64) -> SavedModel {
+        let document = json!({
+            "format": "tidemill-model", "version": 1, "spec": { "kind": "linear_regression" },
+            "counters": { "batches": batches },
+        });
+        let bytes = Model::from_json(&document).unwrap().to_bytes().into();
+        let time_ms = batches as i64 * 1000;
+        SavedModel { name: "m".into(), directory, every, time_ms, bytes, sync: true }
+    }
+
+    #[test]
+    fn a_model_is_saved_whenever_it_has_learnt_so_much_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("models/m");
+        for batches in 1..=5 {
+            save(&model(directory.clone(), 2, batches)).unwrap();
+            save(&model(directory.clone(), 2, batches)).unwrap();
+        }
+        assert_eq!(names(&directory), ["latest.json", "m-2000.json", "m-4000.json"]);
+        assert_eq!(read(&directory.join("latest.json")), read(&directory.join("m-4000.json")));
+        let saved: Value = serde_json::from_str(&read(&directory.join("latest.json"))).unwrap();
+        assert_eq!(Model::from_json(&saved).unwrap().seen().0, 4);
+    }
+}

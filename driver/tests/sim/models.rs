@@ -1,0 +1,107 @@
+//! Models of the simulated jobs, and imports that take their place. A model here is a number: the intercept of a line.
+//!
+//! Every job has two. With an import of the first, the state of the first key group of the first stage with state begins anew. The
+//! second is asked by the first stage: once something was imported, it is added to every value.
+
+use crate::compute::{Op, Rows, Shape, State};
+use crate::world::World;
+use std::collections::BTreeMap;
+use tidemill_driver::core::topology::{AskedShape, ModelShape};
+use tidemill_driver::core::{Event, NewModel, RequestId};
+use tidemill_ml::ndarray::Array2;
+use tidemill_ml::{Model, ModelSpec};
+use tidemill_proto::control as pb;
+
+/// Position of the model that stands for the state of a key group.
+pub(crate) const TRAINED: u32 = 0;
+/// Position of the model that nothing trains.
+pub(crate) const ASKED: u32 = 1;
+
+fn spec() -> ModelSpec {
+    let spec = serde_json::json!({ "kind": "linear_regression", "fit_intercept": true });
+    serde_json::from_value(spec).expect("a line")
+}
+
+/// The models of a job; `home` is where the first one lives, if some stage has state.
+pub(crate) fn shapes(home: Option<(usize, usize)>) -> Vec<ModelShape> {
+    let shape =
+        |name: &str, home| ModelShape { name: name.into(), spec: spec(), features: Some(1), home, keep: 1, save: None };
+    vec![shape("trained", home), shape("asked", None)]
+}
+
+/// What the first stage asks.
+pub(crate) fn asked() -> Vec<AskedShape> {
+    vec![AskedShape { model: ASKED as usize, after_training: false }]
+}
+
+/// The number that an import brings.
+pub(crate) fn value(bytes: &[u8]) -> f64 {
+    let model = Model::from_bytes(bytes).expect("a model");
+    model.predict(Array2::zeros((1, 1)).view()).expect("a number")[0]
+}
+
+/// What a key group begins with when this number is imported.
+pub(crate) fn state(shape: &Shape, value: f64) -> State {
+    (0..).take(100).find(|key| shape.group(*key) == 0).map(|key| (key, value)).into_iter().collect()
+}
+
+/// Rows of the first stage, as they are with the number that it asks.
+pub(crate) fn added(rows: Rows, asked: Option<f64>) -> Rows {
+    rows.into_iter().map(|(key, value)| (key, asked.map_or(value, |asked| value + asked))).collect()
+}
+
+/// Where the first model lives.
+pub(crate) fn home(ops: impl Iterator<Item = Op>) -> Option<(usize, usize)> {
+    ops.enumerate().find(|(_, op)| *op == Op::Running).map(|(stage, _)| (stage, 0))
+}
+
+/// Imports as a worker was told them, by model and batch.
+#[derive(Debug, Default)]
+pub(crate) struct Told(BTreeMap<(u32, u64), f64>);
+
+impl Told {
+    pub(crate) fn put(&mut self, message: &pb::ImportedModel) {
+        self.0.insert((message.model, message.batch), value(&message.bytes));
+    }
+
+    /// Batches up to this one never run again.
+    pub(crate) fn settle(&mut self, through: u64) {
+        let settled: BTreeMap<u32, u64> = self.0.keys().filter(|(_, batch)| *batch <= through).copied().collect();
+        self.0.retain(|(model, batch), _| settled.get(model).is_none_or(|last| batch >= last));
+    }
+
+    fn get(&self, model: u32, batch: u64) -> f64 {
+        let told = self.0.get(&(model, batch));
+        *told.unwrap_or_else(|| panic!("nobody has told of model {model}, imported with batch {batch}"))
+    }
+
+    /// What a task's expressions ask.
+    pub(crate) fn asked(&self, task: &pb::Task) -> Option<f64> {
+        let at = task.models.first().filter(|at| at.version > 0)?;
+        assert_eq!((at.model, at.owner), (ASKED, 0));
+        Some(self.get(ASKED, at.version))
+    }
+
+    /// What a unit of a task begins anew with.
+    pub(crate) fn begins(&self, shape: &Shape, task: &pb::Task, group: u32) -> Option<State> {
+        let home = shape.topology.models[TRAINED as usize].home == Some((task.stage as usize, group as usize));
+        let imported = home && task.imported_models.contains(&TRAINED);
+        imported.then(|| state(shape, self.get(TRAINED, task.batch)))
+    }
+}
+
+impl World {
+    /// A client imports a model.
+    pub(crate) fn import(&mut self) {
+        let job = self.net.pick(0..self.scenario.specs.len() as u64);
+        let model = ["trained", "asked"][self.net.pick(0..2) as usize];
+        let intercept = self.net.pick(1..1000) as f64 / 7.0;
+        let state = serde_json::json!({ "weights": [0.0], "intercept": intercept, "updates": 1 });
+        let document = serde_json::json!({
+            "format": "tidemill-model", "version": 1, "spec": spec(), "state": { "linear_regression": state },
+        });
+        let (job, model, document) = (format!("job-{job}"), model.to_string(), document.to_string());
+        let request = RequestId(self.number());
+        self.feed(Event::Import { request, new: Box::new(NewModel { job, model, document }) });
+    }
+}
