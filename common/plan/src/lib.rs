@@ -12,6 +12,7 @@ mod files;
 mod fragment;
 mod functions;
 mod ipc;
+mod join_within;
 mod keys;
 mod learn;
 mod map_state;
@@ -26,6 +27,7 @@ mod state;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 mod text;
+mod visit;
 mod window;
 
 pub use compile::compile;
@@ -35,9 +37,10 @@ pub use error::PlanError;
 pub use files::{FileOutput, PartRow, RowEncoding, RowWriter, merge, read_part, write_part};
 pub use fragment::{Fragment, Runner};
 pub use ipc::{from_ipc, to_ipc};
+pub use join_within::JoinOp;
 pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, encode_rows, key_group};
 pub use learn::{AskedModel, FoldOp, Folded, ModelPlan, Models};
-pub use map_state::{MapOp, Mapped, Timeout, UPDATED_COLUMN, Visit};
+pub use map_state::{MapOp, Timeout};
 pub use parquet_rows::parquet_rows;
 pub use partition::Partitioned;
 pub use plan::{
@@ -49,4 +52,5 @@ pub use rhythm::Rhythm;
 pub use rows::rows_to_json;
 pub use state::{StageState, StateOp, Updated};
 pub use text::{CompiledJob, attachment_names, compile_text};
+pub use visit::{KeyVisits, Mapped, UPDATED_COLUMN, Visit};
 pub use window::{Contents, Firing, Folds, GroupWindow, WindowOp};
