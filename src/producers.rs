@@ -3,7 +3,8 @@
 use crate::cli::{bind, interrupted};
 use crate::exit::{Done, Failure, Outcome};
 use crate::produce::{
-    self, ClusterPoints, FileConfig, LinearPoints, Lines, MadeConfig, Pace, ProducerStats, PurchasesConfig, Users,
+    self, ClusterPoints, FileConfig, FilePace, LinearPoints, Lines, MadeConfig, Pace, ProducerStats, PurchasesConfig,
+    Recorded, TimeColumn, Users,
 };
 use clap::{Args, Subcommand};
 use std::net::SocketAddr;
@@ -126,10 +127,55 @@ pub(crate) struct ClustersArgs {
 /// Options of `tidemill produce file`.
 #[derive(Debug, Args)]
 pub(crate) struct FileArgs {
-    /// The file.
+    /// The file; unpacked if its name ends in `.gz`.
     path: PathBuf,
     #[command(flatten)]
     sender: SenderArgs,
+    /// The first line has the names of the columns and is not sent; so it is where `--time-column` is a name.
+    #[arg(long)]
+    header: bool,
+    /// At most so many records.
+    #[arg(long)]
+    records: Option<u64>,
+    /// Send records at the pace at which they happened: the column with their time, by name, or by position from 1.
+    #[arg(long, conflicts_with = "rate")]
+    time_column: Option<String>,
+    /// How times are written, as `%d.%m.%Y %H:%M`; without it ISO 8601, or seconds or milliseconds since 1970.
+    #[arg(long, requires = "time_column")]
+    time_format: Option<String>,
+    /// So many seconds of the records go by in one.
+    #[arg(long, requires = "time_column", default_value_t = 1.0)]
+    speed_up: f64,
+    /// Between columns.
+    #[arg(long, default_value_t = ',')]
+    delimiter: char,
+}
+
+impl FileArgs {
+    fn config(self) -> Result<FileConfig, Failure> {
+        let pace = match self.time_column {
+            None => FilePace::Even(self.sender.pace(Pace::Unlimited)?),
+            Some(column) => FilePace::Recorded(Recorded {
+                column: time_column(column)?,
+                delimiter: u8::try_from(self.delimiter)
+                    .ok()
+                    .filter(u8::is_ascii)
+                    .ok_or_else(|| Failure::usage(format!("--delimiter {}: a character of ASCII", self.delimiter)))?,
+                format: self.time_format,
+                speed_up: self.speed_up,
+            }),
+        };
+        let acknowledge = !self.sender.plain;
+        Ok(FileConfig { path: self.path, header: self.header, records: self.records, pace, acknowledge })
+    }
+}
+
+fn time_column(column: String) -> Result<TimeColumn, Failure> {
+    match column.parse::<usize>() {
+        Ok(0) => Err(Failure::usage("--time-column 0: a name, or a position from 1")),
+        Ok(position) => Ok(TimeColumn::At(position - 1)),
+        Err(_) => Ok(TimeColumn::Named(column)),
+    }
 }
 
 pub(crate) async fn run(command: ProduceCommand) -> Done {
@@ -176,11 +222,9 @@ pub(crate) async fn run(command: ProduceCommand) -> Done {
         ProduceCommand::File(args) => {
             let listener = bind(args.sender.address()).await?;
             println!("listening on {}", listener.local_addr()?);
-            let pace = args.sender.pace(Pace::Unlimited)?;
-            let config = FileConfig { path: args.path, pace, acknowledge: !args.sender.plain };
-            let sending = produce::serve_file(listener, config, stats.clone(), stop.clone());
+            let sending = produce::serve_file(listener, args.config()?, stats.clone(), stop.clone());
             tokio::select! {
-                result = sending => result?,
+                result = sending => result.map_err(unfit)?,
                 () = report(&stats) => {}
                 () = interrupted() => {}
             }
@@ -189,6 +233,14 @@ pub(crate) async fn run(command: ProduceCommand) -> Done {
     stop.cancel();
     println!("sent {} lines, {} of them held", stats.sent(), stats.held());
     Ok(Outcome::Fine)
+}
+
+/// A file that is not what the command line says is the user's mistake.
+fn unfit(error: std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::InvalidInput => Failure::usage(error.to_string()),
+        _ => error.into(),
+    }
 }
 
 fn positive(count: u32, flag: &str) -> Result<(), Failure> {

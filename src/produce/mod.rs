@@ -9,6 +9,7 @@ mod file;
 mod pace;
 mod points;
 mod purchases;
+mod recorded;
 mod sender;
 mod stats;
 #[cfg(test)]
@@ -18,9 +19,11 @@ pub use background::{clusters_in_background, points_in_background, purchases_in_
 pub use pace::Pace;
 pub use points::{ClusterPoints, LinearPoints};
 pub use purchases::{PurchaseStream, Totals, Users};
+pub use recorded::{Recorded, TimeColumn};
 pub use stats::ProducerStats;
 
 use file::LineFile;
+use pace::Timing;
 use sender::{Content, Sender};
 use std::io;
 use std::net::SocketAddr;
@@ -56,12 +59,25 @@ impl PurchasesConfig {
 /// What `tidemill produce file` sends, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FileConfig {
-    /// The file; every line is a record.
+    /// The file; every line is a record. It is unpacked before it is sent if its name ends in `.gz`.
     pub path: PathBuf,
+    /// Whether the first line has the names of the columns, and is not sent.
+    pub header: bool,
+    /// At most so many records.
+    pub records: Option<u64>,
     /// How fast, on each connection.
-    pub pace: Pace,
+    pub pace: FilePace,
     /// Whether to speak the acknowledged line protocol; else every connection gets the file from its start.
     pub acknowledge: bool,
+}
+
+/// How fast a file is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FilePace {
+    /// At a pace of one's own.
+    Even(Pace),
+    /// As its records happened.
+    Recorded(Recorded),
 }
 
 /// Sends purchases to whoever connects, until `stop`.
@@ -102,22 +118,22 @@ pub async fn serve_lines(
     stop: CancellationToken,
 ) {
     let content = Content::Made { lines, total: config.total };
-    let pace = config.pace.seeded(config.seed);
-    Sender::new(content, pace, config.acknowledge, stats).serve(listener, stop).await;
+    let timing = Timing::Pace(config.pace, config.seed);
+    Sender::new(content, timing, config.acknowledge, stats).serve(listener, stop).await;
 }
 
 /// Sends the lines of a file to whoever connects, until `stop`. Connections stay open behind the last line.
 ///
 /// # Errors
-/// When the file cannot be read to count its lines.
+/// When the file cannot be read to count its lines, or a line does not say its time where that is asked for.
 pub async fn serve_file(
     listener: TcpListener,
     config: FileConfig,
     stats: Arc<ProducerStats>,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let file = tokio::task::spawn_blocking(move || LineFile::open(config.path)).await??;
-    let content = Content::File(Arc::new(file));
-    Sender::new(content, config.pace.seeded(0), config.acknowledge, stats).serve(listener, stop).await;
+    let acknowledge = config.acknowledge;
+    let (file, timing) = tokio::task::spawn_blocking(move || LineFile::open(&config)).await??;
+    Sender::new(Content::File(Arc::new(file)), timing, acknowledge, stats).serve(listener, stop).await;
     Ok(())
 }

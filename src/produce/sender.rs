@@ -2,7 +2,7 @@
 
 use super::Lines;
 use super::file::{FileCursor, LineFile};
-use super::pace::SeededPace;
+use super::pace::Timing;
 use super::stats::ProducerStats;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,7 +77,7 @@ enum Position {
 /// A stream and everybody who gets it.
 pub(super) struct Sender {
     content: Content,
-    pace: SeededPace,
+    timing: Timing,
     acknowledge: bool,
     stats: Arc<ProducerStats>,
     /// Ends the acknowledged connection that has the stream.
@@ -85,8 +85,8 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(content: Content, pace: SeededPace, acknowledge: bool, stats: Arc<ProducerStats>) -> Arc<Self> {
-        Arc::new(Self { content, pace, acknowledge, stats, newest: Mutex::default() })
+    pub(super) fn new(content: Content, timing: Timing, acknowledge: bool, stats: Arc<ProducerStats>) -> Arc<Self> {
+        Arc::new(Self { content, timing, acknowledge, stats, newest: Mutex::default() })
     }
 
     /// Accepts connections until `stop`, then ends them.
@@ -172,7 +172,7 @@ impl Sender {
     ) -> io::Result<()> {
         let start = if let Position::At(line) = position { line } else { 0 };
         let mut cursor = self.content.at(start).await?;
-        let mut beat = self.pace.start();
+        let mut beat = self.timing.start(start + self.sent_before(position));
         let mut chunk = Vec::new();
         let mut written = 0;
         loop {

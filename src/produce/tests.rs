@@ -144,7 +144,9 @@ async fn a_file_arrives_whole() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stats, stop) = (Arc::<ProducerStats>::default(), CancellationToken::new());
-    let config = FileConfig { path: file.path().to_owned(), pace: Pace::Unlimited, acknowledge: true };
+    let path = file.path().to_owned();
+    let pace = FilePace::Even(Pace::Unlimited);
+    let config = FileConfig { path, header: false, records: None, pace, acknowledge: true };
     let producer = tokio::spawn(serve_file(listener, config, stats.clone(), stop.clone()));
     let holds = Arc::<Holds>::default();
     for target in [20_000, 50_000] {

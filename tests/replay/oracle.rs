@@ -3,8 +3,10 @@
 //! It knows what the engine promises (`docs/architecture.md`): a batch is cut into blocks of 4 records; sums are
 //! added up per unit first (a block, or a key group) and then in the order of units; keyed rows come by key.
 
+mod late;
 mod window;
 
+use late::Late;
 use std::collections::{BTreeMap, BTreeSet};
 use twox_hash::XxHash3_64;
 use window::{Frame, Panes};
@@ -135,8 +137,8 @@ pub(crate) enum Operator {
     Snapshots,
     /// All inputs, one after the other.
     Union,
-    /// A join by `k` of two inputs, and what becomes of a pair: see [`paired`].
-    Join(JoinKind),
+    /// A join by `k` of two inputs, and what becomes of a pair: see [`paired`]. Rows wait for so many batches.
+    Join(JoinKind, Option<i64>),
     /// By `n` (greatest first, if so), then `x`; so many rows.
     Sort {
         descending: bool,
@@ -235,6 +237,7 @@ pub(crate) struct Oracle<'a> {
     /// The batch of each key's last record.
     updated: Vec<BTreeMap<Vec<u8>, i64>>,
     panes: Vec<Panes>,
+    late: Vec<Late>,
     slides: Vec<i64>,
 }
 
@@ -270,7 +273,8 @@ impl<'a> Oracle<'a> {
     pub(crate) fn new(key_groups: u64, streams: &'a [Stream]) -> Self {
         let (states, updated) = (vec![BTreeMap::new(); streams.len()], vec![BTreeMap::new(); streams.len()]);
         let panes = streams.iter().map(|_| Panes::default()).collect();
-        Self { key_groups, streams, batch: 0, states, updated, panes, slides: slides(streams) }
+        let late = streams.iter().map(|_| Late::default()).collect();
+        Self { key_groups, streams, batch: 0, states, updated, panes, late, slides: slides(streams) }
     }
 
     /// Runs a batch; gives back the JSON rows of every stream that fires.
@@ -365,12 +369,15 @@ impl<'a> Oracle<'a> {
                 let lanes = inputs.into_iter().flat_map(|other| other.lanes);
                 Rows { columns: input.columns, lanes: input.lanes.into_iter().chain(lanes).collect() }
             }
-            Operator::Join(kind) => {
+            Operator::Join(kind, within) => {
                 let columns = match kind {
                     JoinKind::Semi | JoinKind::Anti => input.columns.clone(),
                     _ => vec![Column::K, Column::N, Column::X],
                 };
-                let rows = join(*kind, &input, &inputs[0]);
+                let rows = match within {
+                    None => join(*kind, &input, &inputs[0]),
+                    Some(within) => self.late[number].join(self.batch, *kind, *within, [&input, &inputs[0]]),
+                };
                 self.in_groups(columns, rows)
             }
             Operator::Sort { descending, limit } => {

@@ -64,7 +64,8 @@ fn operator() -> impl Strategy<Value = Operator> {
         5 => map.prop_map(Operator::Map),
         2 => Just(Operator::Snapshots),
         3 => Just(Operator::Union),
-        3 => select(JOINS.map(|(kind, _)| kind).to_vec()).prop_map(Operator::Join),
+        4 => (select(JOINS.map(|(kind, _)| kind).to_vec()), prop::option::of(0..4i64))
+            .prop_map(|(kind, within)| Operator::Join(kind, within)),
         1 => (any::<bool>(), prop::option::of(1..6usize)).prop_map(|(descending, limit)| {
             Operator::Sort { descending, limit }
         }),
@@ -92,7 +93,7 @@ fn columns(streams: &[Stream], of: Option<usize>) -> Vec<Column> {
         | Operator::Filter(_)
         | Operator::Distinct
         | Operator::Union
-        | Operator::Join(JoinKind::Semi | JoinKind::Anti)
+        | Operator::Join(JoinKind::Semi | JoinKind::Anti, _)
         | Operator::Window(_)
         | Operator::Sort { .. }
         | Operator::TopK(_) => columns(streams, stream.from[0]),
@@ -110,7 +111,7 @@ fn most(streams: &[Stream], of: Option<usize>) -> u64 {
     };
     let mut inputs = stream.from.iter().map(|from| most(streams, *from));
     match stream.operator {
-        Operator::Join(_) => inputs.product(),
+        Operator::Join(_, within) => inputs.product::<u64>() * (2 * within.unwrap_or(0).unsigned_abs() + 1),
         Operator::Union => inputs.sum(),
         Operator::Window(sliding) => inputs.sum::<u64>() * sliding.length.unsigned_abs(),
         Operator::ReduceByKey { .. } | Operator::ReduceByKeyAndWindow { .. } | Operator::Update(_) => 1,
@@ -142,11 +143,11 @@ fn connect(operators: Vec<(Operator, bool, Index)>) -> Vec<Stream> {
                 (Operator::Select { add: 2 }, None)
             }
             // Joins of joins of joins have too many rows.
-            Operator::Join(_) if others.is_empty() || joins == 2 => (Operator::Select { add: 1 }, None),
-            operator @ (Operator::Join(_) | Operator::Union) => (operator, Some(*any.get(&others))),
+            Operator::Join(..) if others.is_empty() || joins == 2 => (Operator::Select { add: 1 }, None),
+            operator @ (Operator::Join(..) | Operator::Union) => (operator, Some(*any.get(&others))),
             operator => (operator, None),
         };
-        joins += usize::from(matches!(operator, Operator::Join(_)));
+        joins += usize::from(matches!(operator, Operator::Join(..)));
         if !matches!(operator, Operator::Count | Operator::Reduce { .. }) {
             readable.push(Some(number));
         }
@@ -195,7 +196,7 @@ fn has_key_groups(streams: &[Stream], outputs: &[usize]) -> bool {
                 | Operator::Distinct
                 | Operator::CountByValue
                 | Operator::GroupByKey
-                | Operator::Join(_)
+                | Operator::Join(..)
                 | Operator::TopK(_)
                 | Operator::Window(_)
                 | Operator::ReduceByKeyAndWindow { .. }
@@ -230,7 +231,7 @@ null = "-"
             stream.from.iter().map(|from| from.map_or("records".into(), |from| format!("s{from}"))).collect();
         let name = format!("s{number}");
         text += &match stream.operator {
-            Operator::Join(kind) => join_text(&name, &names, kind),
+            Operator::Join(kind, within) => join_text(&name, &names, kind, within),
             Operator::CountByValue => selected(&name, &names, "count_by_value = true", "count", "x"),
             Operator::GroupByKey => {
                 let lists = "group_by_key = { key = \"k\", values = [\"n\", \"x\"] }";
@@ -283,7 +284,7 @@ fn operator_text(operator: &Operator, input: &[Column], step: i64) -> String {
         Operator::Update(update) => update_text(update),
         Operator::Map(map) => map_text(map),
         Operator::Snapshots => "state_snapshots = true".into(),
-        Operator::Union | Operator::Join(_) | Operator::CountByValue | Operator::GroupByKey => "union = true".into(),
+        Operator::Union | Operator::Join(..) | Operator::CountByValue | Operator::GroupByKey => "union = true".into(),
         Operator::Sort { descending, limit } => {
             let n = if *descending { "-n" } else { "n" };
             let limit = limit.map_or(String::new(), |limit| format!(", limit = {limit}"));
@@ -302,14 +303,15 @@ fn selected(name: &str, from: &[String], operator: &str, n: &str, x: &str) -> St
 }
 
 /// A join, and what becomes of a pair in a stream of its own.
-fn join_text(name: &str, from: &[String], kind: JoinKind) -> String {
+fn join_text(name: &str, from: &[String], kind: JoinKind, within: Option<i64>) -> String {
     let key = JOINS.iter().find(|(known, _)| *known == kind).map_or("join", |(_, key)| *key);
+    let within = within.map_or(String::new(), |seconds| format!(", within = \"{seconds}s\""));
     if matches!(kind, JoinKind::Semi | JoinKind::Anti) {
-        return format!("\n[stream.{name}]\nfrom = {from:?}\n{key} = {{ on = \"k\" }}\n");
+        return format!("\n[stream.{name}]\nfrom = {from:?}\n{key} = {{ on = \"k\"{within} }}\n");
     }
     let (left, right) = (&from[0], &from[1]);
     format!(
-        "\n[stream.{name}_pairs]\nfrom = {from:?}\n{key} = {{ on = \"k\" }}\n\n[stream.{name}]\nfrom = \"{name}_pairs\"\n\
+        "\n[stream.{name}_pairs]\nfrom = {from:?}\n{key} = {{ on = \"k\"{within} }}\n\n[stream.{name}]\nfrom = \"{name}_pairs\"\n\
          select = {{ k = \"k\", n = \"10 * coalesce({left}_n, 0) + coalesce({right}_n, 0)\", x = \"{left}_x\" }}\n"
     )
 }

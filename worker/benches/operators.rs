@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::Schema;
 use std::hint::black_box;
 use std::sync::Arc;
 use tidemill_common::ids::BatchId;
-use tidemill_plan::{BatchContext, Functions, MapOp, StageState, StateOp, Visit, compile_text, encode_keys};
+use tidemill_plan::{BatchContext, Functions, KeyVisits, MapOp, StageState, StateOp, Visit, compile_text, encode_keys};
 use tidemill_worker::state::StatePartition;
 
 const TOUCHED: u64 = 1_000;
@@ -66,7 +66,7 @@ fn update(op: &StateOp, state: &mut StatePartition, keys: &(ArrayRef, BinaryArra
 }
 
 fn map(op: &MapOp, state: &mut StatePartition, keys: &(ArrayRef, BinaryArray), ctx: &BatchContext) {
-    if let Some(before) = op.expired_before(ctx) {
+    if let Some(before) = op.due_before(ctx) {
         black_box(state.untouched_below(op.state_fields.len(), before, &keys.1));
     }
     let known = state.gather(&keys.1).expect("state");
@@ -77,7 +77,7 @@ fn map(op: &MapOp, state: &mut StatePartition, keys: &(ArrayRef, BinaryArray), c
         records: vec![doubles(TOUCHED)],
         counts: vec![1; TOUCHED as usize],
     };
-    let mapped = op.run(&visit, ctx).expect("good expressions");
+    let mapped = op.visit(&visit, ctx).expect("good expressions");
     black_box(state.apply(ctx.batch, &keys.1, &mapped.stored, Some(&mapped.removed)).expect("the next batch"));
 }
 

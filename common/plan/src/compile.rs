@@ -6,6 +6,7 @@ mod cut;
 mod expr;
 mod initial;
 mod join;
+mod join_within;
 mod learn;
 mod look_up;
 mod map_state;
@@ -171,9 +172,11 @@ impl<'a> Compiler<'a> {
         let rows = match &stream.operator {
             _ if over_window.is_some() => over_window.flatten(),
             Operator::Union => self.union(inputs, &stream.from),
-            Operator::Join(kind, on) => match (&tables[..], &inputs[..]) {
-                ([table], [input]) => self.look_up(input, table, &stream.from, (*kind, on), name),
-                _ => self.join(inputs, &stream.from, *kind, on, name),
+            Operator::Join { kind, on, within } => match (&tables[..], &inputs[..], within) {
+                ([_], _, Some(within)) => self.refuse_within(within),
+                ([table], [input], None) => self.look_up(input, table, &stream.from, (*kind, on), name),
+                (_, _, None) => self.join(inputs, &stream.from, *kind, on, name),
+                (_, _, Some(within)) => self.join_within(inputs, &stream.from, (*kind, on, within.duration), name),
             },
             Operator::Cogroup(on) => self.cogroup(inputs, &stream.from, on, name),
             Operator::Sql(sql) => self.sql(&inputs, &tables, &stream.from, sql, name),
@@ -241,7 +244,7 @@ impl<'a> Compiler<'a> {
             }
             Operator::Slice { from_ms, to_ms } => self.slice(input, *from_ms, *to_ms, name),
             Operator::Union
-            | Operator::Join(..)
+            | Operator::Join { .. }
             | Operator::Cogroup(_)
             | Operator::Sql(_)
             | Operator::StateSnapshots => None,

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::error::PlanError;
 use crate::plan::BatchContext;
 use crate::state::{seen, shown, true_where};
+use crate::visit::{KeyVisits, Mapped, Visit};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{
     concat, concat_batches, filter, filter_record_batch, nullif, or, take, take_record_batch,
@@ -36,10 +37,6 @@ pub struct MapOp {
     pub(crate) steps: MapSteps,
 }
 
-/// The hidden last column of a state with a time-out: the time of the batch with the key's last record, in milliseconds
-/// since 1970 UTC (bigint). Null for initial state until the first visit has dated it.
-pub const UPDATED_COLUMN: &str = "__updated";
-
 /// When a key is forgotten: in the first batch whose time is by more than `after_ms` later than the key's last record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeout {
@@ -64,34 +61,6 @@ pub(crate) struct MapSteps {
     pub(crate) absent: Vec<ScalarValue>,
 }
 
-/// Keys, what is known of them, and their records. A key without records is *quiet*: it times out, or stays as it is.
-#[derive(Debug, Clone)]
-pub struct Visit {
-    /// The key columns, a row per key.
-    pub keys: Vec<ArrayRef>,
-    /// The stored columns, a row per key; null where there is no state.
-    pub stored: Vec<ArrayRef>,
-    /// Whether there is state, by key. Never null.
-    pub known: BooleanArray,
-    /// What the head gives behind its keys, a row per record: all records of the first key, then those of the second.
-    pub records: Vec<ArrayRef>,
-    /// How many records each key has.
-    pub counts: Vec<usize>,
-}
-
-/// What a [`Visit`] comes to.
-#[derive(Debug, Clone)]
-pub struct Mapped {
-    /// The stored columns, a row per key.
-    pub stored: Vec<ArrayRef>,
-    /// The keys that have no state any more. Never null.
-    pub removed: BooleanArray,
-    /// The rows that come out: in the order of the keys, for each in the order of its records.
-    pub rows: RecordBatch,
-    /// The key of each of these rows, as its position among the keys.
-    pub row_keys: UInt32Array,
-}
-
 /// The keys that take part in a round: their first rows of arrays in the order of [`Run::order`].
 struct Round {
     keys: Vec<ArrayRef>,
@@ -108,18 +77,24 @@ struct Run<'a> {
     emitted: Vec<(RecordBatch, UInt32Array)>,
 }
 
-impl MapOp {
-    /// A key known and quiet for longer than the time-out was last updated before this, in milliseconds. It has to be
-    /// visited, as has one of the initial state that has no date yet.
-    pub fn expired_before(&self, ctx: &BatchContext) -> Option<i64> {
+impl KeyVisits for MapOp {
+    fn key_fields(&self) -> &Fields {
+        &self.key_fields
+    }
+
+    fn stored_fields(&self) -> &Fields {
+        &self.stored_fields
+    }
+
+    fn emitted(&self) -> &SchemaRef {
+        &self.emitted
+    }
+
+    fn due_before(&self, ctx: &BatchContext) -> Option<i64> {
         self.timeout.map(|timeout| ctx.time_ms.saturating_sub(timeout.after_ms))
     }
 
-    /// Changes the state of keys and says what comes out. A key does not see the others.
-    ///
-    /// # Errors
-    /// When an expression fails on the data.
-    pub fn run(&self, visit: &Visit, ctx: &BatchContext) -> Result<Mapped, PlanError> {
+    fn visit(&self, visit: &Visit, ctx: &BatchContext) -> Result<Mapped, PlanError> {
         clock::sync_at(ctx.time_ms, || {
             let mut order: Vec<u32> = (0..visit.counts.len() as u32).collect();
             order.sort_by_key(|&key| std::cmp::Reverse(visit.counts[key as usize]));

@@ -4,9 +4,11 @@
 use crate::clock;
 use crate::error::PlanError;
 use crate::fragment::Fragment;
+use crate::join_within::JoinOp;
 use crate::learn::FoldOp;
 use crate::map_state::MapOp;
 use crate::plan::BatchContext;
+use crate::visit::KeyVisits;
 use crate::window::WindowOp;
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{Fields, Schema, SchemaRef};
@@ -25,6 +27,8 @@ pub enum StageState {
     Window(Box<WindowOp>),
     /// `map_with_state`: a row per key.
     Map(MapOp),
+    /// A join within a time: a row per key, with lists of what waits.
+    Join(JoinOp),
     /// Models and the like: a value of bytes per key.
     Fold(FoldOp),
 }
@@ -35,6 +39,7 @@ impl StageState {
         match self {
             Self::ByKey(op) => &op.state_fields,
             Self::Map(op) => &op.stored_fields,
+            Self::Join(op) => op.stored_fields(),
             Self::Fold(op) => &op.state_fields,
             Self::Window(op) => op.state_fields(),
         }
@@ -45,6 +50,7 @@ impl StageState {
         match self {
             Self::ByKey(op) => Some((&op.key_fields, &op.state_fields)),
             Self::Map(op) => Some((&op.key_fields, &op.state_fields)),
+            Self::Join(op) => Some((op.key_fields(), op.stored_fields())),
             Self::Fold(op) => Some((&op.key_fields, &op.snapshot_fields)),
             Self::Window(_) => None,
         }
@@ -58,7 +64,7 @@ impl StageState {
                 let conditions = op.steps.emit_when.iter().chain(&op.steps.remove_when);
                 op.steps.updates.iter().chain(&op.steps.emit).chain(conditions).collect()
             }
-            Self::Fold(_) | Self::Window(_) => Vec::new(),
+            Self::Join(_) | Self::Fold(_) | Self::Window(_) => Vec::new(),
         }
     }
 
@@ -66,7 +72,7 @@ impl StageState {
     pub(crate) fn fragments(&self) -> Vec<&Fragment> {
         match self {
             Self::Window(op) => op.fragments(),
-            Self::ByKey(_) | Self::Map(_) | Self::Fold(_) => Vec::new(),
+            Self::ByKey(_) | Self::Map(_) | Self::Join(_) | Self::Fold(_) => Vec::new(),
         }
     }
 
@@ -74,7 +80,7 @@ impl StageState {
     pub fn initial(&self) -> Option<(usize, &RecordBatch)> {
         match self {
             Self::ByKey(op) => op.initial.as_ref().map(|rows| (op.key_fields.len(), rows)),
-            Self::Window(_) => None,
+            Self::Window(_) | Self::Join(_) => None,
             Self::Map(op) => op.initial.as_ref().map(|rows| (op.key_fields.len(), rows)),
             Self::Fold(op) => op.initial.as_ref().map(|rows| (op.key_fields.len(), rows)),
         }

@@ -178,7 +178,8 @@ impl Evaluator {
         let mine = |key: &[u8]| groups.contains(&key_group(key, count));
         let rows = match op {
             StageState::ByKey(op) => state::updated(op, known, &keyed(rows, &stage.row_keys)?, ctx, mine)?,
-            StageState::Map(op) => state::mapped(op, known, &keyed(rows, &stage.row_keys)?, ctx, mine)?,
+            StageState::Map(op) => state::visited(op, known, &keyed(rows, &stage.row_keys)?, ctx, mine)?,
+            StageState::Join(op) => state::visited(op, known, &keyed(rows, &stage.row_keys)?, ctx, mine)?,
             StageState::Fold(op) => state::folded(op, known, &keyed(rows, &stage.row_keys)?, ctx, mine)?,
             StageState::Window(op) => {
                 let rows = with_key(rows, op.pane(), &stage.row_keys)?;

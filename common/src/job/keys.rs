@@ -340,7 +340,7 @@ pub(super) const OPERATORS: &[Key] = &[
     Key::new("full_outer_join", Shape::Table(JOIN), "Pairs, and all rows without a partner."),
     Key::new("semi", Shape::Table(JOIN), "Rows of the first input that have a partner in the second."),
     Key::new("anti", Shape::Table(JOIN), "Rows of the first input that have no partner in the second."),
-    Key::new("cogroup", Shape::Table(JOIN), "Per key, the lists of the rows of two inputs."),
+    Key::new("cogroup", Shape::Table(COGROUP), "Per key, the lists of the rows of two inputs."),
     Key::new("group_by_key", Shape::Table(GROUP_BY_KEY), "Per key, the list of its rows."),
     Key::new("combine_by_key", Shape::Table(REDUCE_BY_KEY), "Spark's other name for reduce_by_key."),
     Key::new("count_by_value", Shape::True, "How often each row occurs in the batch."),
@@ -382,8 +382,15 @@ pub(super) const FLAT_MAP: &[Key] = &[
 pub(super) const REDUCE_BY_KEY: &[Key] =
     &[KEY, Key::new("aggregates", Shape::SqlByColumn, "Column names and their aggregates.").required()];
 
-pub(super) const JOIN: &[Key] =
-    &[Key::new("on", Shape::ColumnsOrTable(ON), "Key columns of both inputs, or those of each.").required()];
+const JOIN_ON: Key =
+    Key::new("on", Shape::ColumnsOrTable(ON), "Key columns of both inputs, or those of each.").required();
+
+pub(super) const JOIN: &[Key] = &[
+    JOIN_ON,
+    Key::new("within", Shape::Duration, "How long rows wait for partners in later batches. Default: not at all."),
+];
+
+pub(super) const COGROUP: &[Key] = &[JOIN_ON];
 
 pub(super) const ON: &[Key] = &[
     Key::new("left", Shape::Columns, "Key columns of the first input.").required(),

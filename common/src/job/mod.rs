@@ -344,8 +344,15 @@ pub enum Operator {
     MapWithState(Box<MapWithState>),
     /// Every key and its state, as the stream that is read left them. `state_snapshots = true`
     StateSnapshots,
-    /// Rows of two streams that have the same key. `join = { on = "user" }`
-    Join(JoinKind, On),
+    /// Rows of two streams that have the same key. `join = { on = "user" }`, `join = { on = "id", within = "10m" }`
+    Join {
+        /// Which rows come out.
+        kind: JoinKind,
+        /// The keys.
+        on: On,
+        /// How long a row waits for partners in later batches; without it partners are in the same batch.
+        within: Option<Period>,
+    },
     /// Per key, the lists of the rows of both streams. `cogroup = { on = "user" }`
     Cogroup(On),
     /// Per key, the list of its rows. `group_by_key = { key = "user", values = "price" }`
@@ -473,7 +480,7 @@ impl Operator {
     pub fn inputs(&self) -> Inputs {
         match self {
             Self::Union => Inputs::Several,
-            Self::Join(..) | Self::Cogroup(_) => Inputs::Two,
+            Self::Join { .. } | Self::Cogroup(_) => Inputs::Two,
             Self::Sql(_) => Inputs::Any,
             _ => Inputs::One,
         }

@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(properties(&operators["flat_map"]), names(&[keys::FLAT_MAP]));
         assert_eq!(properties(&operators["reduce_by_key"]), names(&[keys::REDUCE_BY_KEY]));
         for (name, keys) in [
-            ("cogroup", keys::JOIN),
+            ("cogroup", keys::COGROUP),
             ("group_by_key", keys::GROUP_BY_KEY),
             ("sort", keys::SORT),
             ("top_k", keys::TOP_K),

@@ -54,7 +54,7 @@ fn read_operator<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Opt
         "full_outer_join" => together::read_join(r, key, value, JoinKind::FullOuter),
         "semi" => together::read_join(r, key, value, JoinKind::Semi),
         "anti" => together::read_join(r, key, value, JoinKind::Anti),
-        "cogroup" => together::read_on(r, key, value).map(Operator::Cogroup),
+        "cogroup" => together::read_cogroup(r, value),
         "group_by_key" => order::read_group_by_key(r, value),
         "count_by_value" => r.only_true(value).map(|()| Operator::CountByValue),
         "sort" => order::read_sort(r, value),

@@ -73,7 +73,7 @@ pub(super) fn check(
 fn check_reader(r: &mut Reader<'_>, stream: &StreamDef, tables: &HashSet<&str>) {
     let is_table = |from: &&Name| tables.contains(from.text.as_str());
     let Some(first) = stream.from.iter().find(is_table) else { return };
-    let wrong = if !matches!(stream.operator, Operator::Sql(_) | Operator::Join(..)) {
+    let wrong = if !matches!(stream.operator, Operator::Sql(_) | Operator::Join { .. }) {
         let wrong = Diagnostic::new(format!("`{}` is a table, which this operator cannot read", first.text));
         wrong.label("a table").help("tables are read by `sql` and by joins")
     } else if stream.from.iter().all(|from| is_table(&from)) {

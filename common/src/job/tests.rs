@@ -114,7 +114,7 @@ print = true
 }
 
 fn operator(stream: &str) -> Operator {
-    let several = ["union", "anti", "cogroup"].iter().any(|key| stream.starts_with(key));
+    let several = ["union", "join", "anti", "cogroup"].iter().any(|key| stream.starts_with(key));
     let from = if several { "[\"rows\", \"lines\"]" } else { "\"rows\"" };
     let job = good(&job_with(&format!("[stream.s]\nfrom = {from}\n{stream}")));
     job.streams[0].operator.clone()
@@ -225,10 +225,12 @@ fn operators() {
     let unnest = operator("flat_map = { unnest = \"[1, 2]\", as = \"n\" }");
     let Operator::FlatMap { each: FlatMapEach::Unnest(_), keep, .. } = unnest else { panic!() };
     assert!(keep.is_empty());
-    let Operator::Join(JoinKind::Anti, on) = operator("anti = { on = { left = \"a\", right = [\"b\"] } }") else {
-        panic!()
-    };
+    let anti = operator("anti = { on = { left = \"a\", right = [\"b\"] } }");
+    let Operator::Join { kind: JoinKind::Anti, on, within: None } = anti else { panic!() };
     assert_eq!((on.left[0].text.as_str(), on.right[0].text.as_str()), ("a", "b"));
+    let late = operator("join = { on = \"a\", within = \"3h\" }");
+    let Operator::Join { kind: JoinKind::Inner, within: Some(within), .. } = late else { panic!() };
+    assert_eq!(within.duration, Duration::from_secs(3 * 3600));
     let Operator::Cogroup(on) = operator("cogroup = { on = [\"a\", \"b\"] }") else { panic!() };
     assert_eq!(on.left, on.right);
     let Operator::Sort { by, limit } = operator("sort = { by = [\"-a\", \"b\"], descending = true }") else { panic!() };

@@ -1,6 +1,7 @@
 //! Reading operators over several streams, and whether a stream reads as many as its operator takes.
 
 use super::reader::{Reader, Value};
+use super::stream::optional;
 use super::{Inputs, JoinKind, Name, On, Operator, keys};
 use crate::diag::Diagnostic;
 
@@ -50,13 +51,19 @@ fn check_distinct(r: &mut Reader<'_>, key: &str, inputs: Inputs, from: &[Name]) 
 
 /// A join of this kind.
 pub(super) fn read_join<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>, kind: JoinKind) -> Option<Operator> {
-    read_on(r, key, value).map(|on| Operator::Join(kind, on))
+    let table = r.table(value, &format!("`{key}`"), value.span(), &[keys::JOIN])?;
+    let on = table.get("on").and_then(|v| read_on(r, v));
+    let within = table.get("within").map(|v| r.period(v));
+    Some(Operator::Join { kind, on: on?, within: optional(within)? })
 }
 
-/// `{ on = columns }` or `{ on = { left = columns, right = columns } }`
-pub(super) fn read_on<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Option<On> {
-    let table = r.table(value, &format!("`{key}`"), value.span(), &[keys::JOIN])?;
-    let on = table.get("on")?;
+pub(super) fn read_cogroup<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
+    let table = r.table(value, "`cogroup`", value.span(), &[keys::COGROUP])?;
+    read_on(r, table.get("on")?).map(Operator::Cogroup)
+}
+
+/// `on = columns` or `on = { left = columns, right = columns }`
+fn read_on<'t>(r: &mut Reader<'t>, on: &'t Value<'t>) -> Option<On> {
     if !on.get_ref().is_table() {
         let left = r.columns(on)?;
         return Some(On { right: left.clone(), left });

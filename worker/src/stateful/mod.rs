@@ -5,7 +5,7 @@
 
 mod by_key;
 mod fold;
-mod map;
+mod visit;
 pub(crate) mod window;
 
 use crate::jobs::Job;
@@ -46,7 +46,8 @@ impl Attempt<'_> {
     pub(crate) async fn run(&self, state: &StageState, rows: &KeyedRows, time_ms: i64) -> Result<StateRows, TaskError> {
         match state {
             StageState::ByKey(op) => by_key::update(self, op, rows),
-            StageState::Map(op) => map::map(self, op, rows),
+            StageState::Map(op) => visit::visit(self, op, rows),
+            StageState::Join(op) => visit::visit(self, op, rows),
             StageState::Fold(op) => fold::fold(self, op, rows),
             StageState::Window(op) => window::update(self, op, rows, time_ms).await,
         }

@@ -5,8 +5,9 @@ use super::scope::{Analysed, Scope, Seer};
 use super::stages::{Lane, Part, Rows, project};
 use super::state::{defaults, key_fields, state_fields};
 use super::{Compiler, Failure};
-use crate::map_state::{MapOp, MapSteps, Timeout, UPDATED_COLUMN};
+use crate::map_state::{MapOp, MapSteps, Timeout};
 use crate::state::StageState;
+use crate::visit::UPDATED_COLUMN;
 use datafusion::arrow::array::{RecordBatch, new_null_array};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue};
@@ -135,6 +136,6 @@ fn undated(rows: RecordBatch, keys: &Fields, stored: &Fields) -> Result<RecordBa
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-fn millis(duration: Duration) -> i64 {
+pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

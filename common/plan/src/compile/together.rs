@@ -19,15 +19,15 @@ use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
 use tidemill_common::job::{JoinKind, Name, On};
 
-/// Says which side of a cogroup a row is from: false on the left.
-const SIDE: &str = "__side";
+/// Says which side a row is from: false on the left.
+pub(super) const SIDE: &str = "__side";
 
 /// Two streams with keys of the same types.
-struct Pair {
-    left: Rows,
-    right: Rows,
-    left_keys: Vec<usize>,
-    right_keys: Vec<usize>,
+pub(super) struct Pair {
+    pub(super) left: Rows,
+    pub(super) right: Rows,
+    pub(super) left_keys: Vec<usize>,
+    pub(super) right_keys: Vec<usize>,
 }
 
 /// Where the keys of two sides stand, and the types in which they are compared.
@@ -116,17 +116,12 @@ impl Compiler<'_> {
         let named = self.names_of(&pair, from)?;
         let lists: Vec<_> = named.left.iter().map(|(_, name)| (name, false)).collect();
         let lists: Vec<_> = lists.into_iter().chain(named.right.iter().map(|(_, name)| (name, true))).collect();
-        let types: Vec<_> = named
-            .left
-            .iter()
-            .map(|(index, _)| pair.left.schema().field(*index).data_type().clone())
-            .chain(named.right.iter().map(|(index, _)| pair.right.schema().field(*index).data_type().clone()))
-            .collect();
-        let width = named.left.len();
-        let left = padded(&pair.left, &pair.left_keys, &named, false, &types[width..]);
-        let right = padded(&pair.right, &pair.right_keys, &named, true, &types[..width]);
-        let (left, right) = (self.checked(left)?, self.checked(right)?);
-        let both = Rows(left.0.into_iter().chain(right.0).collect());
+        let both = self.both_sides(&pair, &named)?;
+        let types: Vec<_> = {
+            let schema = both.schema();
+            let columns = named.keys.len()..schema.fields().len() - 1;
+            columns.map(|column| schema.field(column).data_type().clone()).collect()
+        };
         let calls = lists.iter().map(|(name, side)| {
             let of_side = Expr::Column(Column::new_unqualified(SIDE)).eq(lit(*side));
             array_agg(Expr::Column(Column::new_unqualified(name.as_str()))).filter(of_side).build()
@@ -145,8 +140,23 @@ impl Compiler<'_> {
         Some(lane.into())
     }
 
+    /// The rows of the left side, then those of the right one: keys, columns of both, null where a side has none, and
+    /// [`SIDE`].
+    pub(super) fn both_sides(&mut self, pair: &Pair, named: &Named) -> Option<Rows> {
+        let types = |rows: &Rows, columns: &[(usize, String)]| -> Vec<DataType> {
+            let schema = rows.schema();
+            columns.iter().map(|(index, _)| schema.field(*index).data_type().clone()).collect()
+        };
+        let of_left = types(&pair.left, &named.left);
+        let of_right = types(&pair.right, &named.right);
+        let left = padded(&pair.left, &pair.left_keys, named, false, &of_right);
+        let right = padded(&pair.right, &pair.right_keys, named, true, &of_left);
+        let (left, right) = (self.checked(left)?, self.checked(right)?);
+        Some(Rows(left.0.into_iter().chain(right.0).collect()))
+    }
+
     /// Finds the keys of both sides and makes them comparable.
-    fn pair(&mut self, inputs: Vec<Rows>, from: &[Name], on: &On) -> Option<Pair> {
+    pub(super) fn pair(&mut self, inputs: Vec<Rows>, from: &[Name], on: &On) -> Option<Pair> {
         let [left, right]: [Rows; 2] = inputs.try_into().ok()?;
         let Keys { left: left_keys, right: right_keys, types } =
             self.common_keys(&left.schema(), &right.schema(), from, on)?;
@@ -207,7 +217,7 @@ impl Compiler<'_> {
         self.checked(rows)
     }
 
-    fn names_of(&mut self, pair: &Pair, from: &[Name]) -> Option<Named> {
+    pub(super) fn names_of(&mut self, pair: &Pair, from: &[Name]) -> Option<Named> {
         self.named([&pair.left.schema(), &pair.right.schema()], [&pair.left_keys, &pair.right_keys], from)
     }
 

@@ -4,9 +4,9 @@ use super::Keyed;
 use crate::error::PlanError;
 use crate::keys::{decode_keys, encode_keys};
 use crate::learn::FoldOp;
-use crate::map_state::{MapOp, Visit};
 use crate::plan::BatchContext;
 use crate::state::{StageState, StateOp};
+use crate::visit::{KeyVisits, Visit};
 use datafusion::arrow::array::{ArrayRef, BinaryArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{FieldRef, Schema};
@@ -127,37 +127,38 @@ pub(super) fn updated(
 }
 
 /// Visits the records of each key, in order, one key after the other. A quiet key is visited in every batch.
-pub(super) fn mapped(
-    op: &MapOp,
+pub(super) fn visited(
+    op: &dyn KeyVisits,
     state: &mut Known,
     rows: &Keyed,
     ctx: &BatchContext,
     mine: impl Fn(&[u8]) -> bool,
 ) -> Result<Keyed, PlanError> {
-    let width = op.key_fields.len();
+    let width = op.key_fields().len();
+    let due = op.due_before(ctx).is_some();
     let mut records: BTreeMap<Vec<u8>, Vec<u32>> = BTreeMap::new();
-    for (key, _) in state.iter().filter(|(key, _)| op.timeout.is_some() && mine(key)) {
+    for (key, _) in state.iter().filter(|(key, _)| due && mine(key)) {
         records.insert(key.clone(), Vec::new());
     }
     for row in 0..rows.rows.num_rows() {
         records.entry(rows.keys.value(row).to_vec()).or_default().push(row as u32);
     }
-    let nulls = op.stored_fields.iter().map(|field| ScalarValue::try_from(field.data_type()));
+    let nulls = op.stored_fields().iter().map(|field| ScalarValue::try_from(field.data_type()));
     let nulls = nulls.collect::<Result<Vec<_>, _>>()?;
-    let (mut out, mut keys) = (vec![RecordBatch::new_empty(op.emitted.clone())], Vec::new());
+    let (mut out, mut keys) = (vec![RecordBatch::new_empty(op.emitted().clone())], Vec::new());
     for (key, places) in records {
         let counts = vec![places.len()];
         let key_array = BinaryArray::from_iter_values([&key]);
         let known = state.get(&key);
         let stored = known.map_or(&nulls[..], |row| &row[width..]);
         let visit = Visit {
-            keys: decode_keys(&key_array, &op.key_fields)?,
+            keys: decode_keys(&key_array, op.key_fields())?,
             stored: stored.iter().map(|value| value.to_array_of_size(1)).collect::<Result<_, _>>()?,
             known: vec![known.is_some()].into(),
             records: take_record_batch(&rows.rows, &UInt32Array::from(places))?.columns()[width..].to_vec(),
             counts,
         };
-        let mapped = op.run(&visit, ctx)?;
+        let mapped = op.visit(&visit, ctx)?;
         keys.extend(std::iter::repeat_n(key.clone(), mapped.rows.num_rows()));
         out.push(mapped.rows);
         if mapped.removed.value(0) {
@@ -166,7 +167,7 @@ pub(super) fn mapped(
             state.insert(key, [scalars(&visit.keys, 0)?, scalars(&mapped.stored, 0)?].concat());
         }
     }
-    Ok(Keyed { rows: concat_batches(&op.emitted, &out)?, keys: BinaryArray::from_iter_values(keys) })
+    Ok(Keyed { rows: concat_batches(op.emitted(), &out)?, keys: BinaryArray::from_iter_values(keys) })
 }
 
 /// Folds the rows of each key, one key after the other.

@@ -39,6 +39,7 @@ fn the_parser_reads_every_key_it_lists() {
     keys::REDUCE_BY_KEY.iter().for_each(|key| object(reduce, key, " }"));
     for (operator, keys) in [
         ("join", keys::JOIN),
+        ("cogroup", keys::COGROUP),
         ("group_by_key", keys::GROUP_BY_KEY),
         ("sort", keys::SORT),
         ("top_k", keys::TOP_K),
@@ -124,6 +125,7 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::UPDATE_STATE,
         keys::MAP_WITH_STATE,
         keys::JOIN,
+        keys::COGROUP,
         keys::ON,
         keys::GROUP_BY_KEY,
         keys::SORT,

@@ -63,6 +63,32 @@ fn joins_by_key() {
 }
 
 #[test]
+fn joins_within_a_time() {
+    let batches: &[&[&str]] =
+        &[&["ana,a,0\nbob,b,0\n-,c,0\n", "ana,d,0\n"], &["ana,e,2\n"], &[], &["bob,f,1\n"], &[], &[]];
+    let late = |key: &str| {
+        let plan = joined(&format!("{key} = {{ on = \"who\", within = \"2s\" }}"));
+        let once = run(&plan, 1, batches);
+        [2, 3, 8].iter().for_each(|tasks| assert_eq!(run(&plan, *tasks, batches), once));
+        let fields = |row: &String| {
+            let row: serde_json::Value = serde_json::from_str(row).unwrap();
+            let product = row.get("products_product").unwrap_or(&row["product"]);
+            [&row["who"], product, &row["price"]].map(|value| value.to_string().replace('"', "")).join(" ")
+        };
+        once.iter().map(|rows| rows.iter().map(fields).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    let pairs = vec!["ana a 2.0", "ana d 2.0", "ana e 2.0"];
+    // In the fourth batch the rows of the first one are over, among them those of bob.
+    assert_eq!(late("join"), [vec![], pairs.clone(), vec![], vec!["bob f 1.0"], vec![], vec![]]);
+    let over = vec!["null c null", "bob b null", "bob f 1.0"];
+    assert_eq!(late("left_outer_join"), [vec![], pairs.clone(), vec![], over, vec![], vec![]]);
+    assert_eq!(late("right_outer_join"), late("join"));
+    let whole = vec!["ana a null", "ana d null", "ana e null"];
+    assert_eq!(late("semi"), [vec![], whole, vec![], vec!["bob f null"], vec![], vec![]]);
+    assert_eq!(late("anti"), [vec![], vec![], vec![], vec!["null c null", "bob b null"], vec![], vec![]]);
+}
+
+#[test]
 fn keys_of_several_columns_and_types() {
     let plan = plan(
         r#"

@@ -1,6 +1,7 @@
-//! `map_with_state` on a worker: what is known of the keys, and their records, to new state and rows out.
+//! Operators that visit keys (`map_with_state`, joins within a time) on a worker: what is known of the keys, and their
+//! records, to new state and rows out.
 //!
-//! The expressions run once over all key groups of the task; reading and writing goes partition by partition. A key does
+//! An operator runs once over all key groups of the task; reading and writing goes partition by partition. A key does
 //! not see the others, so nothing here can tell how groups lie.
 
 use super::by_key::{concat_columns, concat_keys};
@@ -11,7 +12,7 @@ use crate::tasks::TaskError;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, UInt32Array};
 use datafusion::arrow::compute::{concat, take};
 use std::ops::Range;
-use tidemill_plan::{MapOp, Mapped, Visit, decode_keys};
+use tidemill_plan::{KeyVisits, Mapped, Visit, decode_keys};
 
 struct Share {
     group: u32,
@@ -27,8 +28,8 @@ struct Visited {
     known: Gathered,
 }
 
-/// Applies a batch to the state of some groups. `rows` are key columns, then what the expressions see.
-pub(super) fn map(attempt: &Attempt<'_>, op: &MapOp, rows: &KeyedRows) -> Result<StateRows, TaskError> {
+/// Applies a batch to the state of some groups. `rows` are key columns, then what the operator sees.
+pub(super) fn visit(attempt: &Attempt<'_>, op: &dyn KeyVisits, rows: &KeyedRows) -> Result<StateRows, TaskError> {
     let mut shares = Vec::new();
     let (mut keys, mut stored, mut known, mut counts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut start = 0;
@@ -44,29 +45,29 @@ pub(super) fn map(attempt: &Attempt<'_>, op: &MapOp, rows: &KeyedRows) -> Result
     }
     let keys = concat_keys(&keys)?;
     let visit = Visit {
-        keys: decode_keys(&keys, &op.key_fields)?,
+        keys: decode_keys(&keys, op.key_fields())?,
         stored: concat_columns(&stored)?,
         known: known.iter().flat_map(BooleanArray::iter).collect(),
-        records: rows.batch.columns()[op.key_fields.len()..].to_vec(),
+        records: rows.batch.columns()[op.key_fields().len()..].to_vec(),
         counts,
     };
-    let mapped = op.run(&visit, &attempt.context)?;
+    let mapped = op.visit(&visit, &attempt.context)?;
     write(attempt, &shares, &keys, mapped)
 }
 
-/// Keys with records, those that time out, and of the initial state those without a date.
+/// Keys with records, and those that are due.
 fn visited(
     attempt: &Attempt<'_>,
-    op: &MapOp,
+    op: &dyn KeyVisits,
     partition: &StatePartition,
     records: &BinaryArray,
 ) -> Result<Visited, StateError> {
     let (touched, counts) = distinct(records)?;
-    let Some(before) = op.expired_before(&attempt.context) else {
+    let Some(before) = op.due_before(&attempt.context) else {
         let known = partition.gather(&touched)?;
         return Ok(Visited { keys: touched, counts, known });
     };
-    let quiet = partition.untouched_below(op.state_fields.len(), before, &touched);
+    let quiet = partition.untouched_below(op.stored_fields().len().saturating_sub(1), before, &touched);
     let keys = concat(&[&touched, &quiet])?;
     let keys: &BinaryArray = keys.as_binary();
     let mut order: Vec<u32> = (0..keys.len() as u32).collect();
