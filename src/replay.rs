@@ -95,7 +95,10 @@ pub(crate) async fn run(args: ReplayArgs, functions: Functions) -> Done {
         return Err(Failure::usage(format!("--kill must name a batch between 1 and {batches}")));
     }
     let strike = Arc::new(Strike::new(args.kill));
-    let core = CoreConfig { manual_clock: true, recovery_wait_us: 5_000_000, ..CoreConfig::default() };
+    // All is one process: a worker is gone when it is struck, and silent only when the machine is too busy.
+    let worker_timeout_us = BATCH_DEADLINE.as_micros() as u64;
+    let core =
+        CoreConfig { manual_clock: true, recovery_wait_us: 5_000_000, worker_timeout_us, ..CoreConfig::default() };
     let hook = {
         let strike = strike.clone();
         Arc::new(move |message: &_| strike.before_send(message))

@@ -64,7 +64,7 @@ fn operator() -> impl Strategy<Value = Operator> {
         5 => map.prop_map(Operator::Map),
         2 => Just(Operator::Snapshots),
         3 => Just(Operator::Union),
-        4 => (select(JOINS.map(|(kind, _)| kind).to_vec()), prop::option::of(0..4i64))
+        4 => (select(JOINS.map(|(kind, _)| kind).to_vec()), prop::option::of(1..4i64))
             .prop_map(|(kind, within)| Operator::Join(kind, within)),
         1 => (any::<bool>(), prop::option::of(1..6usize)).prop_map(|(descending, limit)| {
             Operator::Sort { descending, limit }
