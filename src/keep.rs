@@ -8,7 +8,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tidemill_proto::client::BatchOutput;
 
 /// Keys that are kept of an output; later ones are left out, which is said.
@@ -107,7 +107,7 @@ impl<'a> Keep<'a> {
         out.flush()?;
         match &self.args.plot {
             None => Ok(()),
-            Some(path) => self.picture.write(path),
+            Some(path) => self.picture.write(path, &self.args.plot_columns),
         }
     }
 
@@ -195,8 +195,9 @@ impl Picture {
         }
     }
 
-    fn write(&self, path: &std::path::Path) -> Result<(), Failure> {
-        let title = self.output.clone().unwrap_or_default();
+    fn write(&self, path: &Path, columns: &[String]) -> Result<(), Failure> {
+        let output = self.output.as_deref().unwrap_or_default();
+        let title = if columns.is_empty() { output.to_string() } else { format!("{output}: {}", columns.join(", ")) };
         if self.left_out {
             eprintln!("more than {MAX_LINES} lines: --plot-columns says which; the others are not drawn");
         }

@@ -1,13 +1,19 @@
 //! Lines over time as a picture: SVG, with its words as text.
 
+use plotters::coord::Shift;
 use plotters::prelude::{
-    BLACK, ChartBuilder, Color, IntoDrawingArea, LineSeries, PathElement, RGBColor, SVGBackend, SeriesLabelPosition,
+    BLACK, ChartBuilder, Color, DrawingArea, IntoDrawingArea, LineSeries, PathElement, RGBColor, SVGBackend, Text,
     WHITE,
 };
+use std::error::Error;
 use std::ops::Range;
 
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (960, 540);
+/// Of what is right of the lines: which is which.
+const LEGEND_WIDTH: u32 = 210;
+/// Characters of a name in the legend.
+const LEGEND_CHARS: usize = 26;
 /// Numbers above zero whose largest is so many times the smallest are drawn on a logarithmic scale.
 const LOGARITHMIC_FROM: f64 = 1000.0;
 /// Colours that can be told apart by everyone: Okabe and Ito, *Color universal design*, 2008, without the yellow.
@@ -78,9 +84,17 @@ impl Scale {
     fn label(self, height: f64) -> String {
         match self {
             Self::Logarithmic => format!("{:.0e}", 10f64.powf(height)),
-            Self::Linear if height != 0.0 && !(1e-3..1e6).contains(&height.abs()) => format!("{height:.1e}"),
-            Self::Linear => format!("{}", (height * 1e6).round() / 1e6),
+            Self::Linear => label(height),
         }
+    }
+}
+
+/// A number at an axis.
+fn label(number: f64) -> String {
+    match number.abs() {
+        0.0 => "0".into(),
+        1e-3..1e6 => format!("{}", (number * 1e6).round() / 1e6),
+        _ => format!("{number:.1e}"),
     }
 }
 
@@ -122,12 +136,13 @@ fn draw(
     scale: Scale,
     lines: &[(&str, Vec<(f64, f64)>)],
     (across, up): (Range<f64>, Range<f64>),
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<(), Box<dyn Error>> {
     let area = SVGBackend::with_string(text, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&area)
+    let (picture, legend) = area.split_horizontally(SIZE.0 - LEGEND_WIDTH);
+    let mut chart = ChartBuilder::on(&picture)
         .caption(title, ("sans-serif", 22))
-        .margin(12)
+        .margin(20)
         .x_label_area_size(44)
         .y_label_area_size(72)
         .build_cartesian_2d(across, up)?;
@@ -136,23 +151,37 @@ fn draw(
         .light_line_style(WHITE)
         .bold_line_style(BLACK.mix(0.12))
         .x_desc("seconds")
+        .x_label_formatter(&|seconds| label(*seconds))
         .y_label_formatter(&|height| scale.label(*height))
         .label_style(("sans-serif", 14))
         .draw()?;
-    for (number, (name, points)) in lines.iter().enumerate() {
-        let colour = COLOURS[number % COLOURS.len()];
-        let series = chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
-        series.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2)));
+    for (number, (_, points)) in lines.iter().enumerate() {
+        chart.draw_series(LineSeries::new(points.iter().copied(), colour(number).stroke_width(2)))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.3))
-        .label_font(("sans-serif", 14))
-        .draw()?;
+    draw_legend(&legend, lines.iter().map(|(name, _)| *name))?;
     area.present()?;
     Ok(())
+}
+
+/// The names of the lines, below each other, with a piece of each.
+fn draw_legend<'a>(
+    area: &DrawingArea<SVGBackend<'_>, Shift>,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<(), Box<dyn Error>> {
+    for (number, name) in names.enumerate() {
+        let y = 60 + 24 * number as i32;
+        area.draw(&PathElement::new([(0, y), (20, y)], colour(number).stroke_width(2)))?;
+        let mut shown: String = name.chars().take(LEGEND_CHARS).collect();
+        if shown.len() < name.len() {
+            shown.push('\u{2026}');
+        }
+        area.draw(&Text::new(shown, (28, y - 6), ("sans-serif", 14)))?;
+    }
+    Ok(())
+}
+
+fn colour(line: usize) -> RGBColor {
+    COLOURS[line % COLOURS.len()]
 }
 
 #[cfg(test)]
@@ -179,7 +208,7 @@ mod tests {
         assert_eq!(Scale::of(&[line("a", &[1.0, 999.0])]), Scale::Linear);
         assert_eq!(Scale::of(&[line("a", &[1.0, f64::NAN]), line("b", &[1e4])]), Scale::Logarithmic);
         assert_eq!(Scale::of(&[line("a", &[0.0, 1e9])]), Scale::Linear);
-        assert_eq!([0.25, 1e9, -3.0].map(|height| Scale::Linear.label(height)), ["0.25", "1.0e9", "-3"]);
+        assert_eq!([0.25, 1e9, -3.0, 0.0].map(label), ["0.25", "1.0e9", "-3", "0"]);
         assert_eq!(Scale::Logarithmic.label(3.0), "1e3");
     }
 
