@@ -62,7 +62,7 @@ impl<'de> serde::Deserialize<'de> for Ordered {
     }
 }
 
-fn scala(value: &Value) -> String {
+pub(crate) fn scala(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Number(number) if !number.is_i64() && !number.is_u64() => {

@@ -4,6 +4,7 @@ use crate::cli::{DriverUrl, bind, interrupted};
 use crate::cluster::Cluster;
 use crate::definition::Definition;
 use crate::exit::{Done, Failure, Outcome};
+use crate::keep::KeepArgs;
 use crate::{client, watch};
 use clap::Args;
 use std::net::SocketAddr;
@@ -152,6 +153,8 @@ pub(crate) struct LocalArgs {
     /// Print every batch as a JSON line.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    keep: KeepArgs,
 }
 
 pub(crate) async fn local(args: LocalArgs, functions: Functions) -> Done {
@@ -161,7 +164,7 @@ pub(crate) async fn local(args: LocalArgs, functions: Functions) -> Done {
     let mut client = client::connect(&cluster.url()).await?;
     let submitted = client.submit(definition.request(&compiled, false)).await.map_err(client::refused)?.into_inner();
     let name = submitted.job.to_string();
-    let done = watch::until_ended(&mut client, &name, args.json, args.batches).await;
+    let done = watch::until_ended(&mut client, &name, args.json, args.batches, &args.keep).await;
     cluster.shutdown().await;
     done
 }

@@ -4,6 +4,7 @@ use crate::cli::{DriverUrl, interrupted};
 use crate::client::{self, Client};
 use crate::definition::Definition;
 use crate::exit::{Done, Failure, Outcome};
+use crate::keep::{Keep, KeepArgs};
 use crate::print;
 use clap::Args;
 use std::io::Write;
@@ -16,12 +17,14 @@ use tidemill_proto::client::{BatchOutput, Incident, JobStatus, StopRequest, Watc
 pub(crate) struct SubmitArgs {
     /// The definition.
     job: PathBuf,
-    /// Stay and print every batch.
+    /// Stay and print every batch; so do `--summary` and `--plot`.
     #[arg(long)]
     watch: bool,
     /// Print JSON lines.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    keep: KeepArgs,
     #[command(flatten)]
     driver: DriverUrl,
 }
@@ -36,8 +39,8 @@ pub(crate) async fn submit(args: SubmitArgs, functions: &Functions) -> Done {
     } else {
         println!("job {} `{}` is running", submitted.job, submitted.name);
     }
-    if args.watch {
-        return follow(&mut client, &submitted.job.to_string(), args.json).await;
+    if args.watch || args.keep.is_wanted() {
+        return follow(&mut client, &submitted.job.to_string(), args.json, &args.keep).await;
     }
     Ok(Outcome::Fine)
 }
@@ -51,37 +54,57 @@ pub(crate) struct WatchArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    keep: KeepArgs,
+    #[command(flatten)]
     driver: DriverUrl,
 }
 
 pub(crate) async fn watch(args: WatchArgs) -> Done {
     let mut client = client::connect(&args.driver.driver).await?;
-    follow(&mut client, &args.job, args.json).await
+    follow(&mut client, &args.job, args.json, &args.keep).await
 }
 
 /// Prints until the job ends or the user has had enough; the job goes on then.
-async fn follow(client: &mut Client, job: &str, json: bool) -> Done {
-    tokio::select! {
+async fn follow(client: &mut Client, job: &str, json: bool, keep: &KeepArgs) -> Done {
+    let mut keep = Keep::new(keep, json);
+    let done = tokio::select! {
         () = interrupted() => Ok(Outcome::Fine),
-        done = print_events(client, job, json, |_| true) => done,
-    }
+        done = print_events(client, job, json, |batch| {
+            keep.batch(batch);
+            true
+        }) => done,
+    };
+    keep.finish()?;
+    done
 }
 
 /// Prints until the job ends; Ctrl-C, or so many batches, stop it (once in order, twice at once).
-pub(crate) async fn until_ended(client: &mut Client, job: &str, json: bool, batches: Option<u64>) -> Done {
+pub(crate) async fn until_ended(
+    client: &mut Client,
+    job: &str,
+    json: bool,
+    batches: Option<u64>,
+    keep: &KeepArgs,
+) -> Done {
+    let mut keep = Keep::new(keep, json);
+    let done = print_and_stop(client, job, json, batches, &mut keep).await;
+    keep.finish()?;
+    done
+}
+
+async fn print_and_stop(client: &mut Client, job: &str, json: bool, batches: Option<u64>, keep: &mut Keep<'_>) -> Done {
     let mut stopper = client.clone();
     let mut seen = 0;
-    let enough = move |_: &BatchOutput| {
+    let enough = |batch: &BatchOutput| {
+        keep.batch(batch);
         seen += 1;
         batches.is_none_or(|batches| seen < batches)
     };
-    {
-        tokio::select! {
-            () = interrupted() => {}
-            done = print_events(client, job, json, enough) => {
-                if batches.is_none() || done.is_err() {
-                    return done;
-                }
+    tokio::select! {
+        () = interrupted() => {}
+        done = print_events(client, job, json, enough) => {
+            if batches.is_none() || done.is_err() {
+                return done;
             }
         }
     }

@@ -4,6 +4,7 @@ use super::{StreamingContext, StreamingError};
 use crate::cluster::Cluster;
 use crate::definition::Definition;
 use crate::exit::{Failure, Outcome};
+use crate::keep::KeepArgs;
 use crate::{client, watch};
 use std::future::Future;
 use tidemill_common::ids::JobId;
@@ -53,7 +54,7 @@ impl StreamingContext {
             let mut client = client::connect(&cluster.url()).await?;
             let submitted = client.submit(definition.request(&compiled, false)).await.map_err(client::refused)?;
             let job = submitted.into_inner().job.to_string();
-            let done = watch::until_ended(&mut client, &job, false, stop_after).await;
+            let done = watch::until_ended(&mut client, &job, false, stop_after, &KeepArgs::default()).await;
             cluster.shutdown().await;
             match done? {
                 Outcome::Fine => Ok(()),

@@ -179,6 +179,7 @@ fn the_example_jobs_are_good() {
         include_str!("../../../../examples/jobs/simple_model.toml"),
         include_str!("../../../../examples/jobs/monitoring_models.toml"),
         include_str!("../../../../examples/jobs/clusters.toml"),
+        include_str!("../../../../examples/jobs/flight_delays.toml"),
         include_str!("../../../../examples/jobs/choose_model.toml"),
     ] {
         good(text);
