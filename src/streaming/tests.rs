@@ -28,6 +28,9 @@ fn a_definition_with_every_operator_is_good() {
     let bob = purchases.filter("\"user\" = 'bob'").named("bob");
     purchases.union(&[&bob, &purchases]).csv("out/csv");
     purchases.sql_with(&[&bob], "select p.price from purchases p join bob b on p.product = b.product").parquet("out/p");
+    let minute = Duration::from_secs(60);
+    purchases.join_within(&bob, &["user"], minute).print(1);
+    purchases.left_outer_join_within(&bob, &["user"], minute).print(1);
     bob.select(&[("user", "\"user\"")]).save_as_text_files("out/text", Some("txt"));
     bob.save_as_object_files("out/object");
     bob.http("http://127.0.0.1:1/");

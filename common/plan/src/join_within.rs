@@ -10,7 +10,7 @@ use crate::visit::{KeyVisits, Mapped, UPDATED_COLUMN, Visit};
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, RecordBatch, StructArray, UInt32Array,
 };
-use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::{concat, take};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, Schema, SchemaRef};
 use std::ops::Range;
@@ -248,7 +248,7 @@ impl Side {
         self.kept[start..].iter().map(|&row| self.since[row as usize]).min()
     }
 
-    /// What waits, a list per key.
+    /// What waits, a list per key; null where nothing does, which takes no room.
     fn stored(&self, fields: &Fields) -> Result<ArrayRef, PlanError> {
         let rows = || self.kept.iter().map(|&row| row as usize);
         let kept = UInt32Array::from(self.kept.clone());
@@ -261,9 +261,10 @@ impl Side {
         }
         let rows = StructArray::try_new(fields.clone(), columns, None)?;
         let starts = std::iter::once(&0).chain(&self.ends);
-        let lengths = starts.zip(&self.ends).map(|(start, end)| end - start);
+        let lengths: Vec<usize> = starts.zip(&self.ends).map(|(start, end)| end - start).collect();
+        let some = NullBuffer::from_iter(lengths.iter().map(|length| *length > 0));
         let offsets = OffsetBuffer::from_lengths(lengths);
-        Ok(Arc::new(ListArray::try_new(item(fields), offsets, Arc::new(rows), None)?))
+        Ok(Arc::new(ListArray::try_new(item(fields), offsets, Arc::new(rows), Some(some))?))
     }
 }
 

@@ -168,3 +168,11 @@ fn a_table_that_cannot_be_read_is_a_mistake() {
     assert!(messages[0].starts_with("the file of table `users` cannot be used: line 3: "), "{messages:?}");
     assert_eq!(messages.len(), 1);
 }
+
+#[test]
+fn nothing_waits_for_a_table() {
+    let streams = "[stream.out]\nfrom = [\"purchases\", \"users\"]\njoin = { on = \"user\", within = \"3s\" }";
+    let wrong = with_users(streams, USERS).unwrap_err();
+    let messages: Vec<_> = wrong.iter().map(|wrong| wrong.message.clone()).collect();
+    assert_eq!(messages, ["a table does not come later: `within` is for two streams"]);
+}
