@@ -115,6 +115,13 @@ pub enum JobRecord {
         /// What comes in.
         import: Import,
     },
+    /// Another model answers under the name of a choice, from the next batch on.
+    Chosen {
+        /// The choice, by its position among the models of the job.
+        model: u32,
+        /// The model that answers, by position.
+        champion: u32,
+    },
 }
 
 /// Places of a key group.
@@ -172,6 +179,8 @@ pub struct FrozenBatch {
     pub blocks: Vec<BlockMeta>,
     /// Models that take the place of the job's own with this batch, by position.
     pub imported: BTreeMap<u32, Import>,
+    /// Who answers under the name of a choice, by position, as the batch before has left it.
+    pub champions: BTreeMap<u32, u32>,
 }
 
 /// What the log says of one receiver.
@@ -234,6 +243,8 @@ pub struct DurableJob {
     pub ending: Option<Ending>,
     /// What receivers that watch a directory have chosen.
     pub files: BTreeMap<ReceiverKey, SourceFiles>,
+    /// Who answers under the name of a choice, by position; at first the first of its candidates.
+    pub champions: BTreeMap<u32, u32>,
     /// Imported models that wait for a batch, by position.
     pub imports: BTreeMap<u32, Import>,
     /// The last import of each model that nothing trains, and whose batch needs not run again, with that batch.
@@ -269,6 +280,9 @@ impl DurableJob {
             JobRecord::Imported { model, import } => {
                 self.imports.insert(*model, import.clone());
             }
+            JobRecord::Chosen { model, champion } => {
+                self.champions.insert(*model, *champion);
+            }
             JobRecord::Ended(ending) => {
                 self.ending = Some(ending.clone());
                 self.imports.clear();
@@ -302,7 +316,8 @@ impl DurableJob {
         }
         let previous_ms = (self.last_frozen.0 > 0).then_some(self.last_time_ms);
         let imported = std::mem::take(&mut self.imports);
-        self.frozen.insert(batch, FrozenBatch { time_ms, previous_ms, blocks, imported });
+        let champions = self.champions.clone();
+        self.frozen.insert(batch, FrozenBatch { time_ms, previous_ms, blocks, imported, champions });
         self.last_frozen = batch;
         self.last_time_ms = time_ms;
     }

@@ -1,15 +1,14 @@
 //! Models go in and out of a running job: imported at a batch, named, and there again after the driver has died.
 
 use crate::learning::{FEATURES, POINTS, Sender, http};
-use crate::processes::{Cluster, Process, wait_for};
+use crate::processes::{Cluster, Process, run, wait_for};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const JOB: &str = "models";
 
 /// `step_size` is so small that what was imported is still to be seen at the end.
-fn definition(sender: &Sender) -> String {
-    let address = sender.address;
+fn definition(address: &str, more: &str) -> String {
     format!(
         r#"
 name = "{JOB}"
@@ -31,6 +30,7 @@ step_size = 1e-9
 iterations = 2
 fit_intercept = true
 keep = 1000
+{more}
 
 [model.fixed]
 kind = "linear_regression"
@@ -84,11 +84,33 @@ fn said(watch: &Process) -> BTreeMap<u64, (f64, f64)> {
     std::iter::once(watch.said.clone()).chain(watch.lines.try_iter()).filter_map(answers).collect()
 }
 
+/// Files are there whatever was killed, the newest of them twice, and another job can begin with it.
+fn check_saved(cluster: &Cluster) {
+    let read = |name: &str| -> Value {
+        let text = std::fs::read_to_string(cluster.path("saved").join(name)).expect("it is saved");
+        serde_json::from_str(&text).expect("JSON")
+    };
+    let entries = std::fs::read_dir(cluster.path("saved")).expect("the directory is there");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| name != "latest.json").collect();
+    names.sort_unstable();
+    for name in &names {
+        assert!(name.starts_with("line-") && read(name)["counters"]["batches"].as_u64().is_some_and(|n| n % 2 == 0));
+    }
+    assert_eq!(read("latest.json"), read(names.last().expect("there are some")));
+    let other = definition("127.0.0.1:9", "initial = \"saved/latest.json\"");
+    let file = cluster.path("other.toml");
+    std::fs::write(&file, other).expect("the definition is written");
+    let checked = run(&["check", &file.to_string_lossy()]);
+    assert_eq!(checked.code, 0, "{checked:#?}");
+}
+
 #[test]
 fn an_imported_model_goes_on_whatever_is_killed() {
     let mut cluster = Cluster::start(3);
     let sender = Sender::start();
-    cluster.submit(&definition(&sender));
+    let saves = "save = { path = \"saved\", every = 2 }";
+    cluster.submit(&definition(&sender.address.to_string(), saves));
     let watch = ["watch", JOB, "--json", "--driver", &cluster.url];
     let watch = Process::start(&watch, cluster.path("watch.log"));
     let exported = wait_for("a thousand rows", || {
@@ -142,6 +164,7 @@ fn an_imported_model_goes_on_whatever_is_killed() {
 
     let stopped = cluster.ask(&["stop", JOB]);
     assert_eq!(stopped.code, 0, "{stopped:#?}");
+    check_saved(&cluster);
     sender.end();
     cluster.end(&["no connection to the sender"]);
 }

@@ -278,3 +278,78 @@ fn rows_of_another_width_fail_the_job_and_say_so() {
     assert_ne!(run.code, 0, "{run:#?}");
     assert!(run.stderr.contains("model `line`: the model has 3 features, the rows have 2"), "{run:#?}");
 }
+
+const CHOICE: &str = r#"
+name = "choice"
+batch_interval = "1s"
+
+[source.points]
+connector = "socket"
+address = "127.0.0.1:9999"
+format = "csv"
+delimiter = "\t"
+columns = { y = "double", x = "vector(2)" }
+
+[model.slow]
+kind = "linear_regression"
+step_size = 1e-6
+
+[model.quick]
+kind = "passive_aggressive_regressor"
+
+[stream.slow]
+from = "points"
+train = { model = "slow", features = "x", label = "y" }
+
+[stream.quick]
+from = "points"
+train = { model = "quick", features = "x", label = "y" }
+
+[stream.judged]
+from = "points"
+select = { slow = "power(predict('slow', x) - y, 2)", quick = "power(predict('quick', x) - y, 2)" }
+
+[stream.chosen]
+from = "judged"
+choose = { losses = { slow = "slow", quick = "quick" }, window = 2, publish = "best" }
+
+[stream.answers]
+from = "points"
+select = { best = "predict('best', x)", slow = "predict('slow', x)", quick = "predict('quick', x)" }
+
+[[output]]
+from = "answers"
+print = true
+
+[[output]]
+from = "chosen"
+print = true
+"#;
+
+#[test]
+fn the_champion_answers_from_the_batch_after_it_was_chosen() {
+    let batches = vec![["1.0\t1,0", "2.0\t0,1", "3.1\t1,1", "2.9\t1,1"]; 6];
+    let case = Case::new(CHOICE, &serde_json::json!({ "sources": { "points": batches } }).to_string());
+    let once = case.replay(&["--workers", "1"]).ok();
+    let mut champion = "slow".to_string();
+    let mut changes = 0;
+    for batch in 1..=6 {
+        let of_batch = |output: &str| {
+            let lines = once.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON lines"));
+            let mut lines = lines.filter(|line| line["batch"] == batch && line["output"] == output);
+            lines.next().expect("the output fires")["rows"][0].clone()
+        };
+        let answers = of_batch("answers");
+        assert_eq!(answers["best"], answers[&champion], "batch {batch}: {once}");
+        let chosen = of_batch("chosen");
+        changes += u32::from(chosen["changed"] == true);
+        champion = chosen["champion"].as_str().expect("a name").to_string();
+    }
+    assert_eq!((changes, champion.as_str()), (1, "quick"), "{once}");
+    for workers in ["2", "5"] {
+        assert_eq!(case.replay(&["--workers", workers]).ok(), once);
+    }
+    for kill in ["3", "4"] {
+        assert_eq!(case.replay(&["--workers", "3", "--kill", kill]).ok(), once);
+    }
+}

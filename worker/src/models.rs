@@ -32,14 +32,14 @@ pub(crate) struct Cache(Mutex<HashMap<(u32, u64, bool), Arc<Model>>>);
 
 impl Cache {
     fn get(&self, at: &pb::ModelAt) -> Option<Arc<Model>> {
-        lock(&self.0).get(&(at.model, at.version, at.owner == 0)).cloned()
+        lock(&self.0).get(&(at.answers, at.version, at.owner == 0)).cloned()
     }
 
     /// Bounded: of each model the versions that tasks of this batch may ask.
     fn put(&self, at: &pb::ModelAt, model: Arc<Model>) {
         let mut cached = lock(&self.0);
-        cached.retain(|(number, version, _), _| *number != at.model || version + 1 >= at.version);
-        cached.insert((at.model, at.version, at.owner == 0), model);
+        cached.retain(|(number, version, _), _| *number != at.answers || version + 1 >= at.version);
+        cached.insert((at.answers, at.version, at.owner == 0), model);
     }
 }
 
@@ -78,8 +78,8 @@ pub(crate) async fn of_task(node: &Arc<Node>, job: &Arc<Job>, task: &pb::Task) -
 }
 
 async fn one(node: &Arc<Node>, job: &Arc<Job>, at: &pb::ModelAt) -> Result<Arc<Model>, TaskError> {
-    let plan = job.plan.models.get(at.model as usize);
-    let plan = plan.ok_or_else(|| TaskError::Internal(format!("the job has no model {}", at.model)))?;
+    let plan = job.plan.models.get(at.answers as usize);
+    let plan = plan.ok_or_else(|| TaskError::Internal(format!("the job has no model {}", at.answers)))?;
     if at.owner == 0 && at.version == 0 {
         return Ok(plan.initial.clone());
     }
@@ -88,7 +88,7 @@ async fn one(node: &Arc<Node>, job: &Arc<Job>, at: &pb::ModelAt) -> Result<Arc<M
     }
     let lost = |error: Status| TaskError::Model(format!("model `{}`: {}", plan.name, error.message()));
     let bytes = match at.owner {
-        0 => job.imported.get(at.model, at.version)?,
+        0 => job.imported.get(at.answers, at.version)?,
         _ => bytes_of(node, job, at).await.map_err(lost)?,
     };
     let model = Model::from_bytes(&bytes).map_err(|error| TaskError::Internal(error.to_string()))?;
@@ -102,10 +102,10 @@ async fn bytes_of(node: &Arc<Node>, job: &Arc<Job>, at: &pb::ModelAt) -> Result<
     let since = Instant::now();
     loop {
         let answer = if owner == node.worker() {
-            read(node, job, at.model, at.version)
+            read(node, job, at.answers, at.version)
         } else {
             let request =
-                GetModelRequest { caller: node.caller(), job: job.id.0, model: at.model, version: at.version };
+                GetModelRequest { caller: node.caller(), job: job.id.0, model: at.answers, version: at.version };
             match node.peer(owner) {
                 Ok(mut peer) => {
                     node.while_member(owner, peer.get_model(request)).await.map(|reply| reply.into_inner().bytes)

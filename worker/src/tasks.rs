@@ -314,6 +314,7 @@ impl Unit {
             keyed = updated.rows;
             done.state_keys = updated.keys;
             done.models = self.trained(state)?;
+            done.champions.extend(self.champion(state, &keyed.batch));
             if stage.rhythm.fires(&context).is_none() {
                 return Ok(Vec::new());
             }
@@ -328,6 +329,14 @@ impl Unit {
     fn imported(&self) -> Result<Option<(u32, Bytes)>, TaskError> {
         let Some(model) = self.task.imported_models.first().copied() else { return Ok(None) };
         Ok(Some((model, self.job.imported.get(model, self.task.batch)?)))
+    }
+
+    /// Who answers from the next batch on, where the stage chooses that.
+    fn champion(&self, state: &StageState, rows: &RecordBatch) -> Option<pb::Champion> {
+        let StageState::Fold(op) = state else { return None };
+        let model = op.choice()?;
+        let champion = self.job.plan.models[model].candidates.get(op.champion(rows)?)?;
+        Some(pb::Champion { model: model as u32, champion: *champion as u32 })
     }
 
     /// What the batch has made of a model that lives in one of the task's groups.

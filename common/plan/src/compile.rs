@@ -3,6 +3,7 @@
 mod aggregate;
 mod batch_map;
 mod cut;
+mod declare;
 mod expr;
 mod initial;
 mod join;
@@ -120,7 +121,7 @@ struct Compiler<'a> {
     /// What is known of each source and stream; finished rows. Absent if something is wrong with it.
     streams: HashMap<&'a str, Rows>,
     /// Models as they are declared.
-    declared: Vec<learn::Declaration>,
+    declared: Vec<declare::Declaration>,
     /// What functions know of them.
     models: Declared,
     /// What each trained model shows.

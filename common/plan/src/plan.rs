@@ -90,9 +90,9 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Whether it trains a model: it is needed even if nothing reads its rows.
+    /// Whether it trains a model or chooses one: it is needed even if nothing reads its rows.
     pub(crate) fn trains(&self) -> bool {
-        matches!(&self.state, Some(StageState::Fold(op)) if op.model.is_some())
+        matches!(&self.state, Some(StageState::Fold(op)) if op.model.is_some() || op.choice().is_some())
     }
 
     /// The columns of what the head gives, or of the input where there is none.

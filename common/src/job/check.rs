@@ -62,6 +62,7 @@ pub(super) fn models(
             trained.push(&train.model);
         }
     }
+    choices(r, &names, streams);
     for def in outputs.iter().filter_map(|draft| draft.def.as_ref()).filter(|def| def.of_model) {
         let known = model_known(r, &def.from, &names);
         if known && !trained.iter().any(|name| name.text == def.from.text) {
@@ -77,6 +78,22 @@ pub(super) fn models(
         let wrong = Diagnostic::new(format!("two streams train the model `{}`", name.text));
         let wrong = wrong.at(name.span.clone()).label("the second one");
         r.push(wrong.help("make them one with a stream of their own: `union = true`"));
+    }
+}
+
+/// A champion that is published answers under a name of its own, for models of the job.
+fn choices(r: &mut Reader<'_>, models: &[&Name], streams: &[Draft<StreamDef>]) {
+    let mut taken: HashSet<&str> = models.iter().map(|name| name.text.as_str()).collect();
+    for def in streams.iter().filter_map(|draft| draft.def.as_ref()) {
+        let Operator::Choose(choose) = &def.operator else { continue };
+        let Some(name) = &choose.publish else { continue };
+        for loss in &choose.losses {
+            model_known(r, &loss.name, models);
+        }
+        if !taken.insert(&name.text) {
+            let wrong = Diagnostic::new(format!("there is another model called `{}`", name.text));
+            r.push(wrong.at(name.span.clone()).help("the champion answers under a name of its own"));
+        }
     }
 }
 

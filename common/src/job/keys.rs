@@ -492,8 +492,11 @@ pub(super) const AB_TEST: &[Key] = &[
     BY,
 ];
 
-pub(super) const CHOOSE: &[Key] =
-    &[Key::new("losses", Shape::SqlByColumn, "The loss of each model; the first begins as champion.").required(), BY];
+pub(super) const CHOOSE: &[Key] = &[
+    Key::new("losses", Shape::SqlByColumn, "The loss of each model; the first begins as champion.").required(),
+    BY,
+    Key::new("publish", Shape::Text, "A name under which the champion answers and is published."),
+];
 
 pub(super) const DETECT_DRIFT: &[Key] = &[
     Key::new("value", Shape::Sql, "What is watched.").required(),

@@ -20,6 +20,9 @@ pub struct Param {
     pub span: Span,
 }
 
+/// Published versions of a model that are kept, unless it says otherwise.
+pub const DEFAULT_KEEP: u32 = 10;
+
 /// A model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelDef {
@@ -96,6 +99,8 @@ pub struct Choose {
     pub losses: Vec<NamedSql>,
     /// One champion for each value of these columns. Default: one for all.
     pub key: Vec<Name>,
+    /// A model's name under which the champion answers and is published; the losses then have the names of models.
+    pub publish: Option<Name>,
     /// Parameters of the test: window, patience, significance, margin.
     pub params: Vec<Param>,
 }
@@ -120,7 +125,7 @@ pub(super) fn read_model<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name)
     let initial = table.get("initial").map(|v| r.text(v));
     let keep = match table.get("keep") {
         Some(value) => r.small_count(value, keys::KEEP),
-        None => Some(10),
+        None => Some(DEFAULT_KEEP),
     };
     let save = table.get("save").map(|v| read_save(r, v));
     let params = read_params(r, table, keys::MODEL);
@@ -188,8 +193,15 @@ pub(super) fn read_choose<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Optio
     let table = open_table(r, value, "`choose`", keys::CHOOSE)?;
     let losses = table.get("losses").and_then(|v| read_columns(r, v));
     let key = read_key(r, &table);
+    let publish = table.get("publish").map(|v| r.name(v));
     let params = read_params(r, &table, keys::CHOOSE);
-    Some(Operator::Choose(Box::new(Choose { losses: losses?, key: key?, params: params? })))
+    let choose = Choose { losses: losses?, key: key?, publish: optional(publish)?, params: params? };
+    if let Some(name) = choose.publish.as_ref().filter(|_| !choose.key.is_empty()) {
+        let wrong = Diagnostic::new("`publish` goes without `key`: one champion is published");
+        r.push(wrong.at(name.span.clone()));
+        return None;
+    }
+    Some(Operator::Choose(Box::new(choose)))
 }
 
 /// `detect_drift`

@@ -22,7 +22,7 @@ mod together;
 mod types;
 mod window;
 
-pub use learn::{AbTest, Choose, DetectDrift, Evaluate, ModelDef, Param, SaveModel, Train};
+pub use learn::{AbTest, Choose, DEFAULT_KEEP, DetectDrift, Evaluate, ModelDef, Param, SaveModel, Train};
 pub use parse::parse;
 pub use schema::schema;
 pub use table::TableDef;

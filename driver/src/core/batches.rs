@@ -144,6 +144,7 @@ impl Job {
         let mut state_keys = 0;
         let mut rows = BTreeMap::new();
         let mut models = Vec::new();
+        let mut champions = Vec::new();
         for TaskResult { done, .. } in std::mem::take(&mut run.results) {
             totals.bad_records += done.bad_records;
             state_keys += done.state_keys;
@@ -153,6 +154,7 @@ impl Job {
                 }
             }
             models.extend(done.models);
+            champions.extend(done.champions);
             rows.extend(done.rows.into_iter().map(|rows| ((rows.output, rows.lane, rows.order), rows)));
             let room = BAD_SAMPLES_KEPT.saturating_sub(self.bad_samples.len());
             self.bad_samples.extend(done.bad_samples.into_iter().take(room));
@@ -170,6 +172,8 @@ impl Job {
         });
         self.state_keys = state_keys;
         self.last_batch_micros = micros;
+        // First who answers from now on: a batch that is complete is not asked again.
+        self.note_champions(cx, champions);
         self.record(cx, JobRecord::Completed { batch, totals });
         let event = client_pb::BatchOutput { batch: batch.0, time_ms, records, micros, outputs };
         let event = Box::new(client_pb::watch_event::Kind::Batch(event));
@@ -184,7 +188,8 @@ impl Job {
             let shape = self.topology.models.get(model.model as usize)?;
             Some(PublishedModel { name: shape.name.clone(), bytes: model.bytes, keep: shape.keep })
         };
-        let models: Vec<_> = trained.into_iter().filter_map(named).collect();
+        let champions = self.published_champions(&trained);
+        let models: Vec<_> = trained.into_iter().filter_map(named).chain(champions).collect();
         if !models.is_empty() {
             let (id, job) = (self.durable.id, self.durable.name.clone());
             let sync = self.settings.durability == Durability::Disk;

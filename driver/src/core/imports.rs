@@ -72,10 +72,15 @@ impl Core {
 impl Job {
     /// Takes a model for the next batch that is frozen, if it can be in the place of the one that is there.
     fn import(&mut self, cx: &mut Cx<'_>, number: usize, document: &str) -> Result<Box<JobStatus>, RequestError> {
-        let Some(ModelShape { name, spec, features, home, .. }) = self.topology.models.get(number) else {
+        let Some(ModelShape { name, spec, features, home, candidates, .. }) = self.topology.models.get(number) else {
             return Err(RequestError::Ended(self.durable.name.clone()));
         };
         let refused = |reason: String| RequestError::Import { model: name.clone(), reason };
+        if !candidates.is_empty() {
+            let names = candidates.iter().filter_map(|model| Some(self.topology.models.get(*model)?.name.as_str()));
+            let names = names.collect::<Vec<_>>().join(", ");
+            return Err(refused(format!("it stands for the best of {names}; import one of these")));
+        }
         let model = Model::in_place_of(document, spec, *features).map_err(|error| refused(error.to_string()))?;
         let import = Import { trained: home.is_some(), bytes: model.to_bytes().into() };
         if self.durable.imported_bytes() + import.bytes.len() > IMPORTED_BYTES {
@@ -124,9 +129,10 @@ impl Job {
     /// Where the models are that a stage asks. Before training an import of the batch is asked as it came.
     pub(crate) fn models_at(&self, run: &BatchRun, stage: usize) -> Vec<pb::ModelAt> {
         let at = |asked: &super::topology::AskedShape| {
-            let home = self.topology.models.get(asked.model).and_then(|model| model.home);
-            let (model, after_training) = (asked.model as u32, asked.after_training);
-            let imported = self.durable.imported_at(model, run.batch);
+            let answers = self.answering(run, asked.model);
+            let home = self.topology.models.get(answers).and_then(|model| model.home);
+            let (model, answers, after_training) = (asked.model as u32, answers as u32, asked.after_training);
+            let imported = self.durable.imported_at(answers, run.batch);
             let (owner, version) = match home {
                 None => (0, imported.unwrap_or_default()),
                 Some(_) if !after_training && imported == Some(run.batch) => (0, run.batch),
@@ -136,7 +142,7 @@ impl Job {
                     (owner.map_or(0, |owner| owner.0), version)
                 }
             };
-            pb::ModelAt { model, owner, version: version.0, after_training }
+            pb::ModelAt { model, owner, version: version.0, after_training, answers }
         };
         self.topology.stages[stage].models.iter().map(at).collect()
     }

@@ -254,12 +254,14 @@ impl Job {
 
     /// Whether the models that a stage asks can be asked: their owners are at the right version.
     fn models_ready(&self, run: &BatchRun, stage: usize) -> bool {
-        self.topology.stages[stage].models.iter().all(|asked| match self.topology.models[asked.model].home {
-            None => true,
-            Some((home, group)) => {
-                let owned = self.groups.list.get(group).is_some_and(|group| group.owner.is_some() && group.ready);
-                let trained = || matches!(run.stages[home].units[group], Unit::Done(_));
-                owned && (!asked.after_training || trained())
+        self.topology.stages[stage].models.iter().all(|asked| {
+            match self.topology.models[self.answering(run, asked.model)].home {
+                None => true,
+                Some((home, group)) => {
+                    let owned = self.groups.list.get(group).is_some_and(|group| group.owner.is_some() && group.ready);
+                    let trained = || matches!(run.stages[home].units[group], Unit::Done(_));
+                    owned && (!asked.after_training || trained())
+                }
             }
         })
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
-use tidemill_common::job::{Connector, HttpSink, ModelDef, Sink};
+use tidemill_common::job::{Connector, DEFAULT_KEEP, HttpSink, ModelDef, Sink};
 use tidemill_ml::ModelSpec;
 use tidemill_plan::{AskedModel, BranchTarget, FileOutput, JobPlan, ModelPlan, Placement, Rhythm, StageInput};
 
@@ -57,6 +57,8 @@ pub struct ModelShape {
     pub features: Option<usize>,
     /// The stage that trains it, and the key group it lives in; none for a model that nothing trains.
     pub home: Option<(usize, usize)>,
+    /// The models (by position) whose champion answers under this name; empty for a model of its own.
+    pub candidates: Vec<usize>,
     /// Versions to keep for those who ask the driver.
     pub keep: usize,
     /// Where it is saved, and whenever it has learnt how many batches more.
@@ -115,6 +117,7 @@ impl Topology {
     /// a row output without a limit.
     pub fn new(plan: &JobPlan, capture: bool, base_dir: &Path) -> Self {
         let saves = (!capture).then_some(base_dir);
+        let models = plan.models.iter().enumerate();
         let mut stages: Vec<StageShape> = plan.stages.iter().map(|stage| StageShape::new(stage, plan)).collect();
         for exchange in &plan.exchanges {
             let consumers = &mut stages[exchange.from.0 as usize].consumers;
@@ -148,12 +151,7 @@ impl Topology {
                 sources.collect()
             },
             outputs: outputs.collect(),
-            models: plan
-                .models
-                .iter()
-                .zip(&plan.def.models)
-                .map(|(model, def)| ModelShape::new(model, def, saves))
-                .collect(),
+            models: models.map(|(number, model)| ModelShape::new(model, plan.def.models.get(number), saves)).collect(),
             stages,
         }
     }
@@ -201,14 +199,16 @@ impl StageShape {
 }
 
 impl ModelShape {
-    fn new(model: &ModelPlan, def: &ModelDef, base_dir: Option<&Path>) -> Self {
-        let save = def.save.as_ref().zip(base_dir);
+    /// A choice has no definition of its own.
+    fn new(model: &ModelPlan, def: Option<&ModelDef>, base_dir: Option<&Path>) -> Self {
+        let save = def.and_then(|def| def.save.as_ref()).zip(base_dir);
         Self {
             name: model.name.clone(),
             spec: model.spec.clone(),
             features: model.features,
             home: model.home.map(|(stage, group)| (stage.0 as usize, group as usize)),
-            keep: def.keep as usize,
+            candidates: model.candidates.clone(),
+            keep: def.map_or(DEFAULT_KEEP, |def| def.keep) as usize,
             save: save.map(|(save, base_dir)| (save.root(base_dir), save.every)),
         }
     }

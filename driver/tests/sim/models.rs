@@ -24,8 +24,15 @@ fn spec() -> ModelSpec {
 
 /// The models of a job; `home` is where the first one lives, if some stage has state.
 pub(crate) fn shapes(home: Option<(usize, usize)>) -> Vec<ModelShape> {
-    let shape =
-        |name: &str, home| ModelShape { name: name.into(), spec: spec(), features: Some(1), home, keep: 1, save: None };
+    let shape = |name: &str, home| ModelShape {
+        name: name.into(),
+        spec: spec(),
+        features: Some(1),
+        home,
+        candidates: Vec::new(),
+        keep: 1,
+        save: None,
+    };
     vec![shape("trained", home), shape("asked", None)]
 }
 
@@ -78,7 +85,7 @@ impl Told {
     /// What a task's expressions ask.
     pub(crate) fn asked(&self, task: &pb::Task) -> Option<f64> {
         let at = task.models.first().filter(|at| at.version > 0)?;
-        assert_eq!((at.model, at.owner), (ASKED, 0));
+        assert_eq!((at.model, at.answers, at.owner), (ASKED, ASKED, 0));
         Some(self.get(ASKED, at.version))
     }
 

@@ -2,14 +2,14 @@
 //! key. A model is one key, so it lives in one key group.
 
 use super::Compiler;
+use super::declare::Declaration;
 use super::expr::{Allowed, cast_to, check_names, parse, physical, type_name};
 use super::stages::{Lane, Rows, column};
 use crate::keys::{encode_keys, key_group};
 use crate::learn::AskedModel;
-use crate::learn::predict::{Declared, asked_by, asked_by_plan};
+use crate::learn::predict::{asked_by, asked_by_plan};
 use crate::learn::{ChooseFold, DriftFold, EvaluateFold, Fold, FoldOp, ModelPlan, TestFold, state_fields};
 use crate::plan::{Stage, StageInput};
-use crate::session::{self, Shape};
 use crate::state::StageState;
 use datafusion::arrow::array::{ArrayRef, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, SchemaRef};
@@ -21,67 +21,19 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{AbTest, Choose, DetectDrift, Evaluate, ModelDef, Name, Param, Span, Sql};
+use tidemill_common::job::{AbTest, Choose, DetectDrift, Evaluate, Name, Param, Span, Sql};
 use tidemill_ml::champion::ChampionSpec;
 use tidemill_ml::drift::DetectorSpec;
 use tidemill_ml::metrics::EvaluatorSpec;
 use tidemill_ml::stats::StreamingTestSpec;
-use tidemill_ml::{Model, ModelSpec, ReplaceError, SpecError};
+use tidemill_ml::{ModelSpec, SpecError};
 
 /// The hidden key of what has one value only.
 pub(super) const ONLY: &str = "__only";
 
-/// A model before it is known which stage trains it.
-pub(super) struct Declaration {
-    pub(super) name: String,
-    pub(super) spec: ModelSpec,
-    pub(super) initial: Arc<Model>,
-    /// Number of features, where it is known.
-    pub(super) features: Option<usize>,
-}
-
 impl Compiler<'_> {
-    /// Reads all models of the definition; from now on expressions may ask them.
-    pub(super) fn declare(&mut self) {
-        let def = self.def;
-        self.declared = def.models.iter().filter_map(|model| self.model(model)).collect();
-        let known = self.declared.iter().map(|model| (model.name.clone(), model.spec.clone()));
-        self.models = Declared(Arc::new(known.collect()));
-        let session = |shape| session::state(shape, self.functions, &self.uses, &self.models);
-        (self.session, self.single_session) = (session(Shape::Distributed), session(Shape::Single));
-    }
-
-    fn model(&mut self, def: &ModelDef) -> Option<Declaration> {
-        let kind = kind_param(&def.kind);
-        let title = format!("model `{}`", def.name.text);
-        let spec: ModelSpec = self.params(&title, &def.kind.span, Some(&kind), &def.params)?;
-        let spec = self.valid(spec.validate().map(|()| spec), &def.kind.span, &def.params)?;
-        let initial = match &def.initial {
-            None => Model::new(spec.clone()).map_err(|error| wrong_spec(&error, &def.kind.span, &def.params)),
-            Some(path) => self.exported(path, &spec),
-        };
-        let initial = Arc::new(self.reported(initial)?);
-        let features = initial.dimension();
-        Some(Declaration { name: def.name.text.clone(), spec, initial, features })
-    }
-
-    /// An exported model, which goes on with the parameters of the definition.
-    fn exported(&self, path: &Name, spec: &ModelSpec) -> Result<Model, Diagnostic> {
-        let wrong = |what: String| Diagnostic::new(what).at(path.span.clone());
-        let text = std::fs::read_to_string(self.base_dir.join(&path.text))
-            .map_err(|error| wrong(format!("cannot read `{}`: {error}", path.text)))?;
-        Model::in_place_of(&text, spec, None).map_err(|error| {
-            let defined = matches!(error, ReplaceError::Kind { .. } | ReplaceError::Parameter { .. });
-            let wrong = wrong(format!("`{}`: {error}", path.text));
-            match defined {
-                true => wrong.help("give the model the kind and the parameters that it was exported with"),
-                false => wrong,
-            }
-        })
-    }
-
     /// Parameters as the struct they belong to; what is wrong is said where it stands.
-    fn params<T: DeserializeOwned>(
+    pub(super) fn params<T: DeserializeOwned>(
         &mut self,
         title: &str,
         place: &Span,
@@ -119,7 +71,7 @@ impl Compiler<'_> {
         None
     }
 
-    fn valid<T>(&mut self, result: Result<T, SpecError>, place: &Span, params: &[Param]) -> Option<T> {
+    pub(super) fn valid<T>(&mut self, result: Result<T, SpecError>, place: &Span, params: &[Param]) -> Option<T> {
         self.reported(result.map_err(|error| wrong_spec(&error, place, params)))
     }
 
@@ -229,7 +181,10 @@ impl Compiler<'_> {
         for loss in &choose.losses {
             exprs.push(self.number(&loss.sql, &schema, exprs.len())?);
         }
-        let fold = ChooseFold { spec, names: choose.losses.iter().map(|loss| loss.name.text.clone()).collect() };
+        let names = choose.losses.iter().map(|loss| loss.name.text.clone()).collect();
+        let published = choose.publish.as_ref();
+        let choice = published.and_then(|name| self.declared.iter().position(|model| model.name == name.text));
+        let fold = ChooseFold { spec, names, choice };
         let schema = fold.schema();
         self.measured(input, exprs, key_fields, !choose.key.is_empty(), schema, Box::new(fold), name)
     }
@@ -321,7 +276,8 @@ impl Compiler<'_> {
             // Text can always be a key.
             let group = encode_keys(&[key]).map_or(0, |keys| key_group(keys.value(0), groups));
             let home = stage.map(|stage| (stage, group));
-            ModelPlan { name: model.name, spec: model.spec, initial: model.initial, features: model.features, home }
+            let Declaration { name, spec, initial, features, candidates } = model;
+            ModelPlan { name, spec, initial, features, home, candidates }
         };
         let models: Vec<_> = std::mem::take(&mut self.declared).into_iter().enumerate().map(plan).collect();
         for stage in &mut self.stages.stages {
@@ -370,7 +326,7 @@ fn asked(stage: &Stage) -> BTreeSet<AskedModel> {
 }
 
 /// A kind as the parameter that tells specifications apart.
-fn kind_param(kind: &Name) -> Param {
+pub(super) fn kind_param(kind: &Name) -> Param {
     let name = Name { text: "kind".into(), span: kind.span.clone() };
     Param { name, value: Value::String(kind.text.clone()), span: kind.span.clone() }
 }
@@ -406,7 +362,7 @@ fn said(wrong: &str, place: &Span, param: Option<&Param>) -> Diagnostic {
     Diagnostic::new(wrong.to_string()).at(place.clone())
 }
 
-fn wrong_spec(error: &SpecError, place: &Span, params: &[Param]) -> Diagnostic {
+pub(super) fn wrong_spec(error: &SpecError, place: &Span, params: &[Param]) -> Diagnostic {
     let param = params.iter().find(|param| param.name.text == error.parameter);
     let place = param.map_or(place, |param| &param.span).clone();
     Diagnostic::new(format!("`{}` {}", error.parameter, error.problem)).at(place).help(error.mend.clone())

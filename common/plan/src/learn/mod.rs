@@ -42,6 +42,8 @@ pub struct ModelPlan {
     pub features: Option<usize>,
     /// The stage that trains it, and the key group it lives in; none for a model that only answers.
     pub home: Option<(StageId, u32)>,
+    /// The models (by position) whose champion answers under this name; empty for a model of its own.
+    pub candidates: Vec<usize>,
 }
 
 /// A state operator that keeps a value of bytes per key.
@@ -86,6 +88,16 @@ pub(crate) trait Fold: fmt::Debug + Send + Sync {
     /// Whether keys without rows are folded, too.
     fn every_key(&self) -> bool;
 
+    /// The model (by position) whose champion it chooses, if there is one.
+    fn choice(&self) -> Option<usize> {
+        None
+    }
+
+    /// Which of the candidates the rows of a batch tell to be the champion.
+    fn champion(&self, _rows: &RecordBatch) -> Option<usize> {
+        None
+    }
+
     /// One key's step; `rows` are without the key columns.
     fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, ctx: &BatchContext) -> Result<Folded, PlanError>;
 
@@ -105,6 +117,16 @@ impl FoldOp {
     /// Whether keys without rows are folded, too.
     pub fn every_key(&self) -> bool {
         self.fold.every_key()
+    }
+
+    /// The model (by position) whose champion it chooses, if there is one.
+    pub fn choice(&self) -> Option<usize> {
+        self.fold.choice()
+    }
+
+    /// Which of the candidates the operator's rows of a batch tell to be the champion; none without rows.
+    pub fn champion(&self, rows: &RecordBatch) -> Option<usize> {
+        self.fold.champion(rows)
     }
 
     /// Folds the rows of one key (all columns, key columns first) into its value.

@@ -49,9 +49,18 @@ impl Models {
     }
 }
 
-/// What is known of the job's models when expressions are read: name and kind, by position.
+/// What is known of the job's models when expressions are read, by position.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Declared(pub(crate) Arc<Vec<(String, ModelSpec)>>);
+pub(crate) struct Declared(pub(crate) Arc<Vec<Known>>);
+
+/// What is known of a model when expressions are read.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) name: String,
+    pub(crate) spec: ModelSpec,
+    /// It is the champion of other models.
+    pub(crate) choice: bool,
+}
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -119,7 +128,7 @@ pub(crate) fn asked_by(expr: &Arc<dyn PhysicalExpr>, found: &mut BTreeSet<AskedM
 
 impl Declared {
     fn position(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|(known, _)| known == name)
+        self.0.iter().position(|known| known.name == name)
     }
 }
 
@@ -153,11 +162,18 @@ impl Ask {
             return plan_err!("`{}` begins with a model's name in single quotes: {0}('name', features)", self.name);
         };
         let position = self.declared.position(name).ok_or_else(|| {
-            let known: Vec<_> = self.declared.0.iter().map(|(name, _)| name.as_str()).collect();
+            let known: Vec<_> = self.declared.0.iter().map(|known| known.name.as_str()).collect();
             let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
             plan_datafusion_err!("there is no model called `{name}`; the job's models: {known}")
         })?;
-        Ok((position, &self.declared.0[position].1))
+        let Known { spec, choice, .. } = &self.declared.0[position];
+        if self.after_training && *choice {
+            return plan_err!(
+                "a champion is asked as the batch before has left it: `{}` is not for `{name}`",
+                self.name
+            );
+        }
+        Ok((position, spec))
     }
 
     fn answer_type(&self, spec: &ModelSpec) -> Result<DataType> {

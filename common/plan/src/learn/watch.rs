@@ -68,6 +68,8 @@ pub(crate) struct ChooseFold {
     pub(crate) spec: ChampionSpec,
     /// Names of the models, as many as the specification says.
     pub(crate) names: Vec<String>,
+    /// The model (by position) under whose name the champion answers.
+    pub(crate) choice: Option<usize>,
 }
 
 impl ChooseFold {
@@ -87,6 +89,16 @@ impl ChooseFold {
 impl Fold for ChooseFold {
     fn every_key(&self) -> bool {
         true
+    }
+
+    fn choice(&self) -> Option<usize> {
+        self.choice
+    }
+
+    fn champion(&self, rows: &RecordBatch) -> Option<usize> {
+        let told = rows.column_by_name("champion")?.as_string_opt::<i32>()?;
+        let last = told.len().checked_sub(1).map(|row| told.value(row))?;
+        self.names.iter().position(|name| name == last)
     }
 
     fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, _: &BatchContext) -> Result<Folded, PlanError> {

@@ -414,6 +414,12 @@ fn sinks() {
         [[output]]\nfrom = \"rows\"\nname = \"b\"\ntext = { prefix = \"./out\" }";
     let expected = ["no stream trains the model `a` @ out", "two outputs write to `./out` @ b"];
     assert_eq!(mistakes(&job_with(saved)), expected);
+    let choice = |more: &str| {
+        let choose = format!("choose = {{ losses = {{ a = \"1\", b = \"2\" }}, publish = \"a\"{more} }}");
+        mistakes(&job_with(&format!("[model.a]\nkind = \"kmeans\"\n[stream.c]\nfrom = \"rows\"\n{choose}")))
+    };
+    assert_eq!(choice(""), ["there is no model called `b` @ b", "there is another model called `a` @ a"]);
+    assert_eq!(choice(", key = \"x\""), ["`publish` goes without `key`: one champion is published @ a"]);
 }
 
 #[test]
