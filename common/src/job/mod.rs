@@ -21,7 +21,7 @@ mod together;
 mod types;
 mod window;
 
-pub use learn::{AbTest, Choose, DetectDrift, Evaluate, ModelDef, Param, Train};
+pub use learn::{AbTest, Choose, DetectDrift, DriftAction, Evaluate, ModelDef, OnDrift, Param, Train};
 pub use parse::parse;
 pub use schema::schema;
 pub use table::TableDef;

@@ -79,7 +79,7 @@ impl Compiler<'_> {
     }
 
     /// Parameters as the struct they belong to; what is wrong is said where it stands.
-    fn params<T: DeserializeOwned>(
+    pub(super) fn params<T: DeserializeOwned>(
         &mut self,
         title: &str,
         place: &Span,
@@ -117,7 +117,7 @@ impl Compiler<'_> {
         None
     }
 
-    fn valid<T>(&mut self, result: Result<T, SpecError>, place: &Span, params: &[Param]) -> Option<T> {
+    pub(super) fn valid<T>(&mut self, result: Result<T, SpecError>, place: &Span, params: &[Param]) -> Option<T> {
         self.reported(result.map_err(|error| wrong_spec(&error, place, params)))
     }
 
@@ -367,7 +367,7 @@ fn asked(stage: &Stage) -> BTreeSet<AskedModel> {
 }
 
 /// A kind as the parameter that tells specifications apart.
-fn kind_param(kind: &Name) -> Param {
+pub(super) fn kind_param(kind: &Name) -> Param {
     let name = Name { text: "kind".into(), span: kind.span.clone() };
     Param { name, value: Value::String(kind.text.clone()), span: kind.span.clone() }
 }
