@@ -1,9 +1,9 @@
-//! The examples of `docs/job-definition.md` do what stands beside them.
+//! The examples of `docs/job-definition.md` and `docs/learning.md` do what stands beside them.
 
 use crate::command::{Case, tidemill};
 use std::collections::BTreeMap;
 
-const PAGE: &str = include_str!("../../docs/job-definition.md");
+const PAGES: [&str; 2] = [include_str!("../../docs/job-definition.md"), include_str!("../../docs/learning.md")];
 
 /// Definition, files beside it, input and output of an example.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ fn block(text: &str) -> &str {
 
 fn examples() -> BTreeMap<&'static str, Example> {
     let mut examples: BTreeMap<&str, Example> = BTreeMap::new();
-    for marked in PAGE.split("<!-- ").skip(1) {
+    for marked in PAGES.iter().flat_map(|page| page.split("<!-- ").skip(1)) {
         let (mark, rest) = marked.split_once(" -->").expect("a comment ends");
         let Some((kind, name)) = mark.split_once(": ") else { continue };
         let text = block(rest).to_string();

@@ -130,6 +130,7 @@ const SPREAD: &str = r#"
 name = "spread"
 batch_interval = "1s"
 block_bytes = "1KiB"
+key_groups = 4
 
 [source.points]
 connector = "socket"
@@ -228,12 +229,17 @@ from = "predicted"
 print = true
 "#;
 
+/// A number between -1 and 1, by batch and place (SplitMix64).
+fn number(batch: u64, i: u64) -> f64 {
+    let mut z = (batch * 1000 + i).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 40) as f64 / f64::from(1 << 23) - 1.0
+}
+
 /// `n` rows of a batch; some weights are 0, some features null.
 fn points(batch: u64, n: u64) -> Vec<String> {
-    let number = |i: u64| {
-        let mixed = (batch * 1000 + i).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (mixed >> 40) as f64 / f64::from(1 << 23) - 1.0
-    };
+    let number = |i| number(batch, i);
     let row = |i: u64| {
         let x = [number(5 * i), number(5 * i + 1), number(5 * i + 2)];
         let y = 2.0 * x[0] - x[1] + 0.1 * number(5 * i + 3);
@@ -350,6 +356,122 @@ fn the_champion_answers_from_the_batch_after_it_was_chosen() {
         assert_eq!(case.replay(&["--workers", workers]).ok(), once);
     }
     for kill in ["3", "4"] {
+        assert_eq!(case.replay(&["--workers", "3", "--kill", kill]).ok(), once);
+    }
+}
+
+/// The same model three times, with another action each, and one that learns record by record.
+const ACTIONS: &str = r#"
+name = "actions"
+batch_interval = "1s"
+block_bytes = "1KiB"
+key_groups = 4
+
+[source.points]
+connector = "socket"
+address = "127.0.0.1:9999"
+format = "json"
+columns = { c = "double", x = "vector(2)" }
+
+[model.told]
+kind = "gaussian_naive_bayes"
+
+[model.reset]
+kind = "gaussian_naive_bayes"
+
+[model.replaced]
+kind = "gaussian_naive_bayes"
+
+[model.tree]
+kind = "hoeffding_tree"
+grace_period = 50
+
+[stream.told]
+from = "points"
+train = { model = "told", features = "x", label = "c", drift = { detector = "adwin" } }
+
+[stream.reset]
+from = "points"
+train = { model = "reset", features = "x", label = "c", drift = { detector = "ddm", action = "reset" } }
+
+[stream.replaced]
+from = "points"
+train = { model = "replaced", features = "x", label = "c", drift = { detector = "adwin", action = "replace", delta = 0.01 } }
+
+[stream.tree]
+from = "points"
+train = { model = "tree", features = "x", label = "c", drift = { detector = "ddm", action = "replace" } }
+
+[stream.tree_acted]
+from = "tree"
+filter = "action IS NOT NULL OR drift IS NOT NULL"
+
+[stream.errors]
+from = "points"
+reduce = { told = "avg(abs(predict('told', x) - c))", reset = "avg(abs(predict('reset', x) - c))", replaced = "avg(abs(predict('replaced', x) - c))" }
+
+[[output]]
+from = "told"
+print = true
+
+[[output]]
+from = "reset"
+print = true
+
+[[output]]
+from = "replaced"
+print = true
+
+[[output]]
+from = "tree_acted"
+print = true
+
+[[output]]
+from = "errors"
+print = true
+
+[[output]]
+name = "replaced_model"
+from_model = "replaced"
+print = true
+"#;
+
+#[test]
+fn a_model_that_acts_on_drift_is_better_afterwards_and_the_same_everywhere() {
+    let (change, batches) = (7, 14);
+    let row = |batch: u64, i: u64| {
+        let x = [number(batch, 3 * i), number(batch, 3 * i + 1)];
+        let side = x[0] + 0.2 * number(batch, 3 * i + 2) > 0.0;
+        serde_json::json!({ "c": f64::from(u8::from(side != (batch >= change))), "x": x }).to_string()
+    };
+    let input: Vec<Vec<String>> = (1..=batches).map(|batch| (0..80).map(|i| row(batch, i)).collect()).collect();
+    let case = Case::new(ACTIONS, &serde_json::json!({ "sources": { "points": input } }).to_string());
+    let once = case.replay(&["--workers", "1"]).ok();
+    let rows = |output: &str| -> Vec<(u64, serde_json::Value)> {
+        let lines = once.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line of JSON"));
+        let of_output = lines.filter(|line| line["output"] == output);
+        of_output.map(|line| (line["batch"].as_u64().expect("a batch"), line["rows"].clone())).collect()
+    };
+    let mut error = [0.0; 3];
+    for (_, rows) in rows("errors").into_iter().filter(|(batch, _)| *batch > change) {
+        for (sum, model) in error.iter_mut().zip(["told", "reset", "replaced"]) {
+            *sum += rows[0][model].as_f64().expect("an error");
+        }
+    }
+    let [told, reset, replaced] = error;
+    assert!(reset < 0.5 * told && replaced < 0.5 * told, "{error:?}\n{once}");
+    for (model, wanted) in [("told", None), ("reset", Some("reset")), ("replaced", Some("replaced"))] {
+        let of_model = rows(model);
+        let mut acted = of_model.iter().filter(|(_, rows)| rows[0]["action"].as_str() == wanted);
+        assert!(acted.any(|(batch, _)| *batch >= change), "{model}: {of_model:?}");
+        let seen = of_model.iter().find(|(_, rows)| rows[0]["drift"] == "drift");
+        assert!(seen.is_some_and(|(batch, _)| *batch >= change), "{model}: {of_model:?}");
+    }
+    assert!(rows("tree_acted").iter().any(|(batch, rows)| *batch >= change && rows[0]["drift"].is_string()), "{once}");
+    for workers in ["3", "5"] {
+        assert_eq!(case.replay(&["--workers", workers]).ok(), once);
+    }
+    for kill in ["3", "7", "9"] {
         assert_eq!(case.replay(&["--workers", "3", "--kill", kill]).ok(), once);
     }
 }

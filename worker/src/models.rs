@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidemill_common::ids::{KeyGroup, WorkerId};
 use tidemill_ml::Model;
-use tidemill_plan::{AskedModel, Models, PlanError, encode_keys};
+use tidemill_plan::{AskedModel, Models, PlanError, StageState, encode_keys};
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control as pb;
 use tidemill_proto::data::GetModelRequest;
@@ -155,5 +155,9 @@ pub(crate) fn read(node: &Node, job: &Job, model: u32, version: u64) -> Result<B
     if bytes.is_null(0) {
         return Err(not_ready(format!("`{}` is not kept as of batch {version}", plan.name)));
     }
-    Ok(Bytes::copy_from_slice(bytes.value(0)))
+    let Some(StageState::Fold(op)) = &job.plan.stages[stage.0 as usize].state else {
+        return Err(internal(format!("`{}` is not trained where it lives", plan.name)));
+    };
+    let model = op.model_bytes(bytes.value(0)).map_err(|error| internal(error.to_string()))?;
+    Ok(Bytes::from(model.into_owned()))
 }

@@ -216,13 +216,14 @@ impl Model {
     /// What one split adds to a batch that is learnt in one pass ([`ModelSpec::one_pass`]); error for other models and for rows that the
     /// model cannot take. `train(splits)` is `apply` of the partials of all splits.
     pub fn partial(&self, split: &Rows<'_>) -> Result<Partial, ModelError> {
-        match self.start(std::slice::from_ref(split))? {
-            None => Ok(Partial::default()),
-            Some(state) if self.spec.one_pass(state.dimension(&self.spec)) => {
-                state.partial(&self.spec, &Table::new(split)).ok_or_else(|| self.gives_no("sums over rows"))
-            }
-            Some(_) => Err(self.gives_no("sums over rows")),
+        split.check(self.spec.kind(), self.spec.supervised())?;
+        if self.state.is_none() && split.x.nrows() == 0 {
+            return Ok(Partial::default());
         }
+        let state = self.state_for(&split.x)?;
+        let one_pass = self.spec.one_pass(state.dimension(&self.spec));
+        let partial = if one_pass { state.partial(&self.spec, &Table::new(split)) } else { None };
+        partial.ok_or_else(|| self.gives_no("sums over rows"))
     }
 
     /// Learns one batch from what its splits add to it, in the order of the splits. The partials have to be made by this model as of the

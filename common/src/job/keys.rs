@@ -1,6 +1,6 @@
 //! Every key a definition may hold: the one list behind the parser, the JSON Schema and the check of the documentation.
 
-use super::{Durability, Emit, OnBadRecord, OnUnderReplicated, Per, UpdateKeys};
+use super::{DriftAction, Durability, Emit, OnBadRecord, OnUnderReplicated, Per, UpdateKeys};
 use std::ops::RangeInclusive;
 
 /// A key of a table.
@@ -146,6 +146,8 @@ pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::S
 pub(super) const UPDATE_KEYS: Choices<UpdateKeys> =
     &[("every_key", UpdateKeys::EveryKey), ("touched", UpdateKeys::Touched)];
 pub(super) const EMIT: Choices<Emit> = &[("all", Emit::All), ("changed", Emit::Changed)];
+pub(super) const DRIFT_ACTION: Choices<DriftAction> =
+    &[("warn", DriftAction::Warn), ("reset", DriftAction::Reset), ("replace", DriftAction::Replace)];
 pub(super) const PER: Choices<Per> = &[("record", Per::Record), ("key", Per::Key)];
 
 pub(super) const BLOCK_BYTES: RangeInclusive<u64> = 1 << 10..=8 << 20;
@@ -474,6 +476,12 @@ pub(super) const TRAIN: &[Key] = &[
     Key::new("features", Shape::Columns, "Columns of numbers, or one of vectors.").required(),
     Key::new("label", Shape::Sql, "What is to be predicted; not for clustering."),
     Key::new("weight", Shape::Sql, "How much a row counts. Default 1."),
+    Key::new("drift", Shape::OpenTable(ON_DRIFT), "What happens when the model's own errors rise."),
+];
+
+pub(super) const ON_DRIFT: &[Key] = &[
+    Key::new("detector", Shape::Text, "Which detector.").required(),
+    Key::new("action", Shape::Choice(|| words(DRIFT_ACTION)), "What happens. Default `warn`: it is reported."),
 ];
 
 const BY: Key = Key::new("key", Shape::Columns, "One for each value of these columns. Default: one for all.");

@@ -60,6 +60,31 @@ pub struct Train {
     pub label: Option<Sql>,
     /// How much a row counts. Default 1.
     pub weight: Option<Sql>,
+    /// What watches the model's errors, and what happens when they rise.
+    pub drift: Option<OnDrift>,
+}
+
+/// A detector of the errors of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OnDrift {
+    /// Which detector.
+    pub detector: Name,
+    /// What happens. Default: it is reported.
+    pub action: DriftAction,
+    /// Parameters of the detector.
+    pub params: Vec<Param>,
+}
+
+/// What happens to a model when its errors rise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DriftAction {
+    /// It is reported.
+    #[default]
+    Warn,
+    /// The model begins anew.
+    Reset,
+    /// A model that has begun in the background takes its place.
+    Replace,
 }
 
 /// Prequential evaluation.
@@ -153,8 +178,24 @@ pub(super) fn read_train<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option
     let features = table.get("features").and_then(|v| r.columns(v));
     let label = table.get("label").map(|v| r.sql(v));
     let weight = table.get("weight").map(|v| r.sql(v));
-    let train = Train { model: model?, features: features?, label: optional(label)?, weight: optional(weight)? };
+    let drift = table.get("drift").map(|v| read_on_drift(r, v));
+    let train = Train {
+        model: model?,
+        features: features?,
+        label: optional(label)?,
+        weight: optional(weight)?,
+        drift: optional(drift)?,
+    };
     Some(Operator::Train(Box::new(train)))
+}
+
+/// `drift` of `train`
+fn read_on_drift<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<OnDrift> {
+    let table = open_table(r, value, "`drift`", keys::ON_DRIFT)?;
+    let detector = table.get("detector").and_then(|v| r.text(v));
+    let action = table.get("action").map(|v| r.choice(v, keys::DRIFT_ACTION));
+    let params = read_params(r, &table, keys::ON_DRIFT);
+    Some(OnDrift { detector: detector?, action: optional(action)?.unwrap_or_default(), params: params? })
 }
 
 /// `evaluate`

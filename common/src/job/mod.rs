@@ -22,7 +22,9 @@ mod together;
 mod types;
 mod window;
 
-pub use learn::{AbTest, Choose, DEFAULT_KEEP, DetectDrift, Evaluate, ModelDef, Param, SaveModel, Train};
+pub use learn::{
+    AbTest, Choose, DEFAULT_KEEP, DetectDrift, DriftAction, Evaluate, ModelDef, OnDrift, Param, SaveModel, Train,
+};
 pub use parse::parse;
 pub use schema::schema;
 pub use table::TableDef;

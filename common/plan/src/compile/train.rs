@@ -2,10 +2,10 @@
 
 use super::Compiler;
 use super::expr::{check_names, find, type_name};
-use super::learn::{ONLY, constant_key, hidden};
+use super::learn::{ONLY, constant_key, hidden, kind_param};
 use super::stages::{Lane, Part, Rows, column};
 use crate::learn::matrix::width;
-use crate::learn::{Comes, FoldOp, Lesson, PartialExec, TrainFold, state_fields};
+use crate::learn::{Comes, FoldOp, Lesson, PartialExec, TrainFold, WATCHED, state_fields};
 use datafusion::arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::common::DataFusionError;
@@ -14,8 +14,9 @@ use datafusion::physical_expr::expressions::{Column, cast};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{Name, Train};
-use tidemill_ml::ModelSpec;
+use tidemill_common::job::{Name, OnDrift, Train};
+use tidemill_ml::drift::DetectorSpec;
+use tidemill_ml::{DriftAction, ModelSpec, Watched};
 
 impl Compiler<'_> {
     /// `train`
@@ -38,21 +39,25 @@ impl Compiler<'_> {
         let weighted = train.weight.is_some();
         let lesson = Lesson { model: train.model.text.clone(), features, labelled, weighted };
         let key = constant_key(&train.model.text);
-        let (input, columns, comes) = if spec.one_pass(dimension) {
+        let watch = match &train.drift {
+            Some(drift) => Some(self.watch(drift, &spec)?),
+            None => None,
+        };
+        let (input, columns, comes) = if watch.is_none() && spec.one_pass(dimension) {
             let (input, columns) = self.partials(input, exprs, &lesson, model)?;
             (input, columns, Comes::Partials)
         } else if spec.per_record() {
-            self.report(check_names(
-                [("prediction", &name.span)].into_iter().filter(|_| schema.index_of("prediction").is_ok()),
-            ));
+            let own = ["prediction"].into_iter().chain(WATCHED.into_iter().filter(|_| watch.is_some()));
+            let passing = schema.fields().iter().map(|field| field.name().as_str());
+            self.report(check_names(passing.chain(own).map(|column| (column, &name.span))));
             exprs.extend((0..schema.fields().len()).map(|index| column(&schema, index)));
             (input, exprs, Comes::Records)
         } else {
             (input, exprs, Comes::Rows)
         };
         let columns = [key].into_iter().chain(columns).collect();
-        let fold = TrainFold::new(lesson, &spec, comes, &schema);
-        let initial = self.initial_model(&train.model.text, model)?;
+        let fold = TrainFold::new(lesson, &spec, comes, watch.is_some(), &schema);
+        let initial = self.initial_model(train, model, watch)?;
         let op = FoldOp {
             key_fields: Fields::from(vec![Field::new(ONLY, DataType::Utf8, true)]),
             keys_visible: false,
@@ -70,6 +75,20 @@ impl Compiler<'_> {
         let shown = self.stages.share(shown);
         self.shown.insert(train.model.text.clone(), shown);
         Some(rows)
+    }
+
+    /// What watches the errors of a model.
+    fn watch(&mut self, drift: &OnDrift, model: &ModelSpec) -> Option<(DetectorSpec, DriftAction)> {
+        let (place, kind) = (&drift.detector.span, kind_param(&drift.detector));
+        let spec: DetectorSpec = self.params("`drift`", place, Some(&kind), &drift.params)?;
+        let spec =
+            self.valid(spec.watches(model).and_then(|()| spec.validate()).map(|()| spec), place, &drift.params)?;
+        let action = match drift.action {
+            tidemill_common::job::DriftAction::Warn => DriftAction::Warn,
+            tidemill_common::job::DriftAction::Reset => DriftAction::Reset,
+            tidemill_common::job::DriftAction::Replace => DriftAction::Replace,
+        };
+        Some((spec, action))
     }
 
     /// What the rows of each unit add to a model, made where they are, in place of the rows.
@@ -136,12 +155,24 @@ impl Compiler<'_> {
     }
 
     /// The model's key with its bytes before the first batch.
-    fn initial_model(&mut self, name: &str, model: usize) -> Option<RecordBatch> {
+    fn initial_model(
+        &mut self,
+        train: &Train,
+        model: usize,
+        watch: Option<(DetectorSpec, DriftAction)>,
+    ) -> Option<RecordBatch> {
         let fields = [Field::new(ONLY, DataType::Utf8, true)].into_iter().map(Arc::new);
         let fields: Fields = fields.chain(state_fields().iter().cloned()).collect();
-        let bytes = self.declared[model].initial.to_bytes();
+        let initial = self.declared[model].initial.clone();
+        let bytes = match watch {
+            None => initial.to_bytes(),
+            Some((detector, action)) => {
+                let watched = Watched::new(initial.as_ref().clone(), detector, action);
+                self.valid(watched, &train.model.span, &[])?.to_bytes()
+            }
+        };
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(StringArray::from(vec![name])),
+            Arc::new(StringArray::from(vec![train.model.text.as_str()])),
             Arc::new(BinaryArray::from(vec![bytes.as_slice()])),
             Arc::new(Int64Array::from(vec![0])),
             Arc::new(BinaryArray::from(vec![None::<&[u8]>])),

@@ -17,13 +17,14 @@ pub(crate) use evaluate::{EvaluateFold, TestFold};
 pub(crate) use partial::PartialExec;
 pub use predict::{AskedModel, Models};
 pub(crate) use rows::Lesson;
-pub(crate) use train::{Comes, TrainFold};
+pub(crate) use train::{Comes, TrainFold, WATCHED};
 pub(crate) use watch::{ChooseFold, DriftFold};
 
 use crate::error::PlanError;
 use crate::plan::BatchContext;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use tidemill_common::ids::StageId;
@@ -101,6 +102,11 @@ pub(crate) trait Fold: fmt::Debug + Send + Sync {
     /// One key's step; `rows` are without the key columns.
     fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, ctx: &BatchContext) -> Result<Folded, PlanError>;
 
+    /// The model in a value, in its stored form; of a value that is a model, the value.
+    fn model<'v>(&self, value: &'v [u8]) -> Result<Cow<'v, [u8]>, PlanError> {
+        Ok(Cow::Borrowed(value))
+    }
+
     /// What can be seen of a value: one row; nothing, unless it is a model.
     fn show(&self, _value: &[u8]) -> Result<RecordBatch, PlanError> {
         Ok(RecordBatch::new_empty(Arc::new(Schema::empty())))
@@ -137,6 +143,14 @@ impl FoldOp {
         let width = self.key_fields.len();
         let columns: Vec<usize> = (width..rows.num_columns()).collect();
         self.fold.step(value, &rows.project(&columns)?, ctx)
+    }
+
+    /// The model in a value of a stage that trains one: [`Model::to_bytes`](tidemill_ml::Model::to_bytes).
+    ///
+    /// # Errors
+    /// For bytes that are no value of this operator.
+    pub fn model_bytes<'v>(&self, value: &'v [u8]) -> Result<Cow<'v, [u8]>, PlanError> {
+        self.fold.model(value)
     }
 
     /// What can be seen of a value: one row of [`FoldOp::snapshot_fields`].

@@ -102,17 +102,21 @@ impl ExecutionPlan for PartialExec {
             let model = model_of_task(&asked);
             let model = model.ok_or_else(|| exec_datafusion_err!("model `{}` outside of a batch", lesson.model))?;
             let mut sums = Sums { lesson, model, partials: BinaryBuilder::new(), nulls: Int64Builder::new() };
-            let mut held = RecordBatch::new_empty(schema.clone());
+            let (mut held, mut rows) = (Vec::new(), 0);
             while let Some(batch) = input.next().await.transpose()? {
-                held = concat_batches(&schema, [&held, &batch])?;
                 // The rows, and their numbers as a matrix.
-                memory.try_resize(2 * held.get_array_memory_size())?;
-                let whole = held.num_rows() / SPLIT_ROWS * SPLIT_ROWS;
-                (0..whole).step_by(SPLIT_ROWS).try_for_each(|from| sums.add(&held.slice(from, SPLIT_ROWS)))?;
-                held = held.slice(whole, held.num_rows() - whole);
+                memory.try_grow(2 * batch.get_array_memory_size())?;
+                rows += batch.num_rows();
+                held.push(batch);
+                if rows >= SPLIT_ROWS {
+                    let rest = sums.add_whole(&concat_batches(&schema, &held)?)?;
+                    memory.try_resize(2 * rest.get_array_memory_size())?;
+                    rows = rest.num_rows();
+                    held = vec![rest];
+                }
             }
-            if held.num_rows() > 0 {
-                sums.add(&held)?;
+            if rows > 0 {
+                sums.add(&concat_batches(&schema, &held)?)?;
             }
             sums.finish()
         });
@@ -135,6 +139,13 @@ impl Sums {
         self.partials.append_value(partial.map_err(|error| self.lesson.wrong(&error))?.to_bytes());
         self.nulls.append_value((rows.num_rows() - learnable.len()) as i64);
         Ok(())
+    }
+
+    /// Adds all whole splits; gives the rows that are left.
+    fn add_whole(&mut self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let whole = rows.num_rows() / SPLIT_ROWS * SPLIT_ROWS;
+        (0..whole).step_by(SPLIT_ROWS).try_for_each(|from| self.add(&rows.slice(from, SPLIT_ROWS)))?;
+        Ok(rows.slice(whole, rows.num_rows() - whole))
     }
 
     fn finish(mut self) -> Result<RecordBatch> {

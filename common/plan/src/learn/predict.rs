@@ -288,7 +288,7 @@ impl Ask {
 }
 
 /// The values at their places, null elsewhere.
-fn spread<'a, T: 'a>(
+pub(super) fn spread<'a, T: 'a>(
     places: &'a [usize],
     rows: usize,
     values: impl Iterator<Item = T> + 'a,

@@ -1,22 +1,27 @@
 //! `train`: a model learns from the rows of each batch, or from sums over them that were made where they are.
 
+use super::predict::spread;
 use super::rows::{Learnable, Lesson};
 use super::show::{learned, learned_schema};
+use super::watch::said;
 use super::{Fold, Folded};
 use crate::error::PlanError;
 use crate::plan::BatchContext;
-use datafusion::arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Float64Array, Float64Builder, Int64Array, RecordBatch,
-};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use std::borrow::Cow;
 use std::sync::Arc;
-use tidemill_ml::{Health, Model, ModelSpec, Partial, Trained};
+use tidemill_ml::{Acted, DecodeError, Health, Model, ModelSpec, Partial, Trained, Watched};
 
 /// Trains one model.
 #[derive(Debug)]
 pub(crate) struct TrainFold {
     lesson: Lesson,
     comes: Comes,
+    /// Whether the value is a model that watches its errors.
+    watched: bool,
+    /// How many of the last columns pass through.
+    passing: usize,
     row_schema: SchemaRef,
     snapshot_schema: SchemaRef,
 }
@@ -28,23 +33,29 @@ pub(crate) enum Comes {
     Records,
     /// Rows that are learnt together.
     Rows,
-    /// What [`PartialExec`](super::PartialExec) gives.
+    /// What [`PartialExec`](super::PartialExec) gives; not for a model that is watched.
     Partials,
 }
 
+/// Columns of a model that watches its errors: what its detector says, and what is done.
+pub(crate) const WATCHED: [&str; 2] = ["drift", "action"];
+
 impl TrainFold {
     /// `passing` are the columns that come out again where each record is predicted before it is learnt.
-    pub(crate) fn new(lesson: Lesson, spec: &ModelSpec, comes: Comes, passing: &Schema) -> Self {
-        let fields = if comes == Comes::Records {
-            let prediction = Arc::new(Field::new("prediction", DataType::Float64, true));
-            passing.fields().iter().cloned().chain([prediction]).collect::<Vec<_>>()
+    pub(crate) fn new(lesson: Lesson, spec: &ModelSpec, comes: Comes, watched: bool, passing: &Schema) -> Self {
+        let field = |name: &str, data_type, nullable| Arc::new(Field::new(name, data_type, nullable));
+        let (mut fields, passing) = if comes == Comes::Records {
+            let prediction = field("prediction", DataType::Float64, true);
+            (passing.fields().iter().cloned().chain([prediction]).collect::<Vec<_>>(), passing.fields().len())
         } else {
-            let count = |name: &str| Arc::new(Field::new(name, DataType::Int64, false));
-            let loss = Arc::new(Field::new("loss", DataType::Float64, true));
-            let diverged = Arc::new(Field::new("diverged", DataType::Boolean, false));
-            vec![count("rows"), count("skipped"), count("updates"), loss, diverged]
+            let count = |name: &str| field(name, DataType::Int64, false);
+            let loss = field("loss", DataType::Float64, true);
+            let diverged = field("diverged", DataType::Boolean, false);
+            (vec![count("rows"), count("skipped"), count("updates"), loss, diverged], 0)
         };
-        Self { lesson, comes, row_schema: Arc::new(Schema::new(fields)), snapshot_schema: learned_schema(spec) }
+        fields.extend(WATCHED.iter().filter(|_| watched).map(|name| field(name, DataType::Utf8, true)));
+        let row_schema = Arc::new(Schema::new(fields));
+        Self { lesson, comes, watched, passing, row_schema, snapshot_schema: learned_schema(spec) }
     }
 
     /// What comes out of the operator.
@@ -57,69 +68,103 @@ impl TrainFold {
         self.snapshot_schema.clone()
     }
 
-    fn in_batch(&self, model: &mut Model, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
-        let learnable = self.lesson.learnable(rows)?;
-        let trained = model.train(&learnable.splits()).map_err(|error| self.lesson.wrong(&error))?;
-        self.report(model, &trained, rows, (rows.num_rows() - learnable.len()) as u64)
-    }
-
-    fn by_partials(&self, model: &mut Model, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
-        let [partials, nulls] = rows.columns() else {
-            return Err(PlanError::Internal("partial sums are two columns".into()));
+    /// A batch of a model that only learns.
+    fn learn(&self, model: &mut Model, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
+        let wrong = |error| self.lesson.wrong(&error);
+        let columns = match self.comes {
+            Comes::Partials => {
+                let (partials, nulls) = self.partials(rows)?;
+                let trained = model.apply(&partials).map_err(wrong)?;
+                report(model, &trained, nulls)
+            }
+            Comes::Rows => {
+                let learnable = self.lesson.learnable(rows)?;
+                let trained = model.train(&learnable.splits()).map_err(wrong)?;
+                report(model, &trained, (rows.num_rows() - learnable.len()) as u64)
+            }
+            Comes::Records => {
+                let learnable = self.lesson.learnable(rows)?;
+                let (predicted, _) = model.train_per_record(&learnable.rows(0..learnable.len())).map_err(wrong)?;
+                self.records(rows, &learnable, predicted.iter().copied())
+            }
         };
-        let partials = partials.as_binary::<i32>().iter().flatten().map(|bytes| {
-            Partial::from_bytes(bytes)
-                .map_err(|error| PlanError::Malformed(format!("model `{}`: {error}", self.lesson.model)))
-        });
-        let partials: Vec<Partial> = partials.collect::<Result<_, _>>()?;
-        let trained = model.apply(&partials).map_err(|error| self.lesson.wrong(&error))?;
-        let nulls = nulls.as_primitive::<Int64Type>().iter().flatten().sum::<i64>();
-        self.report(model, &trained, rows, nulls.unsigned_abs())
+        self.out(rows, columns)
     }
 
-    /// What a batch has done to the model; nothing if nothing came in.
-    fn report(
-        &self,
-        model: &Model,
-        trained: &Trained,
-        rows: &RecordBatch,
-        nulls: u64,
-    ) -> Result<RecordBatch, PlanError> {
+    /// A batch of a model that watches its errors.
+    fn watch(&self, watched: &mut Watched, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
+        let learnable = self.lesson.learnable(rows)?;
+        let batch = watched.train(&learnable.splits()).map_err(|error| self.lesson.wrong(&error))?;
+        let acted = batch.acted.map(Acted::name);
+        let columns = if self.comes == Comes::Records {
+            let mut columns = self.records(rows, &learnable, batch.rows.iter().map(|(prediction, _)| *prediction));
+            let said = batch.rows.iter().map(|(_, drift)| said(*drift));
+            let said = spread(&learnable.found.places, rows.num_rows(), said).map(Option::flatten);
+            columns.push(Arc::new(said.collect::<StringArray>()) as ArrayRef);
+            // What is done is done after the last row.
+            let last = rows.num_rows().saturating_sub(1);
+            let acted = (0..rows.num_rows()).map(|row| acted.filter(|_| row == last));
+            columns.push(Arc::new(acted.collect::<StringArray>()));
+            columns
+        } else {
+            let mut columns = report(watched.model(), &batch.trained, (rows.num_rows() - learnable.len()) as u64);
+            columns
+                .extend([said(batch.drift()), acted].map(|text| Arc::new(StringArray::from(vec![text])) as ArrayRef));
+            columns
+        };
+        self.out(rows, columns)
+    }
+
+    /// Nothing comes out of nothing.
+    fn out(&self, rows: &RecordBatch, columns: Vec<ArrayRef>) -> Result<RecordBatch, PlanError> {
         if rows.num_rows() == 0 {
             return Ok(RecordBatch::new_empty(self.row_schema.clone()));
         }
-        let count = |count: u64| Arc::new(Int64Array::from(vec![i64::try_from(count).unwrap_or(i64::MAX)])) as ArrayRef;
-        let columns = vec![
-            count(trained.rows),
-            count(trained.skipped + nulls),
-            count(u64::from(trained.updates)),
-            Arc::new(Float64Array::from(vec![trained.loss])) as ArrayRef,
-            Arc::new(BooleanArray::from(vec![model.health() != Health::Healthy])),
-        ];
         Ok(RecordBatch::try_new(self.row_schema.clone(), columns)?)
     }
 
-    fn record_by_record(&self, model: &mut Model, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
-        let learnable = self.lesson.learnable(rows)?;
-        let all = learnable.rows(0..learnable.len());
-        let (predicted, _) = model.train_per_record(&all).map_err(|error| self.lesson.wrong(&error))?;
-        let Learnable { found, .. } = &learnable;
-        let mut predictions = Float64Builder::with_capacity(rows.num_rows());
-        let mut learnt = found.places.iter().zip(&predicted).peekable();
-        for row in 0..rows.num_rows() {
-            let prediction = learnt.next_if(|(place, _)| **place == row).map(|(_, prediction)| *prediction);
-            predictions.append_option(prediction);
-        }
-        let passing = self.row_schema.fields().len() - 1;
-        let mut columns = rows.columns()[rows.num_columns() - passing..].to_vec();
-        columns.push(Arc::new(predictions.finish()));
-        Ok(RecordBatch::try_new(self.row_schema.clone(), columns)?)
+    /// The sums that came, and the number of rows with a null.
+    fn partials(&self, rows: &RecordBatch) -> Result<(Vec<Partial>, u64), PlanError> {
+        let [partials, nulls] = rows.columns() else {
+            return Err(PlanError::Internal("partial sums are two columns".into()));
+        };
+        let read = |bytes| Partial::from_bytes(bytes).map_err(|error| self.damaged(&error));
+        let partials = partials.as_binary::<i32>().iter().flatten().map(read).collect::<Result<_, _>>()?;
+        Ok((partials, nulls.as_primitive::<Int64Type>().iter().flatten().map(i64::unsigned_abs).sum()))
+    }
+
+    /// What passes through, with what was predicted of the rows that were learnt.
+    fn records(
+        &self,
+        rows: &RecordBatch,
+        learnable: &Learnable,
+        predicted: impl Iterator<Item = f64>,
+    ) -> Vec<ArrayRef> {
+        let predictions = spread(&learnable.found.places, rows.num_rows(), predicted);
+        let mut columns = rows.columns()[rows.num_columns() - self.passing..].to_vec();
+        columns.push(Arc::new(predictions.collect::<Float64Array>()));
+        columns
     }
 
     fn read(&self, bytes: &[u8]) -> Result<Model, PlanError> {
-        Model::from_bytes(bytes)
-            .map_err(|error| PlanError::Malformed(format!("model `{}`: {error}", self.lesson.model)))
+        Model::from_bytes(bytes).map_err(|error| self.damaged(&error))
     }
+
+    fn damaged(&self, error: &DecodeError) -> PlanError {
+        PlanError::Malformed(format!("model `{}`: {error}", self.lesson.model))
+    }
+}
+
+/// What a batch has done to a model.
+fn report(model: &Model, trained: &Trained, nulls: u64) -> Vec<ArrayRef> {
+    let count = |count: u64| Arc::new(Int64Array::from(vec![i64::try_from(count).unwrap_or(i64::MAX)])) as ArrayRef;
+    vec![
+        count(trained.rows),
+        count(trained.skipped + nulls),
+        count(u64::from(trained.updates)),
+        Arc::new(Float64Array::from(vec![trained.loss])),
+        Arc::new(BooleanArray::from(vec![model.health() != Health::Healthy])),
+    ]
 }
 
 impl Fold for TrainFold {
@@ -129,19 +174,26 @@ impl Fold for TrainFold {
     }
 
     fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, _: &BatchContext) -> Result<Folded, PlanError> {
-        let before =
-            value.ok_or_else(|| PlanError::Internal(format!("model `{}` is not in the state", self.lesson.model)))?;
-        let mut model = self.read(before)?;
-        let out = match self.comes {
-            Comes::Records => self.record_by_record(&mut model, rows)?,
-            Comes::Rows => self.in_batch(&mut model, rows)?,
-            Comes::Partials => self.by_partials(&mut model, rows)?,
+        let missing = || PlanError::Internal(format!("model `{}` is not in the state", self.lesson.model));
+        let before = value.ok_or_else(missing)?;
+        let (out, after) = if self.watched {
+            let mut watched = Watched::from_bytes(before).map_err(|error| self.damaged(&error))?;
+            (self.watch(&mut watched, rows)?, watched.to_bytes())
+        } else {
+            let mut model = self.read(before)?;
+            (self.learn(&mut model, rows)?, model.to_bytes())
         };
-        let after = model.to_bytes();
         Ok(Folded { value: (after != before).then_some(after), rows: out })
     }
 
+    fn model<'v>(&self, value: &'v [u8]) -> Result<Cow<'v, [u8]>, PlanError> {
+        if !self.watched {
+            return Ok(Cow::Borrowed(value));
+        }
+        Watched::model_bytes(value).map(Cow::Owned).map_err(|error| self.damaged(&error))
+    }
+
     fn show(&self, value: &[u8]) -> Result<RecordBatch, PlanError> {
-        Ok(learned(&self.read(value)?, &self.snapshot_schema)?)
+        Ok(learned(&self.read(&self.model(value)?)?, &self.snapshot_schema)?)
     }
 }

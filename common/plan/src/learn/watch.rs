@@ -30,6 +30,15 @@ impl DriftFold {
     }
 }
 
+/// What a detector says, in words.
+pub(super) fn said(drift: Drift) -> Option<&'static str> {
+    match drift {
+        Drift::None => None,
+        Drift::Warning => Some("warning"),
+        Drift::Detected => Some("drift"),
+    }
+}
+
 impl Fold for DriftFold {
     fn every_key(&self) -> bool {
         false
@@ -42,11 +51,7 @@ impl Fold for DriftFold {
         };
         let (mut states, mut values, mut seen, mut estimates) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for number in rows.column(0).as_primitive::<Float64Type>().iter().flatten() {
-            let state = match detector.update(number) {
-                Drift::None => continue,
-                Drift::Warning => "warning",
-                Drift::Detected => "drift",
-            };
+            let Some(state) = said(detector.update(number)) else { continue };
             states.push(state);
             values.push(number);
             seen.push(i64::try_from(detector.seen()).unwrap_or(i64::MAX));

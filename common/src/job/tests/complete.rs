@@ -78,6 +78,7 @@ fn the_parser_reads_every_key_it_lists() {
     ] {
         keys.iter().for_each(|key| object(&format!("[stream.s]\n{operator} = {{ "), key, " }"));
     }
+    keys::ON_DRIFT.iter().for_each(|key| object("[stream.s]\ntrain = { drift = { ", key, " } }"));
     keys::OUTPUT.iter().for_each(|key| object("[[output]]\n", key, ""));
     keys::SINKS.iter().for_each(|key| object("[[output]]\n", key, ""));
     keys::PRINT.iter().for_each(|key| object("[[output]]\nprint = { ", key, " }"));
@@ -141,6 +142,7 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::MODEL,
         keys::SAVE,
         keys::TRAIN,
+        keys::ON_DRIFT,
         keys::EVALUATE,
         keys::AB_TEST,
         keys::CHOOSE,

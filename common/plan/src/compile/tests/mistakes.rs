@@ -272,6 +272,20 @@ fn models_and_who_asks_them() {
         over("train = { model = \"m\", features = \"user\", label = \"price\" }"),
         at("user", "a string is no feature")
     );
+    let drift = "train = { model = \"m\", features = \"price\", label = \"price\", drift = { ";
+    assert_eq!(
+        over(&format!("{drift}detector = \"ddm\" }} }}")).1,
+        "`detector` is ddm, which looks at errors of 0 or 1; a linear_regression has others"
+    );
+    assert_eq!(
+        over(&format!("{drift}detector = \"adwin\", dleta = 0.1 }} }}")),
+        at("dleta", "unknown parameter `dleta`")
+    );
+    let twice = mistake(&format!(
+        "[model.m]\nkind = \"recursive_least_squares\"\n[stream.first]\nfrom = \"purchases\"\nselect = {{ price = \"price\", \
+         drift = \"1\" }}\n[stream.out]\nfrom = \"first\"\n{drift}detector = \"adwin\" }} }}"
+    ));
+    assert_eq!(twice.1, "there are two columns called `drift`");
     assert_eq!(over("select = { a = \"predict('n', price)\" }").1, "there is no model called `n`; the job's models: m");
     assert_eq!(
         over("select = { a = \"cluster('m', price)\" }").1,
