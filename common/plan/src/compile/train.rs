@@ -5,7 +5,7 @@ use super::expr::{check_names, find, type_name};
 use super::learn::{ONLY, constant_key, hidden, kind_param};
 use super::stages::{Lane, Part, Rows, column};
 use crate::learn::matrix::width;
-use crate::learn::{Comes, FoldOp, Lesson, PartialExec, TrainFold, WATCHED, state_fields};
+use crate::learn::{Comes, FoldOp, Lesson, PartialExec, TrainFold, WATCHED, Watch, state_fields};
 use datafusion::arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::common::DataFusionError;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
 use tidemill_common::job::{Name, OnDrift, Train};
 use tidemill_ml::drift::DetectorSpec;
-use tidemill_ml::{DriftAction, ModelSpec, Watched};
+use tidemill_ml::{DriftAction, ModelSpec};
 
 impl Compiler<'_> {
     /// `train`
@@ -56,8 +56,8 @@ impl Compiler<'_> {
             (input, exprs, Comes::Rows)
         };
         let columns = [key].into_iter().chain(columns).collect();
-        let fold = TrainFold::new(lesson, &spec, comes, watch.is_some(), &schema);
-        let initial = self.initial_model(train, model, watch)?;
+        let fold = TrainFold::new(lesson, &spec, comes, watch, &schema);
+        let initial = self.initial_model(&train.model.text, model)?;
         let op = FoldOp {
             key_fields: Fields::from(vec![Field::new(ONLY, DataType::Utf8, true)]),
             keys_visible: false,
@@ -78,7 +78,7 @@ impl Compiler<'_> {
     }
 
     /// What watches the errors of a model.
-    fn watch(&mut self, drift: &OnDrift, model: &ModelSpec) -> Option<(DetectorSpec, DriftAction)> {
+    fn watch(&mut self, drift: &OnDrift, model: &ModelSpec) -> Option<Watch> {
         let (place, kind) = (&drift.detector.span, kind_param(&drift.detector));
         let spec: DetectorSpec = self.params("`drift`", place, Some(&kind), &drift.params)?;
         let spec =
@@ -155,24 +155,12 @@ impl Compiler<'_> {
     }
 
     /// The model's key with its bytes before the first batch.
-    fn initial_model(
-        &mut self,
-        train: &Train,
-        model: usize,
-        watch: Option<(DetectorSpec, DriftAction)>,
-    ) -> Option<RecordBatch> {
+    fn initial_model(&mut self, name: &str, model: usize) -> Option<RecordBatch> {
         let fields = [Field::new(ONLY, DataType::Utf8, true)].into_iter().map(Arc::new);
         let fields: Fields = fields.chain(state_fields().iter().cloned()).collect();
-        let initial = self.declared[model].initial.clone();
-        let bytes = match watch {
-            None => initial.to_bytes(),
-            Some((detector, action)) => {
-                let watched = Watched::new(initial.as_ref().clone(), detector, action);
-                self.valid(watched, &train.model.span, &[])?.to_bytes()
-            }
-        };
+        let bytes = self.declared[model].initial.to_bytes();
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(StringArray::from(vec![train.model.text.as_str()])),
+            Arc::new(StringArray::from(vec![name])),
             Arc::new(BinaryArray::from(vec![bytes.as_slice()])),
             Arc::new(Int64Array::from(vec![0])),
             Arc::new(BinaryArray::from(vec![None::<&[u8]>])),

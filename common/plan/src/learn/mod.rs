@@ -17,7 +17,7 @@ pub(crate) use evaluate::{EvaluateFold, TestFold};
 pub(crate) use partial::PartialExec;
 pub use predict::{AskedModel, Models};
 pub(crate) use rows::Lesson;
-pub(crate) use train::{Comes, TrainFold, WATCHED};
+pub(crate) use train::{Comes, TrainFold, WATCHED, Watch};
 pub(crate) use watch::{ChooseFold, DriftFold};
 
 use crate::error::PlanError;

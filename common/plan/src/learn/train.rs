@@ -11,20 +11,25 @@ use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, In
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use std::borrow::Cow;
 use std::sync::Arc;
-use tidemill_ml::{Acted, DecodeError, Health, Model, ModelSpec, Partial, Trained, Watched};
+use tidemill_ml::drift::DetectorSpec;
+use tidemill_ml::{Acted, DecodeError, DriftAction, Health, Model, ModelSpec, Partial, Trained, Watched};
 
 /// Trains one model.
 #[derive(Debug)]
 pub(crate) struct TrainFold {
     lesson: Lesson,
     comes: Comes,
-    /// Whether the value is a model that watches its errors.
-    watched: bool,
+    /// What watches the model's errors. The value is a model then that watches itself; a model alone, as it is before the first batch or
+    /// comes from outside, does so from then on.
+    watch: Option<Watch>,
     /// How many of the last columns pass through.
     passing: usize,
     row_schema: SchemaRef,
     snapshot_schema: SchemaRef,
 }
+
+/// A detector, and what happens when it finds that errors rise.
+pub(crate) type Watch = (DetectorSpec, DriftAction);
 
 /// What comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +47,7 @@ pub(crate) const WATCHED: [&str; 2] = ["drift", "action"];
 
 impl TrainFold {
     /// `passing` are the columns that come out again where each record is predicted before it is learnt.
-    pub(crate) fn new(lesson: Lesson, spec: &ModelSpec, comes: Comes, watched: bool, passing: &Schema) -> Self {
+    pub(crate) fn new(lesson: Lesson, spec: &ModelSpec, comes: Comes, watch: Option<Watch>, passing: &Schema) -> Self {
         let field = |name: &str, data_type, nullable| Arc::new(Field::new(name, data_type, nullable));
         let (mut fields, passing) = if comes == Comes::Records {
             let prediction = field("prediction", DataType::Float64, true);
@@ -53,9 +58,9 @@ impl TrainFold {
             let diverged = field("diverged", DataType::Boolean, false);
             (vec![count("rows"), count("skipped"), count("updates"), loss, diverged], 0)
         };
-        fields.extend(WATCHED.iter().filter(|_| watched).map(|name| field(name, DataType::Utf8, true)));
+        fields.extend(WATCHED.iter().filter(|_| watch.is_some()).map(|name| field(name, DataType::Utf8, true)));
         let row_schema = Arc::new(Schema::new(fields));
-        Self { lesson, comes, watched, passing, row_schema, snapshot_schema: learned_schema(spec) }
+        Self { lesson, comes, watch, passing, row_schema, snapshot_schema: learned_schema(spec) }
     }
 
     /// What comes out of the operator.
@@ -150,6 +155,14 @@ impl TrainFold {
         Model::from_bytes(bytes).map_err(|error| self.damaged(&error))
     }
 
+    fn watched(&self, value: &[u8], (detector, action): &Watch) -> Result<Watched, PlanError> {
+        match Watched::from_bytes(value) {
+            Err(DecodeError::Foreign { .. }) => Watched::new(self.read(value)?, detector.clone(), *action)
+                .map_err(|error| PlanError::Internal(error.to_string())),
+            watched => watched.map_err(|error| self.damaged(&error)),
+        }
+    }
+
     fn damaged(&self, error: &DecodeError) -> PlanError {
         PlanError::Malformed(format!("model `{}`: {error}", self.lesson.model))
     }
@@ -176,21 +189,24 @@ impl Fold for TrainFold {
     fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, _: &BatchContext) -> Result<Folded, PlanError> {
         let missing = || PlanError::Internal(format!("model `{}` is not in the state", self.lesson.model));
         let before = value.ok_or_else(missing)?;
-        let (out, after) = if self.watched {
-            let mut watched = Watched::from_bytes(before).map_err(|error| self.damaged(&error))?;
-            (self.watch(&mut watched, rows)?, watched.to_bytes())
-        } else {
-            let mut model = self.read(before)?;
-            (self.learn(&mut model, rows)?, model.to_bytes())
+        let (out, after) = match &self.watch {
+            Some(watch) => {
+                let mut watched = self.watched(before, watch)?;
+                (self.watch(&mut watched, rows)?, watched.to_bytes())
+            }
+            None => {
+                let mut model = self.read(before)?;
+                (self.learn(&mut model, rows)?, model.to_bytes())
+            }
         };
         Ok(Folded { value: (after != before).then_some(after), rows: out })
     }
 
     fn model<'v>(&self, value: &'v [u8]) -> Result<Cow<'v, [u8]>, PlanError> {
-        if !self.watched {
-            return Ok(Cow::Borrowed(value));
+        match Watched::model_bytes(value) {
+            Err(DecodeError::Foreign { .. }) => Ok(Cow::Borrowed(value)),
+            model => model.map(Cow::Owned).map_err(|error| self.damaged(&error)),
         }
-        Watched::model_bytes(value).map(Cow::Owned).map_err(|error| self.damaged(&error))
     }
 
     fn show(&self, value: &[u8]) -> Result<RecordBatch, PlanError> {
