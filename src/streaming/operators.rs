@@ -95,16 +95,6 @@ impl DStream {
         self.with_key("anti", other, on)
     }
 
-    /// Pairs of rows of this stream and another with the same key, in batches no further apart than that.
-    pub fn join_within(&self, other: &Self, on: &[&str], within: Duration) -> Self {
-        self.with_key_within("join", other, on, within)
-    }
-
-    /// Those, and rows of this stream that have had no partner when their time is over.
-    pub fn left_outer_join_within(&self, other: &Self, on: &[&str], within: Duration) -> Self {
-        self.with_key_within("left_outer_join", other, on, within)
-    }
-
     /// Per key, the lists of the rows of both streams.
     pub fn cogroup(&self, other: &Self, on: &[&str]) -> Self {
         self.with_key("cogroup", other, on)
@@ -114,6 +104,16 @@ impl DStream {
         let made = self.together(operator, &[other], table([("on", Toml::texts(on))]));
         made.check_some(operator, on.len(), "key column");
         made
+    }
+
+    /// Pairs of rows of this stream and another with the same key, in batches no further apart than that.
+    pub fn join_within(&self, other: &Self, on: &[&str], within: Duration) -> Self {
+        self.with_key_within("join", other, on, within)
+    }
+
+    /// Those, and rows of this stream that have had no partner when their time is over.
+    pub fn left_outer_join_within(&self, other: &Self, on: &[&str], within: Duration) -> Self {
+        self.with_key_within("left_outer_join", other, on, within)
     }
 
     fn with_key_within(&self, operator: &'static str, other: &Self, on: &[&str], within: Duration) -> Self {

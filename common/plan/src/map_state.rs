@@ -26,7 +26,7 @@ pub struct MapOp {
     pub key_fields: Fields,
     /// The state columns.
     pub state_fields: Fields,
-    /// What partitions hold: the state columns, and with a time-out [`UPDATED_COLUMN`] behind them.
+    /// What partitions hold: the state columns, and with a time-out [`UPDATED_COLUMN`](crate::UPDATED_COLUMN) behind them.
     pub stored_fields: Fields,
     /// The columns of what comes out.
     pub emitted: SchemaRef,
