@@ -30,9 +30,9 @@ impl Compiler<'_> {
             _ => None,
         });
         let choices: Vec<_> = choices.collect();
-        for choice in choices {
-            let declared = self.reported(choice);
-            self.declared.extend(declared);
+        for (choice, mistake) in choices {
+            self.report(mistake);
+            self.declared.push(choice);
         }
         let known = self.declared.iter().map(|model| Known {
             name: model.name.clone(),
@@ -58,23 +58,21 @@ impl Compiler<'_> {
         Some(Declaration { name: def.name.text.clone(), spec, initial, features, candidates: Vec::new() })
     }
 
-    /// The name under which the champion of several models answers. They have to be alike, so that it is always the same question.
-    fn published_choice(&self, choose: &Choose) -> Option<Result<Declaration, Diagnostic>> {
+    /// The name under which the champion of several models answers. It is a mistake if they do not answer alike.
+    fn published_choice(&self, choose: &Choose) -> Option<(Declaration, Option<Diagnostic>)> {
         let name = choose.publish.as_ref()?;
         let position = |loss: &NamedSql| self.declared.iter().position(|model| model.name == loss.name.text);
         let candidates = choose.losses.iter().map(position).collect::<Option<Vec<_>>>()?;
         let first = self.declared.get(*candidates.first()?)?;
         let answers = |spec: &ModelSpec| (spec.supervised(), spec.classes());
         let differs = |model: &&usize| answers(&self.declared[**model].spec) != answers(&first.spec);
-        if let Some(other) = candidates.iter().find(differs).map(|model| &self.declared[*model]) {
-            let wrong = format!("`{}` does not answer as `{}` does", other.name, first.name);
+        let mistake = candidates.iter().find(differs).map(|other| {
+            let wrong = format!("`{}` does not answer as `{}` does", self.declared[*other].name, first.name);
             let wrong = Diagnostic::new(wrong).at(name.span.clone());
-            return Some(Err(
-                wrong.help("publish the best of models that give numbers, or of classifiers with as many classes")
-            ));
-        }
+            wrong.help("publish the best of models that give numbers, or of classifiers with as many classes")
+        });
         let (spec, initial) = (first.spec.clone(), first.initial.clone());
-        Some(Ok(Declaration { name: name.text.clone(), spec, initial, features: None, candidates }))
+        Some((Declaration { name: name.text.clone(), spec, initial, features: None, candidates }, mistake))
     }
 
     /// An exported model, which goes on with the parameters of the definition.

@@ -292,4 +292,13 @@ fn models_and_who_asks_them() {
         "`cluster` does not go with a model of kind linear_regression"
     );
     assert_eq!(over("select = { a = \"predict('m')\" }").1, "`predict` needs features: predict('name', features)");
+    let choice = "choose = { losses = { m = \"1\", k = \"2\" }, publish = \"best\" }";
+    let published = |kind: &str, asked: &str| {
+        let models = format!("[model.m]\nkind = \"linear_regression\"\n[model.k]\nkind = \"{kind}\"\n");
+        let choice = format!("[stream.choice]\nfrom = \"purchases\"\n{choice}\n");
+        mistake(&format!("{models}{choice}{}", stream(&format!("select = {{ a = \"{asked}('best', price)\" }}")))).1
+    };
+    assert_eq!(published("softmax", "predict"), "`k` does not answer as `m` does");
+    let wrong = published("passive_aggressive_regressor", "predict_after_training");
+    assert!(wrong.starts_with("a champion is asked as the batch before has left it"), "{wrong}");
 }
