@@ -26,7 +26,7 @@ use tidemill_ml::champion::ChampionSpec;
 use tidemill_ml::drift::DetectorSpec;
 use tidemill_ml::metrics::EvaluatorSpec;
 use tidemill_ml::stats::StreamingTestSpec;
-use tidemill_ml::{ModelSpec, SpecError};
+use tidemill_ml::SpecError;
 
 /// The hidden key of what has one value only.
 pub(super) const ONLY: &str = "__only";
