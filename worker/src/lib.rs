@@ -123,7 +123,8 @@ impl Runtimes {
                 .build()
         };
         Ok(Self {
-            control: build("control", 1)?,
+            // One may wait for a lock; heartbeats go on.
+            control: build("control", 2)?,
             data: build("data", DATA_THREADS)?,
             compute: build("compute", slots)?,
         })
