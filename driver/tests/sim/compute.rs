@@ -258,7 +258,12 @@ impl Builder {
         }
         let sources = self.shapes.iter().filter_map(|stage| stage.source);
         let sources = sources
-            .map(|source| SourceShape { name: format!("s{source}"), receivers, one_block_per_batch: false })
+            .map(|source| SourceShape {
+                name: format!("s{source}"),
+                receivers,
+                one_block_per_batch: false,
+                max_rate: None,
+            })
             .collect();
         let output = |(number, kind)| OutputShape { name: format!("o{number}"), kind, rhythm: Rhythm::EveryBatch };
         let topology = Topology {

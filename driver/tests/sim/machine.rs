@@ -186,8 +186,8 @@ impl Process {
     fn on_message(&mut self, cx: &mut Cx<'_>, message: driver_message::Kind) {
         use driver_message::Kind;
         match message {
-            // No source here watches a directory.
-            Kind::Welcome(_) | Kind::Refused(_) | Kind::FilesChosen(_) => {}
+            // No source here watches a directory, or is bound in its rate by more than its seals.
+            Kind::Welcome(_) | Kind::Refused(_) | Kind::FilesChosen(_) | Kind::SetRate(_) => {}
             Kind::Membership(membership) => {
                 self.members = membership.workers.iter().map(|member| member.worker_id).collect();
             }

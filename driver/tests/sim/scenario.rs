@@ -3,7 +3,7 @@
 use crate::compute::{SHAPES, Shape};
 use crate::net::Net;
 use std::time::Duration;
-use tidemill_common::job::{Durability, OnUnderReplicated, Settings};
+use tidemill_common::job::{Backpressure, Durability, OnUnderReplicated, Settings};
 
 /// How bad it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +114,7 @@ fn spec(net: &mut Net, mode: Mode) -> Spec {
         cut_at_bytes: net.chance(10).then_some(150),
         max_batch_bytes: one_of(net, &[1_000, 1 << 30, 1 << 30]),
         max_task_failures: 20,
+        backpressure: net.chance(30).then(Backpressure::default),
     };
     let (shape, receivers, rows) = (net.pick(0..u64::from(SHAPES)), net.pick(1..4), net.pick(1..12));
     Spec {

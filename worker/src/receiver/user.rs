@@ -61,13 +61,14 @@ impl Stored {
         mut running: impl Future<Output = Result<(), Restart>> + Unpin,
     ) -> Result<Option<Result<(), Restart>>, ReceiverError> {
         let ended = loop {
-            let (open, sealable) = (intake.window.is_open(), intake.is_sealable());
+            let (open, sealable, allowed) = (intake.window.is_open(), intake.is_sealable(), intake.allowed() > 0);
             tokio::select! {
                 biased;
                 () = intake.stop.cancelled() => break None,
                 held = intake.window.more_held() => self.tell(held?),
                 _ = intake.tick.tick(), if sealable => intake.seal(),
-                Some(request) = self.requests.recv(), if open => self.request(intake, request).await?,
+                () = intake.limiter.wait(), if open && !allowed => {}
+                Some(request) = self.requests.recv(), if open && allowed => self.request(intake, request).await?,
                 ended = &mut running => break Some(ended),
             }
         };
