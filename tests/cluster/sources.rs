@@ -250,8 +250,9 @@ print = true
 fn a_fast_sender_is_slowed_down_to_max_rate() {
     let cluster = Cluster::start(2);
     over_fast_sender(&cluster, "", "max_rate = 1000");
-    let begun = cluster.wait_status("bounded", "the first lines", |status| number(status, "received_records") > 0);
-    assert_eq!(receiver(&begun)["rate"], 1000.0, "{begun:#}");
+    let begun = cluster.wait_status("bounded", "the first lines at this rate", |status| {
+        number(status, "received_records") > 0 && receiver(status)["rate"] == 1000.0
+    });
     let (at_first, start) = (number(&begun, "received_records"), Instant::now());
     std::thread::sleep(Duration::from_secs(3));
     let received = number(&cluster.status("bounded"), "received_records") - at_first;

@@ -11,6 +11,7 @@ pub(crate) struct PartFile {
     pub(crate) job: u64,
     pub(crate) batch: u64,
     pub(crate) output: u32,
+    pub(crate) lane: u32,
     pub(crate) rows: Vec<(u64, Rows)>,
 }
 
@@ -24,8 +25,8 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Puts parts in place, once; gives back what is in place now.
-    pub(crate) fn commit(&mut self, job: JobId, batch: BatchId, files: &CommitFiles) -> Vec<(u64, Rows)> {
+    /// Puts parts in place, once; gives back what is in place now, by lane and order tag.
+    pub(crate) fn commit(&mut self, job: JobId, batch: BatchId, files: &CommitFiles) -> Vec<((u32, u64), Rows)> {
         let place = (job.0, files.output.0, files.time_ms);
         let parts = self.committed.entry(place).or_insert_with(|| files.parts.clone());
         let mut rows = Vec::new();
@@ -36,7 +37,7 @@ impl Files {
                 (job.0, batch.0, files.output.0),
                 "a part of another batch"
             );
-            rows.extend(part.rows.iter().cloned());
+            rows.extend(part.rows.iter().map(|(order, rows)| ((part.lane, *order), rows.clone())));
         }
         rows
     }
@@ -97,4 +98,9 @@ counts!(
     finished_receivers,
     units_recomputed,
     imports,
+    silent_outputs,
+    further_lanes,
+    models_asked,
+    models_not_there,
+    rates,
 );

@@ -186,8 +186,8 @@ impl Process {
     fn on_message(&mut self, cx: &mut Cx<'_>, message: driver_message::Kind) {
         use driver_message::Kind;
         match message {
-            // No source here watches a directory, or is bound in its rate by more than its seals.
-            Kind::Welcome(_) | Kind::Refused(_) | Kind::FilesChosen(_) | Kind::SetRate(_) => {}
+            // No source here watches a directory.
+            Kind::Welcome(_) | Kind::Refused(_) | Kind::FilesChosen(_) => {}
             Kind::Membership(membership) => {
                 self.members = membership.workers.iter().map(|member| member.worker_id).collect();
             }
@@ -200,6 +200,11 @@ impl Process {
             }
             Kind::Assignment(table) => self.assign(cx, &table),
             Kind::StartReceiver(start) => self.start_receiver(cx, &start),
+            // How much a source gives is the schedule's affair.
+            Kind::SetRate(set) => {
+                assert!(set.rate > 0.0, "that would be no bound");
+                cx.files.counts.rates += 1;
+            }
             Kind::StopReceiver(stop) => self.stop_receiver(cx, &stop),
             Kind::ReplicateTo(to) => self.replicate_to(cx, &to),
             Kind::BlockLogged(logged) => self.block_logged(cx, &logged),

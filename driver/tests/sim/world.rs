@@ -282,9 +282,8 @@ impl World {
     fn fetch(&mut self, proc: Proc, job: u64, task: u64) {
         let Some(held) = self.machines[proc.slot].process.jobs.get(&job) else { return };
         let Some(running) = held.tasks.get(&task) else { return };
-        let stage = &self.scenario.specs[held.spec].shape.topology.stages[running.task.stage as usize];
-        let exchanges: Vec<u32> = stage.inputs.iter().map(|exchange| exchange.0).collect();
-        let fetched = tasks::fetch(&self.machines, &self.net.cut, proc.slot, running, &exchanges);
+        let shape = &self.scenario.specs[held.spec].shape;
+        let fetched = tasks::fetch(&self.machines, &self.net.cut, proc.slot, running, shape);
         self.process(proc, |process, cx| process.fetched(cx, job, task, fetched));
     }
 
