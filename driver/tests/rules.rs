@@ -27,8 +27,18 @@ struct Driver {
 
 impl Driver {
     fn start(durable: Durable, now_us: u64) -> Self {
+        Self::start_with(durable, now_us, |_| {})
+    }
+
+    /// With jobs that are otherwise.
+    fn start_with(durable: Durable, now_us: u64, change: impl Fn(&mut Compiled)) -> Self {
         let now = Now { mono_us: now_us, wall_ms: (now_us / 1000) as i64 };
-        let compiled = durable.jobs.values().map(|job| (job.id, compiled(job.stateful))).collect();
+        let compiled = durable.jobs.values().map(|job| {
+            let mut compiled = compiled(job.stateful);
+            change(&mut compiled);
+            (job.id, compiled)
+        });
+        let compiled = compiled.collect();
         let (core, actions) = Core::start(CoreConfig::default(), durable, compiled, "c", now);
         let mut driver = Self { core, now_us, log: Vec::new(), sent: Vec::new() };
         driver.carry_out(actions);
@@ -462,4 +472,26 @@ fn receivers_are_slowed_down_to_what_batches_can_take() {
     driver.says(1, worker_message::Kind::ReceiverReport(failed));
     driver.pass(Duration::from_millis(600));
     assert_eq!(rates(&driver.take()), [(1, 400.0)]);
+}
+
+#[test]
+fn a_receiver_that_went_on_without_a_driver_is_told_its_rate() {
+    let driver = running(false);
+    let worker = driver.core.members().iter().map(|member| member.id.0).next();
+    let max_rate = Some(70);
+    let mut driver = Driver::start_with(driver.core.durable(), 2_000_000, |job| {
+        let source = SourceShape { max_rate, ..job.topology.sources[0].clone() };
+        job.topology = Arc::new(Topology { sources: vec![source], ..(*job.topology).clone() });
+    });
+    let receiver =
+        |receiver| pb::RunningReceiver { receiver: Some(ReceiverRef { job: 1, source: 0, receiver }), epoch: 1 };
+    let resume = worker.map(|worker_id| pb::Resume {
+        worker_id,
+        jobs: vec![1],
+        receivers: vec![receiver(0), receiver(1)],
+        ..pb::Resume::default()
+    });
+    let hello = pb::Hello { protocol_version: PROTOCOL_VERSION, slots: 1, resume, ..pb::Hello::default() };
+    driver.event(Event::Connected { session: SessionId(5), hello: Box::new(hello) });
+    assert_eq!(rates(&driver.take()), [(0, 70.0), (1, 70.0)]);
 }

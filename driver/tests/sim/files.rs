@@ -1,7 +1,7 @@
-//! The file system that all share, and how often what happened.
+//! The file system that all share, the server that rows are posted to, and how often what happened.
 
 use crate::compute::Rows;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, JobId};
 use tidemill_driver::core::CommitFiles;
 
@@ -15,12 +15,14 @@ pub(crate) struct PartFile {
     pub(crate) rows: Vec<(u64, Rows)>,
 }
 
-/// Part files, and those that are in place.
+/// Part files, those that are in place, and what was posted.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     pub(crate) parts: BTreeMap<String, PartFile>,
     /// By job, output and batch time.
     pub(crate) committed: BTreeMap<(u64, u32, i64), Vec<String>>,
+    /// Requests, by job, output and batch.
+    pub(crate) posted: BTreeSet<(u64, u32, BatchId)>,
     pub(crate) counts: Counts,
 }
 
@@ -103,4 +105,6 @@ counts!(
     models_asked,
     models_not_there,
     rates,
+    posts,
+    posts_again,
 );

@@ -7,8 +7,8 @@ use crate::receiving::Block;
 use crate::scenario::Spec;
 use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, JobId, OutputIdx};
-use tidemill_driver::core::CommitFiles;
 use tidemill_driver::core::topology::{AskedShape, OutputKind};
+use tidemill_driver::core::{CommitFiles, Post};
 use tidemill_driver::record::{BlockMeta, Durable, FrozenBatch, JobRecord, Record, Totals};
 use tidemill_plan::{BatchContext, Placement};
 use tidemill_proto::client::{self as client_pb, watch_event};
@@ -175,6 +175,18 @@ impl Oracle {
         assert_eq!(shown(&rows), shown(&expected.outputs[&commit.output.0]), "files of batch {batch} are wrong");
     }
 
+    /// The rows of an output are posted: at least once, and always the same.
+    pub(crate) fn on_post(&mut self, specs: &[Spec], files: &mut Files, job: JobId, batch: BatchId, post: &Post) {
+        let outputs = &spec_of(specs, job).shape.topology.outputs;
+        let number = outputs.iter().position(|output| output.name == post.output).expect("an output of the job");
+        let first = files.posted.insert((job.0, number as u32, batch));
+        files.counts.posts += 1;
+        files.counts.posts_again += u64::from(!first);
+        let rows = self.truths[&job].batches[&batch].outputs.get(&(number as u32)).expect("there are rows");
+        let body: String = rows.iter().map(|row| show(row) + "\n").collect();
+        assert_eq!(String::from_utf8_lossy(&post.body), body, "what is posted of batch {batch} is wrong");
+    }
+
     /// Workers are told to drop blocks.
     pub(crate) fn on_drop(&self, blocks: &[BlockRef]) {
         for (job, block) in blocks.iter().filter_map(|block| Block::read(Some(block))) {
@@ -213,11 +225,12 @@ fn check_totals(spec: &Spec, files: &Files, job: JobId, truth: &Truth, batch: Ba
     assert_eq!(totals.output_rows, (0..outputs.len()).map(rows).collect::<Vec<_>>(), "rows of batch {batch}");
     for (number, output) in outputs.iter().enumerate() {
         let in_place = files.committed.contains_key(&(job.0, number as u32, expected.context.time_ms));
-        let is_file = matches!(output.kind, OutputKind::Files { .. });
-        assert!(
-            !is_file || in_place || rows(number) == 0,
-            "batch {batch} is complete, output {number} is not in place"
-        );
+        let there = match output.kind {
+            OutputKind::Files { .. } => in_place,
+            OutputKind::Http(_) => files.posted.contains(&(job.0, number as u32, batch)),
+            OutputKind::Rows { .. } | OutputKind::Seen => true,
+        };
+        assert!(there || rows(number) == 0, "batch {batch} is complete, output {number} is not in place");
     }
 }
 

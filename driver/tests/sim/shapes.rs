@@ -5,8 +5,9 @@ use crate::models::{self, When};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
-use tidemill_common::job::{FileFormat, FilePlace, FileSink};
+use tidemill_common::job::{FileFormat, FilePlace, FileSink, HttpSink};
 use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
 use tidemill_plan::arrow::datatypes::Schema;
 use tidemill_plan::{FileOutput, Placement, Rhythm};
@@ -35,6 +36,10 @@ impl Shape {
         let rows = |limit| OutputKind::Rows { limit };
         let sink = FileSink { place: FilePlace::Directory("out".into()), format: FileFormat::Json, roll: None };
         let files = || OutputKind::Files(FileOutput::new(&sink, Arc::new(Schema::empty()), Path::new("")));
+        let http = || {
+            let (url, timeout) = ("http://127.0.0.1/".to_string(), Duration::from_secs(1));
+            OutputKind::Http(HttpSink { url, timeout, retries: 0, headers: Vec::new() })
+        };
         let slide = Rhythm::Every { slide_ms: sizes.slide_ms };
         let mut build = Builder { stages: Vec::new(), shapes: Vec::new(), own_rhythm: BTreeMap::new() };
         let outputs =
@@ -98,7 +103,7 @@ impl Shape {
                         .stage(KeyGroups, &[1], Sum, vec![Output(1)])
                         .stage(KeyGroups, &[2], Running, vec![Output(2)])
                         .stage(Single, &[3], Total, vec![Output(3)]);
-                    vec![files(), rows(Some(sizes.limit)), files(), rows(None)]
+                    vec![files(), rows(Some(sizes.limit)), http(), rows(None)]
                 }
                 // Outputs of several lanes: of splits, of key groups, of a single unit.
                 8 => {
@@ -106,9 +111,9 @@ impl Shape {
                         .source(0, vec![Hash(0, 9), Output(0), Output(1)])
                         .source(1, vec![Hash(1, 100), Output(0)])
                         .stage(KeyGroups, &[0, 1], Sum, vec![Output(0), Output(1), Hash(2, 5)])
-                        .stage(KeyGroups, &[2], Running, vec![Output(1), Gather(3)])
-                        .stage(Single, &[3], Total, vec![Output(0)]);
-                    vec![rows(None), files()]
+                        .stage(KeyGroups, &[2], Running, vec![Output(1), Output(2), Gather(3)])
+                        .stage(Single, &[3], Total, vec![Output(0), Output(2)]);
+                    vec![rows(None), files(), http()]
                 }
                 // A model that is asked before it is trained and after, by stages with and without state.
                 _ => {

@@ -285,8 +285,12 @@ impl Process {
                     cx.files.parts.insert(file.clone(), PartFile { job, batch, output, lane, rows: units });
                     done.parts.push(pb::OutputPart { output, file, rows: total });
                 }
-                OutputKind::Files { .. } | OutputKind::Http(_) | OutputKind::Seen => {}
-                OutputKind::Rows { limit } => {
+                OutputKind::Files { .. } | OutputKind::Seen => {}
+                OutputKind::Rows { .. } | OutputKind::Http(_) => {
+                    let limit = match shape.topology.outputs[output as usize].kind {
+                        OutputKind::Rows { limit } => limit,
+                        _ => None,
+                    };
                     let keyed = shape.keyed(task.stage as usize);
                     if keyed && cx.knobs.merged_rows && !units.is_empty() {
                         let order = units[0].0;

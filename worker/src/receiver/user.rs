@@ -178,6 +178,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn stores_no_faster_than_its_rate() {
+        let (config, ..) = numbers(7);
+        config.rate.set(2.0);
+        let (log, start) = (Log::new(), tokio::time::Instant::now());
+        run(config, log.sink(), Arc::default(), CancellationToken::new()).await.unwrap();
+        assert_eq!(log.text(), "0\n1\n2\n3\n4\n5\n6\n");
+        // The last one comes when it has a token; what ends the receiver takes none.
+        assert!((3000..4500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_stop_keeps_what_was_stored() {
         let (config, _, stops) = numbers(9);
         let (log, stop) = (Log::new(), CancellationToken::new());
