@@ -1,4 +1,4 @@
-//! A program that is the engine, with functions and a source of its own. It has the whole command line:
+//! A program that is the engine, with functions, a source and an output of its own. It has the whole command line:
 //!
 //! ```text
 //! cargo run --example own_functions -- local examples/jobs/own_functions.toml --batches 3
@@ -6,7 +6,7 @@
 //! ```
 
 use std::time::Duration;
-use tidemill::{Aggregate, FunctionError, Receiver, ReceiverOptions, Restart, Store};
+use tidemill::{Aggregate, Batch, FunctionError, Receiver, ReceiverOptions, Restart, Store};
 
 /// The mean of all values but the smallest and the largest; none of fewer than three.
 struct TrimmedMean;
@@ -50,10 +50,20 @@ fn thermometers(options: &ReceiverOptions) -> Result<Thermometers, FunctionError
     Ok(Thermometers(options.get("rooms")?.parse().map_err(FunctionError::new)?))
 }
 
+/// A line per row on the worker's console; the number of the attempt tells a batch that comes again from the first time.
+fn console(batch: &Batch) -> Result<(), FunctionError> {
+    for row in batch.rows() {
+        let (room, mean) = (row.get::<&str>("room")?, row.get::<Option<f64>>("mean")?);
+        println!("batch {} attempt {}: {room} {mean:.1?}", batch.batch, batch.attempt);
+    }
+    Ok(())
+}
+
 fn main() -> std::process::ExitCode {
     tidemill::app()
         .scalar("fahrenheit", 1, |celsius: f64| celsius * 1.8 + 32.0)
         .aggregate("trimmed_mean", 1, TrimmedMean)
         .receiver("thermometers", thermometers)
+        .for_each_batch("console", console)
         .run()
 }

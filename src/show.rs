@@ -74,12 +74,16 @@ fn show_job(job: &JobStatus) {
             } else {
                 format!(", last error: {}", receiver.last_error)
             };
+            let rate = match receiver.rate {
+                0.0 => String::new(),
+                rate => format!(", at most {rate:.0} records/s"),
+            };
             let bad_files = match receiver.bad_files {
                 0 => String::new(),
                 count => format!(", {count} files changed or not readable"),
             };
             println!(
-                "  source {}/{}: {} on worker {}, epoch {}, offset {}, {} reconnects, {} lines discarded{bad_files}{error}",
+                "  source {}/{}: {} on worker {}, epoch {}, offset {}, {} reconnects, {} lines discarded{rate}{bad_files}{error}",
                 source.name,
                 receiver.receiver,
                 receiver.state,

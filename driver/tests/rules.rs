@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{BatchId, ExchangeId, JobId, OutputIdx, SourceIdx, WorkerId};
-use tidemill_common::job::Settings;
+use tidemill_common::job::{Backpressure, Settings};
 use tidemill_driver::Publication;
 use tidemill_driver::core::topology::{
     AskedShape, ModelShape, OutputKind, OutputShape, SourceShape, StageShape, Topology,
@@ -32,8 +32,18 @@ struct Driver {
 
 impl Driver {
     fn start(durable: Durable, now_us: u64) -> Self {
+        Self::start_with(durable, now_us, |_| {})
+    }
+
+    /// With jobs that are otherwise.
+    fn start_with(durable: Durable, now_us: u64, change: impl Fn(&mut Compiled)) -> Self {
         let now = Now { mono_us: now_us, wall_ms: (now_us / 1000) as i64 };
-        let compiled = durable.jobs.values().map(|job| (job.id, compiled(job.stateful))).collect();
+        let compiled = durable.jobs.values().map(|job| {
+            let mut compiled = compiled(job.stateful);
+            change(&mut compiled);
+            (job.id, compiled)
+        });
+        let compiled = compiled.collect();
         let (core, actions) = Core::start(CoreConfig::default(), durable, compiled, "c", now);
         let mut driver = Self { core, now_us, log: Vec::new(), sent: Vec::new(), published: Vec::new() };
         driver.carry_out(actions);
@@ -85,8 +95,12 @@ impl Driver {
     }
 
     fn block(&mut self, session: u64, receiver: u32, first_offset: u64, bytes: u64) {
+        self.block_with(session, receiver, first_offset, 1, bytes);
+    }
+
+    fn block_with(&mut self, session: u64, receiver: u32, first_offset: u64, records: u64, bytes: u64) {
         let receiver = Some(ReceiverRef { job: 1, source: 0, receiver });
-        let block = Some(BlockRef { receiver, epoch: 1, first_offset, records: 1, bytes });
+        let block = Some(BlockRef { receiver, epoch: 1, first_offset, records, bytes });
         let message = pb::BlockReceived { block, holders: vec![session] };
         self.says(session, worker_message::Kind::BlockReceived(message));
     }
@@ -188,7 +202,7 @@ fn compiled(stateful: bool) -> Compiled {
         stages,
         exchange_from: if stateful { vec![0] } else { Vec::new() },
         key_groups: 2,
-        sources: vec![SourceShape { name: "s".into(), receivers: 2, one_block_per_batch: false }],
+        sources: vec![SourceShape { name: "s".into(), receivers: 2, one_block_per_batch: false, max_rate: None }],
         outputs: vec![OutputShape {
             name: "o".into(),
             kind: OutputKind::Rows { limit: None },
@@ -498,4 +512,81 @@ fn the_log_folds_into_what_the_core_holds() {
     assert_eq!(durable, driver.core.durable());
     let waiting: BTreeMap<u64, i64> = driver.frozen().into_iter().map(|(batch, time_ms, _)| (batch, time_ms)).collect();
     assert!(waiting.len() >= 5 && waiting.values().is_sorted());
+}
+
+/// Rates that receivers were told, by number.
+fn rates(sent: &Sent) -> Vec<(u32, f64)> {
+    let rate = |(_, message): &(SessionId, driver_message::Kind)| match message {
+        driver_message::Kind::StartReceiver(start) => Some((start.receiver?.receiver, start.rate)),
+        driver_message::Kind::SetRate(set) => Some((set.receiver?.receiver, set.rate)),
+        _ => None,
+    };
+    sent.iter().filter_map(rate).collect()
+}
+
+#[test]
+fn receivers_are_slowed_down_to_what_batches_can_take() {
+    let mut driver = Driver::start(Durable::default(), 1_000_000);
+    driver.join(1, None);
+    let mut job = compiled(false);
+    job.settings.backpressure = Some(Backpressure { min_rate: 1, initial_rate: Some(300), ..Backpressure::default() });
+    job.topology = Arc::new(Topology {
+        sources: vec![SourceShape { max_rate: Some(400), ..job.topology.sources[0].clone() }],
+        ..(*job.topology).clone()
+    });
+    driver.submit(job);
+    assert_eq!(rates(&driver.take()), [(0, 300.0), (1, 300.0)]);
+    // A batch of 10 records per receiver, frozen at its tick, that takes so long.
+    let batch = |driver: &mut Driver, number: u64, ms: u64| {
+        for receiver in [0, 1] {
+            driver.block_with(1, receiver, (number - 1) * 10, 10, 100);
+        }
+        driver.now_us = (driver.now_us / 100_000 + 1) * 100_000;
+        driver.event(Event::Tick);
+        let tasks = driver.tasks();
+        driver.now_us += ms * 1000;
+        for (session, task) in tasks {
+            driver.report(session, &task, task_report::Result::Done(pb::TaskDone::default()));
+        }
+        assert_eq!(driver.core.completed(JobId(1)), Some(BatchId(number)));
+        rates(&driver.take())
+    };
+    // The first one is only learnt from; 20 records in 40 ms are 250 per second and receiver, in 20 ms they are 500.
+    assert_eq!(batch(&mut driver, 1, 50), []);
+    assert_eq!(batch(&mut driver, 2, 40), [(0, 250.0), (1, 250.0)]);
+    assert_eq!(batch(&mut driver, 3, 80), [(0, 125.0), (1, 125.0)]);
+    assert_eq!(batch(&mut driver, 4, 20), [(0, 400.0), (1, 400.0)], "never more than `max_rate`");
+    assert_eq!(batch(&mut driver, 5, 10), [], "nothing new");
+    // A receiver that starts again is told with its start.
+    let failed = pb::ReceiverReport {
+        receiver: Some(ReceiverRef { job: 1, source: 0, receiver: 1 }),
+        epoch: 1,
+        error: "no room".into(),
+        ..pb::ReceiverReport::default()
+    };
+    driver.says(1, worker_message::Kind::ReceiverReport(failed));
+    driver.pass(Duration::from_millis(600));
+    assert_eq!(rates(&driver.take()), [(1, 400.0)]);
+}
+
+#[test]
+fn a_receiver_that_went_on_without_a_driver_is_told_its_rate() {
+    let driver = running(false);
+    let worker = driver.core.members().iter().map(|member| member.id.0).next();
+    let max_rate = Some(70);
+    let mut driver = Driver::start_with(driver.core.durable(), 2_000_000, |job| {
+        let source = SourceShape { max_rate, ..job.topology.sources[0].clone() };
+        job.topology = Arc::new(Topology { sources: vec![source], ..(*job.topology).clone() });
+    });
+    let receiver =
+        |receiver| pb::RunningReceiver { receiver: Some(ReceiverRef { job: 1, source: 0, receiver }), epoch: 1 };
+    let resume = worker.map(|worker_id| pb::Resume {
+        worker_id,
+        jobs: vec![1],
+        receivers: vec![receiver(0), receiver(1)],
+        ..pb::Resume::default()
+    });
+    let hello = pb::Hello { protocol_version: PROTOCOL_VERSION, slots: 1, resume, ..pb::Hello::default() };
+    driver.event(Event::Connected { session: SessionId(5), hello: Box::new(hello) });
+    assert_eq!(rates(&driver.take()), [(0, 70.0), (1, 70.0)]);
 }

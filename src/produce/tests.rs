@@ -55,6 +55,7 @@ async fn receive(address: SocketAddr, acknowledge: bool, holds: Arc<Holds>, stop
         block_bytes: 64 << 10,
         max_unheld_bytes: 1 << 20,
         reconnect: Backoff { first: Duration::from_millis(1), most: Duration::from_millis(5) },
+        rate: receiver::Rate::default(),
     };
     let status = Arc::<ReceiverStatus>::default();
     receiver::run(config, holds, status, stop).await.unwrap().offset

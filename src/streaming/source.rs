@@ -55,6 +55,11 @@ impl LineSource {
         self.with("receivers", receivers)
     }
 
+    /// Each receiver reads at most so many records per second.
+    pub fn max_rate(self, records_per_second: u64) -> Self {
+        self.with("max_rate", records_per_second)
+    }
+
     /// A record that does not parse fails the job; by default it is counted and left out.
     pub fn fail_on_bad_record(self) -> Self {
         self.with("on_bad_record", "fail")

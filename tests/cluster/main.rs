@@ -5,6 +5,7 @@ mod faults;
 mod learning;
 mod models;
 mod outputs;
+mod own;
 mod processes;
 mod refusals;
 mod revenue;

@@ -48,8 +48,20 @@ impl Run {
     }
 }
 
-fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+/// The plain program.
+pub(crate) fn plain() -> PathBuf {
+    env!("CARGO_BIN_EXE_tidemill").into()
+}
+
+/// The example with functions of its own, which `cargo test` has built too.
+pub(crate) fn own_functions() -> PathBuf {
+    let built = plain().with_file_name("examples").join("own_functions");
+    assert!(built.exists(), "{} is not there: build the examples", built.display());
+    built
+}
+
+fn command(program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     // To see more when a test fails: TIDEMILL_TEST_LOG=info.
     let log = std::env::var("TIDEMILL_TEST_LOG").unwrap_or("warn".into());
     command.args(arguments).env("TIDEMILL_LOG", log).env_remove("TIDEMILL_DRIVER").env("NO_COLOR", "1");
@@ -59,7 +71,12 @@ fn program(arguments: &[&str]) -> Command {
 
 /// Runs a command to its end.
 pub(crate) fn run(arguments: &[&str]) -> Run {
-    let Output { status, stdout, stderr } = program(arguments).output().expect("the program starts");
+    run_with(&plain(), arguments)
+}
+
+/// Runs a command of some program to its end.
+fn run_with(program: &Path, arguments: &[&str]) -> Run {
+    let Output { status, stdout, stderr } = command(program, arguments).output().expect("the program starts");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Run { code: status.code().unwrap_or(-1), stdout: text(stdout), stderr: text(stderr) }
 }
@@ -76,8 +93,13 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(arguments: &[&str], log: PathBuf) -> Self {
+        Self::start_with(&plain(), arguments, log)
+    }
+
+    fn start_with(program: &Path, arguments: &[&str], log: PathBuf) -> Self {
         let errors = File::options().create(true).append(true).open(&log).expect("the log file opens");
-        let mut child = program(arguments).stdout(Stdio::piped()).stderr(errors).spawn().expect("the program starts");
+        let mut command = command(program, arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(errors).spawn().expect("the program starts");
         let output = child.stdout.take().expect("its output is piped");
         let (line, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -101,9 +123,11 @@ impl Process {
         let _ = kill(Pid::from_raw(self.child.id() as i32), signal);
     }
 
-    fn kill(mut self) {
+    /// `kill -9`; gives back what it said and nobody has looked at.
+    fn kill(mut self) -> Vec<String> {
         self.signal(Signal::SIGKILL);
         let _ = self.child.wait();
+        self.lines.iter().collect()
     }
 
     /// SIGTERM, and its exit code.
@@ -142,12 +166,19 @@ pub(crate) struct Cluster {
     driver_options: Vec<String>,
     driver: Option<Process>,
     workers: BTreeMap<Slot, Process>,
+    /// What driver, workers and commands are, unless it is said otherwise.
+    program: PathBuf,
     dir: TempDir,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
     pub(crate) fn start(workers: usize) -> Self {
+        Self::of(plain(), workers)
+    }
+
+    /// A cluster of some program.
+    pub(crate) fn of(program: PathBuf, workers: usize) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().expect("a temporary folder");
         let mut cluster = Self {
@@ -156,6 +187,7 @@ impl Cluster {
             driver_options: Vec::new(),
             driver: None,
             workers: BTreeMap::new(),
+            program,
             dir,
             _turn: turn,
         };
@@ -177,7 +209,8 @@ impl Cluster {
         let listen = self.url.trim_start_matches("http://").to_string();
         let data_dir = self.text_path("driver");
         let options = ["driver", "--listen", &listen, "--data-dir", &data_dir];
-        let driver = Process::start(&[&options[..], &["--http", &self.http]].concat(), self.path("driver.log"));
+        let arguments = [&options[..], &["--http", &self.http]].concat();
+        let driver = Process::start_with(&self.program, &arguments, self.path("driver.log"));
         let second = driver.lines.recv_timeout(PATIENCE).expect("it says where it serves models");
         self.http = second.split('/').nth(2).expect("a URL").to_string();
         self.url = driver.said.split_whitespace().last().expect("it says where it listens").to_string();
@@ -192,9 +225,15 @@ impl Cluster {
 
     /// Starts a worker, on the data directory of its slot.
     pub(crate) fn start_worker(&mut self, slot: Slot) {
+        self.start_worker_of(&self.program.clone(), slot);
+    }
+
+    /// Starts a worker that is another program.
+    pub(crate) fn start_worker_of(&mut self, program: &Path, slot: Slot) {
         let data_dir = self.text_path(&format!("worker-{slot}"));
         let log = self.path(&format!("worker-{slot}.log"));
-        let worker = Process::start(&["worker", "--driver", &self.url, "--data-dir", &data_dir, "--slots", "2"], log);
+        let arguments = ["worker", "--driver", &self.url, "--data-dir", &data_dir, "--slots", "2"];
+        let worker = Process::start_with(program, &arguments, log);
         self.workers.insert(slot, worker);
     }
 
@@ -205,7 +244,17 @@ impl Cluster {
 
     /// `kill -9`
     pub(crate) fn kill_worker(&mut self, slot: Slot) {
-        self.workers.remove(&slot).expect("it runs").kill();
+        self.kill_and_hear(slot);
+    }
+
+    /// `kill -9`; gives back what the worker said and nobody has looked at.
+    pub(crate) fn kill_and_hear(&mut self, slot: Slot) -> Vec<String> {
+        self.workers.remove(&slot).expect("it runs").kill()
+    }
+
+    /// What a worker has said since the last look.
+    pub(crate) fn said(&self, slot: Slot) -> Vec<String> {
+        self.workers[&slot].lines.try_iter().collect()
     }
 
     /// SIGTERM; gives back its exit code.
@@ -228,7 +277,12 @@ impl Cluster {
 
     /// Runs a command that talks to the driver.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Run {
-        run(&[arguments, &["--driver", &self.url]].concat())
+        self.ask_as(&self.program, arguments)
+    }
+
+    /// Runs a command of another program that talks to the driver.
+    pub(crate) fn ask_as(&self, program: &Path, arguments: &[&str]) -> Run {
+        run_with(program, &[arguments, &["--driver", &self.url]].concat())
     }
 
     /// Submits a definition; paths in it are relative to the cluster's folder.

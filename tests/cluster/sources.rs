@@ -3,6 +3,9 @@
 use crate::processes::{Cluster, Process};
 use crate::revenue::{Producer, Revenue, batches, counter, number, receiver, rows};
 use serde_json::Value;
+use std::io::Write;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 #[test]
 fn plain_socket() {
@@ -213,5 +216,62 @@ text = { path = "out" }
         .collect();
     batches.sort_unstable();
     assert_eq!(batches, ["a\nb\n", "c\n", "d\ne\nf\n"]);
+    cluster.end(&[]);
+}
+
+/// A job over a plain sender that writes as fast as it can; keys of the job, and of the source.
+fn over_fast_sender(cluster: &Cluster, of_job: &str, of_source: &str) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it has an address");
+    std::thread::spawn(move || {
+        let (mut receiver, _) = listener.accept().expect("the receiver connects");
+        // The receiver is gone when the job is stopped.
+        while receiver.write_all(b"a line of a fast sender\n").is_ok() {}
+    });
+    cluster.submit(&format!(
+        r#"
+name = "bounded"
+batch_interval = "200ms"
+{of_job}
+
+[source.lines]
+connector = "socket"
+address = "{address}"
+{of_source}
+
+[[output]]
+from = "lines"
+print = true
+"#
+    ));
+}
+
+#[test]
+fn a_fast_sender_is_slowed_down_to_max_rate() {
+    let cluster = Cluster::start(2);
+    over_fast_sender(&cluster, "", "max_rate = 1000");
+    let begun = cluster.wait_status("bounded", "the first lines at this rate", |status| {
+        number(status, "received_records") > 0 && receiver(status)["rate"] == 1000.0
+    });
+    let (at_first, start) = (number(&begun, "received_records"), Instant::now());
+    std::thread::sleep(Duration::from_secs(3));
+    let received = number(&cluster.status("bounded"), "received_records") - at_first;
+    let seconds = start.elapsed().as_secs_f64();
+    assert!((2_000..5_000).contains(&received) || seconds > 4.0, "{received} records in {seconds} s");
+    let ended = cluster.ask(&["stop", "bounded", "--json"]).json();
+    assert_eq!(number(&ended, "received_records"), number(&ended, "records"), "{ended:#}");
+    cluster.end(&[]);
+}
+
+#[test]
+fn the_rate_follows_the_batches() {
+    let cluster = Cluster::start(2);
+    over_fast_sender(&cluster, "backpressure = { initial_rate = 1000, min_rate = 10 }", "");
+    let rate = |status: &Value| receiver(status)["rate"].as_f64().expect("a number");
+    let begun = cluster.wait_status("bounded", "the first rate", |status| rate(status) > 0.0);
+    let changed = cluster.wait_status("bounded", "another rate", |status| ![0.0, 1000.0].contains(&rate(status)));
+    assert!(rate(&changed) >= 10.0, "{begun:#}, then {changed:#}");
+    let ended = cluster.ask(&["stop", "bounded", "--json"]).json();
+    assert_eq!(number(&ended, "received_records"), number(&ended, "records"), "{ended:#}");
     cluster.end(&[]);
 }

@@ -5,7 +5,7 @@ use crate::jobs::Job;
 use crate::node::{Node, lock, worth_retrying};
 use crate::receiver::files::Content;
 use crate::receiver::{
-    self, Backoff, BlockSink, FileChoice, FileEntry, FileLog, HoldError, ManualBatch, Queue, ReceiverConfig,
+    self, Backoff, BlockSink, FileChoice, FileEntry, FileLog, HoldError, ManualBatch, Queue, Rate, ReceiverConfig,
     ReceiverEnd, ReceiverKind, ReceiverState, ReceiverStatus, SealedBlock, WatchedFiles,
 };
 use crate::store::BlockId;
@@ -46,6 +46,7 @@ struct Running {
     epoch: u64,
     sink: Arc<Sink>,
     status: Arc<ReceiverStatus>,
+    rate: Rate,
     /// Stop reading, hold what was read, end.
     drain: CancellationToken,
     /// End at once.
@@ -76,6 +77,8 @@ impl Receivers {
             };
             (kind, None)
         };
+        let rate = Rate::default();
+        rate.set(message.rate);
         let config = ReceiverConfig {
             kind,
             start_offset: message.start_offset,
@@ -83,11 +86,13 @@ impl Receivers {
             block_bytes: settings.block_bytes as usize,
             max_unheld_bytes: ReceiverConfig::MAX_UNHELD_BYTES,
             reconnect: Backoff::default(),
+            rate: rate.clone(),
         };
         let running = Arc::new(Running {
             epoch: message.epoch,
             sink: sink.clone(),
             status: Arc::default(),
+            rate,
             drain: CancellationToken::new(),
             kill,
             manual,
@@ -121,6 +126,12 @@ impl Receivers {
     pub(crate) fn replicate_to(&self, id: ReceiverId, workers: Vec<WorkerId>) {
         if let Some(running) = lock(&self.running).get(&id) {
             *running.sink.replicate_to.write().unwrap_or_else(PoisonError::into_inner) = workers;
+        }
+    }
+
+    pub(crate) fn set_rate(&self, id: ReceiverId, per_second: f64) {
+        if let Some(running) = lock(&self.running).get(&id) {
+            running.rate.set(per_second);
         }
     }
 
@@ -172,6 +183,7 @@ impl Receivers {
                 reconnects: snapshot.reconnects,
                 discarded: snapshot.discarded_partial + snapshot.discarded_oversized,
                 bad_files: snapshot.bad_files,
+                rate: running.rate.get(),
             }
         };
         lock(&self.running).iter().map(entry).collect()

@@ -185,6 +185,7 @@ async fn take(node: &Arc<Node>, message: driver_message::Kind) -> Result<(), Sta
             let workers = message.workers.iter().map(|id| WorkerId(*id)).collect();
             node.receivers.replicate_to(receiver_id(message.receiver.as_ref())?, workers);
         }
+        Kind::SetRate(message) => node.receivers.set_rate(receiver_id(message.receiver.as_ref())?, message.rate),
         Kind::BlockLogged(message) => {
             node.receivers.logged(receiver_id(message.receiver.as_ref())?, message.epoch, message.through);
         }

@@ -19,6 +19,7 @@ impl Settings {
             cut_at_bytes: None,
             max_batch_bytes: 1 << 30,
             max_task_failures: 4,
+            backpressure: None,
         }
     }
 }

@@ -49,6 +49,8 @@ pub(super) enum Shape {
     Time,
     Size,
     Count(RangeInclusive<u64>),
+    /// A number, not negative.
+    Number,
     Flag,
     True,
     Choice(fn() -> Vec<&'static str>),
@@ -208,11 +210,25 @@ pub(super) const JOB: &[Key] = &[
         Shape::Count(TASK_FAILURES),
         "A unit of work may fail this often before the job fails. Default 4.",
     ),
+    Key::new(
+        "backpressure",
+        Shape::TrueOrTable(BACKPRESSURE),
+        "Sources are read as fast as batches can take it. Default: as fast as blocks can be held.",
+    ),
     Key::new("source", Shape::Named(TableKind::Source), "Where records come from."),
     Key::new("model", Shape::Named(TableKind::Model), "What learns."),
     Key::new("stream", Shape::Named(TableKind::Stream), "What is computed."),
     Key::new("output", Shape::List(TableKind::Output), "Where results go."),
     Key::new("table", Shape::Named(TableKind::Table), "Rows from files, the same for every batch."),
+];
+
+/// Keys of `backpressure`.
+pub(super) const BACKPRESSURE: &[Key] = &[
+    Key::new("proportional", Shape::Number, "Weight of the difference to the last batch's rate. Default 1."),
+    Key::new("integral", Shape::Number, "Weight of what has gathered while a batch was late. Default 0.2."),
+    Key::new("derived", Shape::Number, "Weight of the change of the difference. Default 0."),
+    Key::new("min_rate", Shape::Count(POSITIVE), "The least rate of a source, in records per second. Default 100."),
+    Key::new("initial_rate", Shape::Count(POSITIVE), "Rate of each receiver at first. Default: no bound."),
 ];
 
 /// Keys of every source.
@@ -230,6 +246,9 @@ const BAD_RECORD: Key = Key::new(
     "What happens to a record that does not parse. Default skip.",
 );
 
+const MAX_RATE: Key =
+    Key::new("max_rate", Shape::Count(POSITIVE), "Most records per second and receiver. Default: no bound.");
+
 /// Keys of a source with `connector = "socket"`, beside [`SOURCE`].
 pub(super) const SOCKET: &[Key] = &[
     Key::new("address", Shape::Address, "host:port of the server that sends the lines."),
@@ -241,6 +260,7 @@ pub(super) const SOCKET: &[Key] = &[
     DELIMITER,
     NULL,
     BAD_RECORD,
+    MAX_RATE,
 ];
 
 /// Keys of a source with `connector = "generate"`, beside [`SOURCE`].
@@ -264,6 +284,7 @@ pub(super) const FILES: &[Key] = &[
     DELIMITER,
     NULL,
     BAD_RECORD,
+    MAX_RATE,
 ];
 
 /// Keys of a source with `connector = "queue"`, beside [`SOURCE`].
@@ -287,6 +308,7 @@ pub(super) const RECEIVER: &[Key] = &[
     DELIMITER,
     NULL,
     BAD_RECORD,
+    MAX_RATE,
 ];
 
 /// The keys of each connector, beside [`SOURCE`].

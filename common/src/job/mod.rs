@@ -10,6 +10,7 @@ mod keys;
 mod learn;
 mod order;
 mod parse;
+mod rate;
 mod reader;
 mod schema;
 mod sink;
@@ -100,6 +101,29 @@ pub struct Settings {
     pub max_batch_bytes: u64,
     /// A unit of work may fail this often before the job fails. Default 4.
     pub max_task_failures: u32,
+    /// How sources are slowed down to what batches can take. Default not at all.
+    pub backpressure: Option<Backpressure>,
+}
+
+/// Spark's `spark.streaming.backpressure`: a PID controller that finds the rate at which a source is read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Backpressure {
+    /// Weight of the difference to the rate of the last batch. Default 1.
+    pub proportional: f64,
+    /// Weight of what has gathered while the batch was late. Default 0.2.
+    pub integral: f64,
+    /// Weight of the change of the difference. Default 0.
+    pub derived: f64,
+    /// The least rate of a source, in records per second. Default 100.
+    pub min_rate: u64,
+    /// Rate of each receiver before there is an estimate, in records per second. Default none.
+    pub initial_rate: Option<u64>,
+}
+
+impl Default for Backpressure {
+    fn default() -> Self {
+        Self { proportional: 1.0, integral: 0.2, derived: 0.0, min_rate: 100, initial_rate: None }
+    }
 }
 
 /// What data outlives.
@@ -133,6 +157,8 @@ pub struct SourceDef {
     pub format: Format,
     /// What happens to a record that does not parse.
     pub on_bad_record: OnBadRecord,
+    /// Most records per second that each of its receivers reads. Default none.
+    pub max_rate: Option<u64>,
 }
 
 /// How records get in.

@@ -3,7 +3,7 @@
 use super::check::{self, Draft};
 use super::keys::{self, Key};
 use super::reader::{JOB_NAME_MARKS, NAME_MARKS, Reader, Table, Value};
-use super::{JobDef, OutputDef, Settings, learn, sink, source, stream, table};
+use super::{JobDef, OutputDef, Settings, learn, rate, sink, source, stream, table};
 use crate::diag::{Diagnostic, Diagnostics};
 use std::time::Duration;
 use toml::Spanned;
@@ -92,6 +92,7 @@ fn read_settings<'t>(r: &mut Reader<'t>, job: &Table<'t>) -> Option<Settings> {
     set(&mut s.max_batch_bytes, job.get("max_batch_bytes").and_then(|v| r.size(v)));
     let failures = job.get("max_task_failures");
     set(&mut s.max_task_failures, failures.and_then(|v| r.small_count(v, keys::TASK_FAILURES)));
+    s.backpressure = job.get("backpressure").and_then(|v| rate::read_backpressure(r, v));
     check_settings(r, job, &settings, batch_interval).then_some(settings).filter(|_| batch_interval.is_some())
 }
 

@@ -246,6 +246,24 @@ impl<'t> Reader<'t> {
         self.count(value, range).and_then(|count| u32::try_from(count).ok())
     }
 
+    /// A number that is not negative, written with a point or without.
+    pub(super) fn number(&mut self, value: &Value<'_>) -> Option<f64> {
+        let number = match value.get_ref() {
+            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().parse::<f64>(),
+            DeValue::Float(float) => float.as_str().parse(),
+            _ => {
+                self.wrong_type(value, "a number");
+                return None;
+            }
+        };
+        let number = number.ok().filter(|number| number.is_finite() && *number >= 0.0);
+        if number.is_none() {
+            let wrong = Diagnostic::new("this number is out of range").at(value.span());
+            self.push(wrong.label("expected 0 or more"));
+        }
+        number
+    }
+
     pub(super) fn duration(&mut self, value: &'t Value<'t>) -> Option<Duration> {
         self.measure(value, "a duration such as \"10s\"", parse_duration)
     }

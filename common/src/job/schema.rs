@@ -68,6 +68,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::Count(range) => {
             json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() })
         }
+        Shape::Number => json!({ "type": "number", "minimum": 0 }),
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::True => json!({ "const": true }),
         Shape::Choice(words) => json!({ "enum": words() }),

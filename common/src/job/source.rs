@@ -3,6 +3,7 @@
 use super::check::Draft;
 use super::foreign;
 use super::keys::{self, ConnectorKind, FormatKind, Key};
+use super::rate::read_max_rate;
 use super::reader::{Reader, Table, Value};
 use super::{ColumnDef, ColumnType, Connector, FileContent, FilesSource, Format, Name, OnBadRecord, SourceDef, Span};
 use crate::diag::Diagnostic;
@@ -77,6 +78,7 @@ fn read_files<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<
     }
     let format = kind.and_then(|kind| read_format_of(r, table, kind));
     let on_bad_record = read_on_bad_record(r, table);
+    let max_rate = read_max_rate(r, table);
     let content = match kind? {
         FormatKind::Parquet => FileContent::Parquet,
         _ => FileContent::Lines { header: header? },
@@ -88,6 +90,7 @@ fn read_files<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<
         connector: Connector::Files(source),
         format: format?,
         on_bad_record: on_bad_record?,
+        max_rate: max_rate?,
     })
 }
 
@@ -117,6 +120,7 @@ fn read_queue<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<
         connector: Connector::Queue { batches: batches?, repeat: repeat? },
         format: format?,
         on_bad_record: on_bad_record?,
+        max_rate: None,
     })
 }
 
@@ -161,11 +165,13 @@ fn read_receiver<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Opti
     let receivers = read_receivers(r, table);
     let format = read_format(r, table);
     let on_bad_record = read_on_bad_record(r, table);
+    let max_rate = read_max_rate(r, table);
     Some(SourceDef {
         name: name.clone(),
         connector: Connector::Receiver { function: function?, options: options?, receivers: receivers? },
         format: format?,
         on_bad_record: on_bad_record?,
+        max_rate: max_rate?,
     })
 }
 
@@ -199,11 +205,13 @@ fn read_socket<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option
     }
     let format = read_format(r, table);
     let on_bad_record = read_on_bad_record(r, table);
+    let max_rate = read_max_rate(r, table);
     Some(SourceDef {
         name: name.clone(),
         connector: Connector::Socket { addresses: addresses?, acknowledge: acknowledge?, receivers: receivers? },
         format: format?,
         on_bad_record: on_bad_record?,
+        max_rate: max_rate?,
     })
 }
 
@@ -387,6 +395,7 @@ fn read_generate<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Opti
         },
         format: Format::generated(table.key_span("connector")),
         on_bad_record: OnBadRecord::Fail,
+        max_rate: None,
     })
 }
 

@@ -20,6 +20,7 @@ cut_at_records = 1_000
 cut_at_bytes = "1MiB"
 max_batch_bytes = "64MiB"
 max_task_failures = 2
+backpressure = { proportional = 2, integral = 0.5, derived = 0.1, min_rate = 10, initial_rate = 50 }
 
 [source.purchases]
 connector = "socket"
@@ -30,6 +31,7 @@ columns = { user = "string", product = "string", price = "decimal(10,2)" }
 delimiter = ";"
 null = "-"
 on_bad_record = "fail"
+max_rate = 500
 
 [source.rows]
 connector = "generate"
@@ -137,6 +139,13 @@ fn everything_that_can_be_said() {
         cut_at_bytes: Some(1 << 20),
         max_batch_bytes: 64 << 20,
         max_task_failures: 2,
+        backpressure: Some(Backpressure {
+            proportional: 2.0,
+            integral: 0.5,
+            derived: 0.1,
+            min_rate: 10,
+            initial_rate: Some(50),
+        }),
     };
     assert_eq!(job.settings, settings);
     let purchases = job.source("purchases").unwrap();
@@ -145,7 +154,7 @@ fn everything_that_can_be_said() {
     assert_eq!(names, ["user", "product", "price"]);
     assert_eq!(columns[2].data_type, ColumnType::Decimal(10, 2));
     assert_eq!(null.as_deref(), Some("-"));
-    assert_eq!(purchases.on_bad_record, OnBadRecord::Fail);
+    assert_eq!((purchases.on_bad_record, purchases.max_rate), (OnBadRecord::Fail, Some(500)));
     let addresses = vec!["127.0.0.1:9999".to_owned(), "[::1]:9998".to_owned()];
     let socket = Connector::Socket { addresses, acknowledge: true, receivers: 1 };
     assert_eq!(purchases.connector, socket);

@@ -39,8 +39,13 @@ impl Job {
         if next > self.durable.last_frozen {
             let Some(time_ms) = self.due_time(cx) else { return false };
             self.freeze(cx, next, time_ms);
+            self.start_run(cx, next);
+            if let Some(run) = &mut self.run {
+                run.late_ms = u64::try_from(cx.now.wall_ms - time_ms).ok();
+            }
+        } else {
+            self.start_run(cx, next);
         }
-        self.start_run(cx, next);
         self.run.is_some()
     }
 
@@ -180,6 +185,9 @@ impl Job {
         cx.out.push(Action::Publish { job: self.durable.id, event });
         self.publish_models(cx, batch, time_ms, models);
         self.close_incidents(cx);
+        if let Some(run) = self.run.take() {
+            self.estimate_rates(cx, &run);
+        }
         self.after_run(cx, batch);
     }
 

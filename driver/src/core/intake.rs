@@ -32,6 +32,8 @@ pub(crate) struct LiveReceiver {
     adopted: bool,
     /// Where its copies go; unknown of one that was adopted.
     replicate_to: Option<Vec<WorkerId>>,
+    /// Records per second that it was told; 0 for no bound, and for one that was adopted.
+    pub(crate) rate: f64,
     /// All that were ever asked to: some may have copies that were not waited for.
     asked: BTreeSet<WorkerId>,
     /// It failed and is started again at this time.
@@ -100,6 +102,7 @@ impl Job {
                 self.stop_receiver(cx, key, true);
             }
         }
+        self.tell_rates(cx);
         let times = self.receivers.values().filter_map(|receiver| receiver.not_before_us);
         self.restart_us = times.filter(|time| now < *time).min();
     }
@@ -121,17 +124,20 @@ impl Job {
         }
         self.record(cx, JobRecord::Receiver { key, epoch });
         let replicate_to = self.replicas(key, worker);
+        let rate = self.rate_of(key);
         let message = pb::StartReceiver {
             receiver: Some(receiver_ref(self.durable.id, key)),
             epoch,
             start_offset: logged.next_offset,
             replicate_to: worker_numbers(&replicate_to),
             files: self.source_files(key),
+            rate,
         };
         cx.send(worker, driver_message::Kind::StartReceiver(message));
         let receiver = self.receivers.entry(key).or_default();
         *receiver = LiveReceiver {
             worker: Some(worker),
+            rate,
             asked: replicate_to.iter().copied().collect(),
             replicate_to: Some(replicate_to),
             last_error: std::mem::take(&mut receiver.last_error),

@@ -3,6 +3,7 @@
 use super::groups::Groups;
 use super::intake::{Copies, Holders, LiveReceiver};
 use super::members::Members;
+use super::rates::SourceRate;
 use super::run::BatchRun;
 use super::stopping::Stopping;
 use super::topology::Topology;
@@ -52,6 +53,8 @@ pub(crate) struct Job {
     /// It may be complete.
     pub(crate) checkpoint_due: bool,
     pub(crate) run: Option<BatchRun>,
+    /// Rates of the sources.
+    pub(crate) rates: Vec<SourceRate>,
     pub(crate) manual_tick: Option<i64>,
     pub(crate) stopping: Option<Stopping>,
     /// Workers that cannot run this job, and why.
@@ -90,6 +93,7 @@ impl Job {
             checkpointing: None,
             checkpoint_due: false,
             run: None,
+            rates: SourceRate::of_job(&topology, &settings, durable.capture),
             manual_tick: None,
             stopping: None,
             excluded: BTreeMap::new(),

@@ -15,6 +15,8 @@ mod imports;
 mod intake;
 mod job;
 pub mod members;
+mod rate;
+mod rates;
 mod redo;
 mod report;
 mod request;

@@ -156,6 +156,7 @@ impl Job {
                 reconnects: reported.map_or(0, |r| r.reconnects),
                 discarded: reported.map_or(0, |r| r.discarded),
                 bad_files: reported.map_or(0, |r| r.bad_files),
+                rate: reported.map_or(0.0, |r| r.rate),
             };
             sources[key.source.0 as usize].receivers.push(receiver);
         }

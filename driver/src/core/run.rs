@@ -115,10 +115,14 @@ pub(crate) struct BatchRun {
     /// It was complete before: its outputs are suppressed.
     pub(crate) replayed: bool,
     pub(crate) started_us: u64,
+    /// How long after its tick it began, in milliseconds; none of one that was frozen before.
+    pub(crate) late_ms: Option<u64>,
     /// What the tasks have brought whose units are done: each unit once.
     pub(crate) results: Vec<TaskResult>,
     pub(crate) commit: CommitState,
     pub(crate) records: u64,
+    /// By source.
+    pub(crate) source_records: Vec<u64>,
     /// Until when units wait for followers that lag.
     pub(crate) lagging_until_us: Option<u64>,
     pub(crate) stages: Vec<StageRun>,
@@ -167,6 +171,12 @@ impl Job {
                 _ => vec![0],
             })
         });
+        let mut source_records = vec![0; self.topology.sources.len()];
+        for block in &frozen.blocks {
+            if let Some(records) = source_records.get_mut(block.key.receiver.source.0 as usize) {
+                *records += block.records;
+            }
+        }
         let interval_ms = self.settings.batch_interval.as_millis() as i64;
         let mut run = BatchRun {
             batch,
@@ -174,9 +184,11 @@ impl Job {
             previous_ms: frozen.previous_ms.unwrap_or(frozen.time_ms - interval_ms),
             replayed: batch <= self.durable.completed,
             started_us: cx.now.mono_us,
+            late_ms: None,
             results: Vec::new(),
             commit: CommitState::NotAsked,
-            records: frozen.blocks.iter().map(|block| block.records).sum(),
+            records: source_records.iter().sum(),
+            source_records,
             lagging_until_us: None,
             stages: stages.collect(),
             tasks: BTreeMap::new(),

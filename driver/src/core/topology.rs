@@ -83,6 +83,8 @@ pub struct SourceShape {
     pub receivers: u32,
     /// A batch takes one block of it.
     pub one_block_per_batch: bool,
+    /// Most records per second that each of its receivers reads.
+    pub max_rate: Option<u64>,
 }
 
 /// The shape of an output.
@@ -130,6 +132,7 @@ impl Topology {
             name: source.name.text.clone(),
             receivers: receivers(&source.connector),
             one_block_per_batch: matches!(source.connector, Connector::Queue { .. }) && !capture,
+            max_rate: source.max_rate.filter(|_| !capture),
         });
         let outputs = plan.outputs.iter().map(|output| OutputShape {
             name: output.name.clone(),

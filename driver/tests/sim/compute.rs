@@ -3,15 +3,11 @@
 //! Workers and oracle share [`Shape::run_unit`]; what the simulation proves is which units ran on which
 //! input and which state, not the arithmetic.
 
-use crate::models;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
-use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
-use tidemill_common::job::{FileFormat, FilePlace, FileSink};
-use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
-use tidemill_plan::arrow::datatypes::Schema;
-use tidemill_plan::{FileOutput, Placement, Rhythm};
+use tidemill_common::ids::OutputIdx;
+use tidemill_driver::core::topology::Topology;
+use tidemill_plan::{BatchContext, Placement};
 
 /// Keys with a value each.
 pub(crate) type Rows = Vec<(u32, f64)>;
@@ -65,82 +61,14 @@ pub(crate) struct Brought {
     pub(crate) outputs: BTreeMap<u32, Rows>,
 }
 
-/// Shapes there are.
-pub(crate) const SHAPES: u32 = 7;
-
 impl Shape {
-    /// One of [`SHAPES`] shapes.
-    pub(crate) fn new(number: u32, key_groups: u32, receivers: u32, limit: u32) -> Self {
-        use Op::{Running, Sum, Total};
-        use Placement::{KeyGroups, Single};
-        use Target::{Gather, Hash, Output};
-        let rows = |limit| OutputKind::Rows { limit };
-        let sink = FileSink { place: FilePlace::Directory("out".into()), format: FileFormat::Json, roll: None };
-        let files = || OutputKind::Files(FileOutput::new(&sink, Arc::new(Schema::empty()), Path::new("")));
-        let mut build = Builder { stages: Vec::new(), shapes: Vec::new() };
-        let outputs =
-            match number {
-                // Rows and files straight from the splits.
-                0 => {
-                    build.source(0, vec![Output(0), Output(1)]);
-                    vec![rows(Some(limit)), files()]
-                }
-                // A sum per key and batch.
-                1 => {
-                    build.source(0, vec![Hash(0, 100)]).stage(KeyGroups, &[0], Sum, vec![Output(0)]);
-                    vec![rows(None)]
-                }
-                // Running sums, and their sum.
-                2 => {
-                    build
-                        .source(0, vec![Hash(0, 100)])
-                        .stage(KeyGroups, &[0], Running, vec![Output(0), Gather(1)])
-                        .stage(Single, &[1], Total, vec![Output(1)]);
-                    vec![rows(Some(limit)), rows(None)]
-                }
-                // Two stages with state, by different keys.
-                3 => {
-                    build
-                        .source(0, vec![Hash(0, 100)])
-                        .stage(KeyGroups, &[0], Running, vec![Output(0), Hash(1, 5)])
-                        .stage(KeyGroups, &[1], Running, vec![Output(1)]);
-                    vec![files(), rows(None)]
-                }
-                // A count.
-                4 => {
-                    build.source(0, vec![Gather(0)]).stage(Single, &[0], Total, vec![Output(0)]);
-                    vec![rows(None)]
-                }
-                // Two sources, two states beside each other, joined by a third stage.
-                5 => {
-                    build
-                        .source(0, vec![Hash(0, 100)])
-                        .source(1, vec![Hash(1, 100), Hash(4, 7)])
-                        .stage(KeyGroups, &[0, 4], Running, vec![Hash(2, 100)])
-                        .stage(KeyGroups, &[1], Running, vec![Hash(3, 100), Output(0)])
-                        .stage(KeyGroups, &[2, 3], Sum, vec![Output(1)]);
-                    vec![files(), rows(None)]
-                }
-                // A chain of stateless exchanges with state at the end.
-                _ => {
-                    build
-                        .source(0, vec![Hash(0, 100)])
-                        .stage(KeyGroups, &[0], Sum, vec![Hash(1, 6)])
-                        .stage(KeyGroups, &[1], Sum, vec![Hash(2, 4), Output(0)])
-                        .stage(KeyGroups, &[2], Running, vec![Output(1)]);
-                    vec![files(), files()]
-                }
-            };
-        build.finish(key_groups, receivers, outputs)
-    }
-
     /// The key group of a key.
     pub(crate) fn group(&self, key: u32) -> u32 {
         (key.wrapping_mul(0x9E37_79B9) >> 16) % self.topology.key_groups
     }
 
-    /// Runs a unit.
-    pub(crate) fn run_unit(&self, stage: usize, rows: &Rows, state: Option<&State>) -> Brought {
+    /// Runs a unit; it brings nothing but state in a batch in which the stage does not fire.
+    pub(crate) fn run_unit(&self, stage: usize, batch: &BatchContext, rows: &Rows, state: Option<&State>) -> Brought {
         let mut brought = Brought::default();
         let mut sums = State::new();
         let out: Rows = match self.stages[stage].op {
@@ -157,7 +85,8 @@ impl Shape {
             }
             Op::Total => vec![(rows.len() as u32, rows.iter().map(|(_, value)| value).sum())],
         };
-        for target in &self.stages[stage].targets {
+        let fires = self.topology.stages[stage].rhythm.fires(batch).is_some();
+        for target in self.stages[stage].targets.iter().filter(|_| fires) {
             match target {
                 Target::Output(output) => {
                     brought.outputs.insert(*output, out.clone());
@@ -190,86 +119,22 @@ impl Shape {
         stages.filter(|(_, stage)| stage.stateful).map(|(number, _)| number as u32)
     }
 
+    /// Which lane of an output a stage feeds.
+    pub(crate) fn lane(&self, stage: usize, output: u32) -> u32 {
+        let before = self.topology.stages[..stage].iter();
+        before.filter(|stage| stage.outputs.contains(&OutputIdx(output))).count() as u32
+    }
+
+    /// The stage that feeds a lane of an output.
+    pub(crate) fn of_lane(&self, output: u32, lane: u32) -> Option<usize> {
+        let stages = self.topology.stages.iter().enumerate();
+        let feeding = stages.filter(|(_, stage)| stage.outputs.contains(&OutputIdx(output)));
+        feeding.map(|(number, _)| number).nth(lane as usize)
+    }
+
     /// Whether rows of an output carry keys.
     pub(crate) fn keyed(&self, stage: usize) -> bool {
         self.topology.stages[stage].placement == Placement::KeyGroups
-    }
-}
-
-struct Builder {
-    stages: Vec<Stage>,
-    shapes: Vec<StageShape>,
-}
-
-impl Builder {
-    fn source(&mut self, source: u32, targets: Vec<Target>) -> &mut Self {
-        self.push(Placement::Splits, Some(SourceIdx(source)), &[], Op::Sum, targets)
-    }
-
-    fn stage(&mut self, placement: Placement, inputs: &[u32], op: Op, targets: Vec<Target>) -> &mut Self {
-        self.push(placement, None, inputs, op, targets)
-    }
-
-    fn push(
-        &mut self,
-        placement: Placement,
-        source: Option<SourceIdx>,
-        inputs: &[u32],
-        op: Op,
-        targets: Vec<Target>,
-    ) -> &mut Self {
-        let output = |target: &Target| match target {
-            Target::Output(output) => Some(OutputIdx(*output)),
-            _ => None,
-        };
-        self.shapes.push(StageShape {
-            placement,
-            source,
-            inputs: inputs.iter().map(|exchange| ExchangeId(*exchange)).collect(),
-            stateful: op == Op::Running,
-            input: Rhythm::EveryBatch,
-            rhythm: Rhythm::EveryBatch,
-            consumers: Vec::new(),
-            outputs: targets.iter().filter_map(output).collect(),
-            models: if self.shapes.is_empty() { models::asked() } else { Vec::new() },
-        });
-        self.stages.push(Stage { op, targets });
-        self
-    }
-
-    fn finish(mut self, key_groups: u32, receivers: u32, outputs: Vec<OutputKind>) -> Shape {
-        let exchange = |target: &Target| match target {
-            Target::Hash(exchange, _) | Target::Gather(exchange) => Some(*exchange as usize),
-            Target::Output(_) => None,
-        };
-        let mut exchange_from = BTreeMap::new();
-        for (number, stage) in self.stages.iter().enumerate() {
-            for exchange in stage.targets.iter().filter_map(exchange) {
-                exchange_from.insert(exchange, number);
-            }
-        }
-        for consumer in 0..self.shapes.len() {
-            for exchange in self.shapes[consumer].inputs.clone() {
-                let consumers = &mut self.shapes[exchange_from[&(exchange.0 as usize)]].consumers;
-                if !consumers.contains(&consumer) {
-                    consumers.push(consumer);
-                }
-            }
-        }
-        let sources = self.shapes.iter().filter_map(|stage| stage.source);
-        let sources = sources
-            .map(|source| SourceShape { name: format!("s{source}"), receivers, one_block_per_batch: false })
-            .collect();
-        let output = |(number, kind)| OutputShape { name: format!("o{number}"), kind, rhythm: Rhythm::EveryBatch };
-        let topology = Topology {
-            models: models::shapes(models::home(self.stages.iter().map(|stage| stage.op))),
-            exchange_from: exchange_from.into_values().collect(),
-            key_groups,
-            sources,
-            outputs: outputs.into_iter().enumerate().map(output).collect(),
-            stages: self.shapes,
-        };
-        Shape { topology: Arc::new(topology), stages: self.stages }
     }
 }
 

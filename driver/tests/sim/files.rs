@@ -1,7 +1,7 @@
-//! The file system that all share, and how often what happened.
+//! The file system that all share, the server that rows are posted to, and how often what happened.
 
 use crate::compute::Rows;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, JobId};
 use tidemill_driver::core::CommitFiles;
 
@@ -11,21 +11,24 @@ pub(crate) struct PartFile {
     pub(crate) job: u64,
     pub(crate) batch: u64,
     pub(crate) output: u32,
+    pub(crate) lane: u32,
     pub(crate) rows: Vec<(u64, Rows)>,
 }
 
-/// Part files, and those that are in place.
+/// Part files, those that are in place, and what was posted.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     pub(crate) parts: BTreeMap<String, PartFile>,
     /// By job, output and batch time.
     pub(crate) committed: BTreeMap<(u64, u32, i64), Vec<String>>,
+    /// Requests, by job, output and batch.
+    pub(crate) posted: BTreeSet<(u64, u32, BatchId)>,
     pub(crate) counts: Counts,
 }
 
 impl Files {
-    /// Puts parts in place, once; gives back what is in place now.
-    pub(crate) fn commit(&mut self, job: JobId, batch: BatchId, files: &CommitFiles) -> Vec<(u64, Rows)> {
+    /// Puts parts in place, once; gives back what is in place now, by lane and order tag.
+    pub(crate) fn commit(&mut self, job: JobId, batch: BatchId, files: &CommitFiles) -> Vec<((u32, u64), Rows)> {
         let place = (job.0, files.output.0, files.time_ms);
         let parts = self.committed.entry(place).or_insert_with(|| files.parts.clone());
         let mut rows = Vec::new();
@@ -36,7 +39,7 @@ impl Files {
                 (job.0, batch.0, files.output.0),
                 "a part of another batch"
             );
-            rows.extend(part.rows.iter().cloned());
+            rows.extend(part.rows.iter().map(|(order, rows)| ((part.lane, *order), rows.clone())));
         }
         rows
     }
@@ -97,4 +100,11 @@ counts!(
     finished_receivers,
     units_recomputed,
     imports,
+    silent_outputs,
+    further_lanes,
+    models_asked,
+    models_not_there,
+    rates,
+    posts,
+    posts_again,
 );

@@ -200,6 +200,11 @@ impl Process {
             }
             Kind::Assignment(table) => self.assign(cx, &table),
             Kind::StartReceiver(start) => self.start_receiver(cx, &start),
+            // How much a source gives is the schedule's affair.
+            Kind::SetRate(set) => {
+                assert!(set.rate > 0.0, "that would be no bound");
+                cx.files.counts.rates += 1;
+            }
             Kind::StopReceiver(stop) => self.stop_receiver(cx, &stop),
             Kind::ReplicateTo(to) => self.replicate_to(cx, &to),
             Kind::BlockLogged(logged) => self.block_logged(cx, &logged),

@@ -14,6 +14,7 @@ mod oracle;
 mod receiving;
 mod scenario;
 mod script;
+mod shapes;
 mod state;
 mod tasks;
 mod world;

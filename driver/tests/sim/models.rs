@@ -1,7 +1,8 @@
 //! Models of the simulated jobs, and imports that take their place. A model here is a number: the intercept of a line.
 //!
 //! Every job has two. With an import of the first, the state of the first key group of the first stage with state begins anew. The
-//! second is asked by the first stage: once something was imported, it is added to every value.
+//! second is asked by the first stage: once something was imported, it is added to every value. Some stages ask the first one
+//! too, before or after it is trained, which is the sum of that key group's state, and add it to every value of theirs.
 
 use crate::compute::{Op, Rows, Shape, State};
 use crate::world::World;
@@ -41,6 +42,35 @@ pub(crate) fn asked() -> Vec<AskedShape> {
     vec![AskedShape { model: ASKED as usize, after_training: false }]
 }
 
+/// Which state of a model is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// As the batch before has left it.
+    Before,
+    /// As the batch itself has left it.
+    After,
+}
+
+/// That a stage asks the first model.
+pub(crate) fn asking_trained(when: When) -> AskedShape {
+    AskedShape { model: TRAINED as usize, after_training: when == When::After }
+}
+
+/// The first model, as state is one.
+pub(crate) fn of_state(state: &State) -> f64 {
+    state.values().sum()
+}
+
+/// The first model, as it was imported.
+pub(crate) fn of_import(shape: &Shape, value: f64) -> f64 {
+    of_state(&state(shape, value))
+}
+
+/// What several models say together.
+pub(crate) fn together(said: impl Iterator<Item = f64>) -> Option<f64> {
+    said.reduce(|sum, value| sum + value)
+}
+
 /// The number that an import brings.
 pub(crate) fn value(bytes: &[u8]) -> f64 {
     let model = Model::from_bytes(bytes).expect("a model");
@@ -52,7 +82,7 @@ pub(crate) fn state(shape: &Shape, value: f64) -> State {
     (0..).take(100).find(|key| shape.group(*key) == 0).map(|key| (key, value)).into_iter().collect()
 }
 
-/// Rows of the first stage, as they are with the number that it asks.
+/// Rows of a stage, as they are with the number that it asks.
 pub(crate) fn added(rows: Rows, asked: Option<f64>) -> Rows {
     rows.into_iter().map(|(key, value)| (key, asked.map_or(value, |asked| value + asked))).collect()
 }
@@ -82,11 +112,20 @@ impl Told {
         *told.unwrap_or_else(|| panic!("nobody has told of model {model}, imported with batch {batch}"))
     }
 
-    /// What a task's expressions ask.
-    pub(crate) fn asked(&self, task: &pb::Task) -> Option<f64> {
-        let at = task.models.first().filter(|at| at.version > 0)?;
-        assert_eq!((at.model, at.answers, at.owner), (ASKED, ASKED, 0));
-        Some(self.get(ASKED, at.version))
+    /// What a task's expressions ask; `read` holds what owners have said, in order.
+    pub(crate) fn asked(&self, shape: &Shape, task: &pb::Task, read: &[f64]) -> Option<f64> {
+        assert!(task.models.iter().all(|at| at.answers == at.model), "no champion is published here");
+        let mut read = read.iter().copied();
+        together(task.models.iter().filter_map(|at| match (at.model, at.owner, at.version) {
+            (ASKED, 0, 0) => None,
+            (ASKED, 0, version) => Some(self.get(ASKED, version)),
+            (TRAINED, 0, version) => {
+                assert_eq!((version, at.after_training), (task.batch, false), "an import is asked in its batch");
+                Some(of_import(shape, self.get(TRAINED, version)))
+            }
+            (TRAINED, ..) => Some(read.next().expect("the owner was asked")),
+            (model, owner, _) => panic!("model {model} of worker {owner}"),
+        }))
     }
 
     /// What a unit of a task begins anew with.

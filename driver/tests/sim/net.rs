@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::ops::Range;
 use tidemill_common::ids::{BatchId, JobId};
-use tidemill_driver::core::{CommitFiles, SessionId};
+use tidemill_driver::core::{Commit, SessionId};
 use tidemill_proto::control::{self as pb, driver_message, worker_message};
 
 /// A process: where it runs, and which start of it.
@@ -27,7 +27,7 @@ pub(crate) enum Ev {
     DriverGoesOn { term: u64 },
     ToDriver { term: u64, session: SessionId, what: FromWorker },
     ToWorker { proc: Proc, session: SessionId, what: FromDriver },
-    Committed { term: u64, job: JobId, batch: BatchId, files: Vec<CommitFiles>, ok: bool },
+    Committed { term: u64, job: JobId, batch: BatchId, outputs: Vec<Commit>, ok: bool },
     Timer { proc: Proc, timer: Timer },
     Peer { from: Proc, from_id: u64, to_id: u64, message: PeerMessage },
     PeerReply { to: Proc, reply: PeerReply },

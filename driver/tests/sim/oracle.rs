@@ -7,21 +7,23 @@ use crate::receiving::Block;
 use crate::scenario::Spec;
 use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, JobId, OutputIdx};
-use tidemill_driver::core::CommitFiles;
-use tidemill_driver::core::topology::OutputKind;
+use tidemill_driver::core::topology::{AskedShape, OutputKind};
+use tidemill_driver::core::{CommitFiles, Post};
 use tidemill_driver::record::{BlockMeta, Durable, FrozenBatch, JobRecord, Record, Totals};
-use tidemill_plan::Placement;
+use tidemill_plan::{BatchContext, Placement};
 use tidemill_proto::client::{self as client_pb, watch_event};
 use tidemill_proto::common::BlockRef;
 
 /// What a batch must bring.
 #[derive(Debug)]
 struct Expected {
-    time_ms: i64,
+    context: BatchContext,
     outputs: BTreeMap<u32, Rows>,
     records: u64,
     bad: u64,
     state_keys: u64,
+    /// Outputs that give nothing.
+    silent: u64,
 }
 
 /// The truth about a job.
@@ -114,7 +116,8 @@ impl Oracle {
             if let Some(import) = blocks.imported.get(&models::ASKED) {
                 truth.asked = Some(models::value(&import.bytes));
             }
-            let expected = evaluate(spec_of(specs, *id), blocks, truth.asked, &mut truth.states);
+            let expected = evaluate(spec_of(specs, *id), batch, blocks, truth.asked, &mut truth.states);
+            files.counts.silent_outputs += expected.silent;
             truth.batches.insert(batch, expected);
         }
     }
@@ -128,11 +131,14 @@ impl Oracle {
         assert!(batch <= self.durable.jobs[&job].completed, "batch {batch} is not complete in the log");
         truth.published = batch;
         let expected = &truth.batches[&batch];
-        assert_eq!((told.time_ms, told.records), (expected.time_ms, expected.records), "batch {batch}");
+        assert_eq!((told.time_ms, told.records), (expected.context.time_ms, expected.records), "batch {batch}");
         let shape = &spec_of(specs, job).shape;
         let mut wanted = Vec::new();
         for (number, output) in shape.topology.outputs.iter().enumerate() {
             let OutputKind::Rows { limit } = output.kind else { continue };
+            if output.rhythm.fires(&expected.context).is_none() {
+                continue;
+            }
             let rows = expected.outputs.get(&(number as u32)).map_or(&[][..], Vec::as_slice);
             let shown = rows.iter().take(limit.map_or(usize::MAX, |limit| limit as usize)).map(show);
             let (name, total) = (output.name.clone(), rows.len() as u64);
@@ -153,15 +159,33 @@ impl Oracle {
         let place = (job.0, commit.output.0, commit.time_ms);
         files.counts.commits_again += u64::from(files.committed.contains_key(&place));
         let mut parts = files.commit(job, batch, commit);
-        parts.sort_by_key(|(order, _)| *order);
-        let mut rows: Rows = parts.into_iter().flat_map(|(_, rows)| rows).collect();
-        let expected = &self.truths[&job].batches[&batch];
-        assert_eq!(commit.time_ms, expected.time_ms);
-        if is_keyed(spec_of(specs, job), commit.output) {
-            rows.sort_by_key(|(key, _)| *key);
+        parts.sort_by_key(|(place, _)| *place);
+        let mut lanes: BTreeMap<u32, Rows> = BTreeMap::new();
+        for ((lane, _), rows) in parts {
+            lanes.entry(lane).or_default().extend(rows);
         }
+        for (lane, rows) in &mut lanes {
+            if is_keyed(spec_of(specs, job), commit.output, *lane) {
+                rows.sort_by_key(|(key, _)| *key);
+            }
+        }
+        let rows: Rows = lanes.into_values().flatten().collect();
+        let expected = &self.truths[&job].batches[&batch];
+        assert_eq!(commit.time_ms, expected.context.time_ms);
         let shown = |rows: &Rows| rows.iter().map(show).collect::<Vec<_>>();
         assert_eq!(shown(&rows), shown(&expected.outputs[&commit.output.0]), "files of batch {batch} are wrong");
+    }
+
+    /// The rows of an output are posted: at least once, and always the same.
+    pub(crate) fn on_post(&mut self, specs: &[Spec], files: &mut Files, job: JobId, batch: BatchId, post: &Post) {
+        let outputs = &spec_of(specs, job).shape.topology.outputs;
+        let number = outputs.iter().position(|output| output.name == post.output).expect("an output of the job");
+        let first = files.posted.insert((job.0, number as u32, batch));
+        files.counts.posts += 1;
+        files.counts.posts_again += u64::from(!first);
+        let rows = self.truths[&job].batches[&batch].outputs.get(&(number as u32)).expect("there are rows");
+        let body: String = rows.iter().map(|row| show(row) + "\n").collect();
+        assert_eq!(String::from_utf8_lossy(&post.body), body, "what is posted of batch {batch} is wrong");
     }
 
     /// Workers are told to drop blocks.
@@ -190,9 +214,8 @@ impl Oracle {
     }
 }
 
-fn is_keyed(spec: &Spec, output: OutputIdx) -> bool {
-    let from = spec.shape.topology.stages.iter().position(|stage| stage.outputs.contains(&output));
-    from.is_some_and(|stage| spec.shape.keyed(stage))
+fn is_keyed(spec: &Spec, output: OutputIdx, lane: u32) -> bool {
+    spec.shape.of_lane(output.0, lane).is_some_and(|stage| spec.shape.keyed(stage))
 }
 
 fn check_totals(spec: &Spec, files: &Files, job: JobId, truth: &Truth, batch: BatchId, totals: &Totals) {
@@ -202,18 +225,20 @@ fn check_totals(spec: &Spec, files: &Files, job: JobId, truth: &Truth, batch: Ba
     assert_eq!((totals.records, totals.bad_records), (expected.records, expected.bad), "totals of batch {batch}");
     assert_eq!(totals.output_rows, (0..outputs.len()).map(rows).collect::<Vec<_>>(), "rows of batch {batch}");
     for (number, output) in outputs.iter().enumerate() {
-        let in_place = files.committed.contains_key(&(job.0, number as u32, expected.time_ms));
-        let is_file = matches!(output.kind, OutputKind::Files { .. });
-        assert!(
-            !is_file || in_place || rows(number) == 0,
-            "batch {batch} is complete, output {number} is not in place"
-        );
+        let in_place = files.committed.contains_key(&(job.0, number as u32, expected.context.time_ms));
+        let there = match output.kind {
+            OutputKind::Files { .. } => in_place,
+            OutputKind::Http(_) => files.posted.contains(&(job.0, number as u32, batch)),
+            OutputKind::Rows { .. } | OutputKind::Seen => true,
+        };
+        assert!(there || rows(number) == 0, "batch {batch} is complete, output {number} is not in place");
     }
 }
 
 /// The plain evaluation of a batch: stage by stage, unit by unit.
 fn evaluate(
     spec: &Spec,
+    batch: BatchId,
     frozen: &FrozenBatch,
     asked: Option<f64>,
     states: &mut BTreeMap<(u32, u32), State>,
@@ -222,10 +247,28 @@ fn evaluate(
     if let Some((import, (stage, group))) = frozen.imported.get(&models::TRAINED).zip(shape.topology.models[0].home) {
         states.insert((stage as u32, group as u32), models::state(shape, models::value(&import.bytes)));
     }
+    let interval_ms = spec.settings.batch_interval.as_millis() as i64;
+    let (time_ms, previous_ms) = (frozen.time_ms, frozen.previous_ms.unwrap_or(frozen.time_ms - interval_ms));
+    let context = BatchContext { batch, time_ms, previous_ms };
+    let home = shape.topology.models[models::TRAINED as usize].home;
+    let trained = |states: &BTreeMap<(u32, u32), State>| {
+        let state = home.and_then(|(stage, group)| states.get(&(stage as u32, group as u32)));
+        models::of_state(state.unwrap_or(&State::new()))
+    };
+    let trained_before = trained(states);
     let mut pieces: BTreeMap<(u32, u64), Vec<Rows>> = BTreeMap::new();
     let mut outputs: BTreeMap<u32, Rows> = BTreeMap::new();
     let mut bad = 0;
     for (number, stage) in shape.topology.stages.iter().enumerate() {
+        if !stage.stateful && stage.rhythm.fires(&context).is_none() {
+            continue;
+        }
+        let hears = |asks: &AskedShape| match (asks.model as u32, asks.after_training) {
+            (models::TRAINED, false) => Some(trained_before),
+            (models::TRAINED, true) => Some(trained(states)),
+            _ => asked,
+        };
+        let asked = models::together(stage.models.iter().filter_map(hears));
         let mut units: Vec<(u64, Rows)> = Vec::new();
         let gathered = |group: u32| -> Rows {
             let of_exchange = |exchange: u32| pieces.range((exchange, 0)..=(exchange, u64::MAX));
@@ -239,8 +282,7 @@ fn evaluate(
                     if stage.source.is_some_and(|source| source.0 == block.key.0) {
                         let (rows, unread) = block_rows(block.key.0, block.key.1, block.first_offset, block.records);
                         bad += unread;
-                        let asked = asked.filter(|_| !stage.models.is_empty());
-                        units.push((order as u64, models::added(rows, asked)));
+                        units.push((order as u64, rows));
                     }
                 }
             }
@@ -249,27 +291,31 @@ fn evaluate(
             }
             Placement::Single => units.push((0, gathered(0))),
         }
+        let mut of_stage: BTreeMap<u32, Rows> = BTreeMap::new();
         for (order, rows) in units {
+            let rows = models::added(rows, asked);
             let place = (number as u32, order as u32);
-            let brought = shape.run_unit(number, &rows, states.get(&place));
+            let brought = shape.run_unit(number, &context, &rows, states.get(&place));
             if let Some(state) = brought.state {
                 states.insert(place, state);
             }
             pieces.extend(brought.pieces.into_iter().map(|(exchange, piece)| ((exchange, order), piece)));
             for (output, rows) in brought.outputs {
-                outputs.entry(output).or_default().extend(rows);
+                of_stage.entry(output).or_default().extend(rows);
             }
         }
-        if stage.placement == Placement::KeyGroups {
-            for output in &stage.outputs {
-                outputs.entry(output.0).or_default().sort_by_key(|(key, _)| *key);
+        for (output, mut rows) in of_stage {
+            if stage.placement == Placement::KeyGroups {
+                rows.sort_by_key(|(key, _)| *key);
             }
+            outputs.entry(output).or_default().extend(rows);
         }
     }
     let stateful = |(stage, _): &(&(u32, u32), &State)| shape.stages[stage.0 as usize].op == Op::Running;
     Expected {
-        time_ms: frozen.time_ms,
+        context,
         outputs,
+        silent: shape.topology.outputs.iter().filter(|output| output.rhythm.fires(&context).is_none()).count() as u64,
         records: frozen.blocks.iter().map(|block| block.records).sum(),
         bad,
         state_keys: states.iter().filter(stateful).map(|(_, state)| state.len() as u64).sum(),

@@ -1,9 +1,10 @@
 //! What a seed stands for: machines, jobs, faults.
 
-use crate::compute::{SHAPES, Shape};
+use crate::compute::Shape;
 use crate::net::Net;
+use crate::shapes::{SHAPES, Sizes};
 use std::time::Duration;
-use tidemill_common::job::{Durability, OnUnderReplicated, Settings};
+use tidemill_common::job::{Backpressure, Durability, OnUnderReplicated, Settings};
 
 /// How bad it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,10 +115,12 @@ fn spec(net: &mut Net, mode: Mode) -> Spec {
         cut_at_bytes: net.chance(10).then_some(150),
         max_batch_bytes: one_of(net, &[1_000, 1 << 30, 1 << 30]),
         max_task_failures: 20,
+        backpressure: net.chance(30).then(Backpressure::default),
     };
-    let (shape, receivers, rows) = (net.pick(0..u64::from(SHAPES)), net.pick(1..4), net.pick(1..12));
+    let (shape, receivers, limit) = (net.pick(0..u64::from(SHAPES)), net.pick(1..4) as u32, net.pick(1..12) as u32);
+    let slide_ms = batch_ms as i64 * net.pick(2..5) as i64;
     Spec {
-        shape: Shape::new(shape as u32, key_groups, receivers as u32, rows as u32),
+        shape: Shape::new(shape as u32, &Sizes { key_groups, receivers, limit, slide_ms }),
         settings,
         block_records: net.pick(1..9),
         limit: net.chance(20).then(|| net.pick(1..60)),

@@ -32,6 +32,15 @@ impl Part {
         self.version = version;
     }
 
+    /// As it was at a version; none if that is to come, or too long ago.
+    pub(crate) fn at(&self, version: u64) -> Option<&State> {
+        let back = self.version.checked_sub(version)? as usize;
+        if back == 0 {
+            return Some(&self.state);
+        }
+        self.undo.len().checked_sub(back).map(|number| &*self.undo[number])
+    }
+
     pub(crate) fn roll_back_to(&mut self, version: u64) -> bool {
         if version > self.version || version + (self.undo.len() as u64) < self.version {
             return false;

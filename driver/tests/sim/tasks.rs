@@ -1,6 +1,6 @@
 //! Tasks of a simulated worker: fetch, compute, leave pieces, report.
 
-use crate::compute::{Rows, block_rows, show};
+use crate::compute::{Rows, Shape, block_rows, show};
 use crate::files::PartFile;
 use crate::links::Entry;
 use crate::machine::{Cx, Machine, Process, Timer};
@@ -8,7 +8,9 @@ use crate::models;
 use crate::receiving::Block;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use tidemill_common::ids::BatchId;
 use tidemill_driver::core::topology::OutputKind;
+use tidemill_plan::BatchContext;
 use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_message};
 
 /// Times a fetch is tried.
@@ -21,13 +23,22 @@ type Piece = Rc<Vec<Rows>>;
 pub(crate) struct Running {
     pub(crate) task: pb::Task,
     pub(crate) tries: u32,
-    /// Pieces of each input exchange by order tag, once they are here.
-    pub(crate) inputs: Vec<BTreeMap<u64, Piece>>,
+    /// What it works on, once it is here.
+    pub(crate) inputs: Inputs,
+}
+
+/// What a task works on.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs {
+    /// Pieces of each input exchange by order tag.
+    pieces: Vec<BTreeMap<u64, Piece>>,
+    /// What the owners of models have said, in the order of the task's models.
+    models: Vec<f64>,
 }
 
 /// What came of fetching.
 pub(crate) enum Fetched {
-    Here(Vec<BTreeMap<u64, Piece>>),
+    Here(Inputs),
     Again,
     Failed(FailureKind, u64),
 }
@@ -52,9 +63,11 @@ pub(crate) fn fetch(
     cut: &BTreeSet<(usize, usize)>,
     slot: usize,
     running: &Running,
-    exchanges: &[u32],
+    shape: &Shape,
 ) -> Fetched {
     let task = &running.task;
+    let stage = &shape.topology.stages[task.stage as usize];
+    let exchanges: Vec<u32> = stage.inputs.iter().map(|exchange| exchange.0).collect();
     for split in &task.splits {
         let Some((job, block)) = Block::read(split.block.as_ref()) else { return Fetched::Again };
         let has = |slot: usize| machines[slot].process.blocks.get(&job).is_some_and(|blocks| blocks.contains(&block));
@@ -63,7 +76,7 @@ pub(crate) fn fetch(
             return Fetched::Failed(FailureKind::FailureBlockLost, 0);
         }
     }
-    let mut inputs: Vec<BTreeMap<u64, Piece>> = exchanges.iter().map(|_| BTreeMap::new()).collect();
+    let mut pieces: Vec<BTreeMap<u64, Piece>> = exchanges.iter().map(|_| BTreeMap::new()).collect();
     for input in &task.inputs {
         let Some(provider) = reaches(machines, cut, slot, input.worker) else {
             let known = machines[slot].process.members.contains(&input.worker);
@@ -79,10 +92,21 @@ pub(crate) fn fetch(
             let Some(piece) = held.pieces.get(&(task.batch, input.exchange, *order)) else {
                 return Fetched::Failed(FailureKind::FailureFetch, input.worker);
             };
-            inputs[number].insert(*order, piece.clone());
+            pieces[number].insert(*order, piece.clone());
         }
     }
-    Fetched::Here(inputs)
+    let mut models = Vec::new();
+    for at in task.models.iter().filter(|at| at.owner != 0) {
+        let home = shape.topology.models[at.model as usize].home.expect("somebody owns it");
+        let part = reaches(machines, cut, slot, at.owner)
+            .and_then(|owner| machines[owner].process.jobs.get(&task.job)?.parts.get(&(home.0 as u32, home.1 as u32)));
+        match part.and_then(|part| part.at(at.version)) {
+            Some(state) => models.push(models::of_state(state)),
+            None if running.tries < TRIES => return Fetched::Again,
+            None => return Fetched::Failed(FailureKind::FailureModel, 0),
+        }
+    }
+    Fetched::Here(Inputs { pieces, models })
 }
 
 impl Process {
@@ -99,7 +123,7 @@ impl Process {
             self.report(cx, worker_message::Kind::TaskReport(report));
             return;
         };
-        held.tasks.insert(id, Running { task, tries: 0, inputs: Vec::new() });
+        held.tasks.insert(id, Running { task, tries: 0, inputs: Inputs::default() });
         let wait = if cx.net.chance(2) { cx.net.pick(50_000..300_000) } else { cx.net.pick(100..4_000) };
         cx.net.timer(cx.proc, wait, Timer::Fetch { job, task: id });
     }
@@ -108,6 +132,7 @@ impl Process {
         let Some(running) = self.jobs.get_mut(&job).and_then(|held| held.tasks.get_mut(&id)) else { return };
         match fetched {
             Fetched::Here(inputs) => {
+                cx.files.counts.models_asked += inputs.models.len() as u64;
                 running.inputs = inputs;
                 let wait = if cx.net.chance(2) { cx.net.pick(20_000..200_000) } else { cx.net.pick(100..6_000) };
                 cx.net.timer(cx.proc, wait, Timer::Compute { job, task: id });
@@ -116,7 +141,10 @@ impl Process {
                 running.tries += 1;
                 cx.net.timer(cx.proc, 40_000, Timer::Fetch { job, task: id });
             }
-            Fetched::Failed(kind, worker) => self.end_task(cx, job, id, failure(kind, worker)),
+            Fetched::Failed(kind, worker) => {
+                cx.files.counts.models_not_there += u64::from(kind == FailureKind::FailureModel);
+                self.end_task(cx, job, id, failure(kind, worker));
+            }
         }
     }
 
@@ -158,25 +186,27 @@ impl Process {
         &mut self,
         cx: &mut Cx<'_>,
         task: &pb::Task,
-        inputs: &[BTreeMap<u64, Piece>],
+        inputs: &Inputs,
         fails: Option<(FailureKind, u64)>,
     ) -> Result<pb::TaskDone, (FailureKind, u64)> {
         let stage = task.stage as usize;
         let specs = cx.specs;
         let Some(held) = self.jobs.get(&task.job) else { return Err((FailureKind::FailureInternal, 0)) };
         let shape = &specs[held.spec].shape;
+        let asked = held.told.asked(shape, task, &inputs.models);
         let mut units: Vec<(u64, Rows)> = Vec::new();
         let mut done = pb::TaskDone::default();
         for split in &task.splits {
             let Some((_, block)) = Block::read(split.block.as_ref()) else { continue };
             let (rows, bad) = block_rows(block.key.0, block.key.1, block.first_offset, block.records);
             done.bad_records += bad;
-            units.push((split.order, models::added(rows, held.told.asked(task))));
+            units.push((split.order, models::added(rows, asked)));
         }
         let single = task.splits.is_empty() && task.groups.is_empty();
         for group in task.groups.iter().copied().chain(single.then_some(0)) {
-            let pieces = inputs.iter().flat_map(BTreeMap::values);
-            units.push((u64::from(group), pieces.flat_map(|piece| shape.share(stage, piece, group)).collect()));
+            let pieces = inputs.pieces.iter().flat_map(BTreeMap::values);
+            let rows = pieces.flat_map(|piece| shape.share(stage, piece, group)).collect();
+            units.push((u64::from(group), models::added(rows, asked)));
         }
         let survives = match fails {
             Some(_) => cx.net.pick(0..units.len() as u64 + 1) as usize,
@@ -218,7 +248,9 @@ impl Process {
         }
         let begins = held.told.begins(shape, task, group).map(Rc::new);
         let before = begins.or_else(|| part.as_ref().map(|part| part.state.clone()));
-        let brought = shape.run_unit(stage as usize, rows, before.as_deref());
+        let (time_ms, previous_ms) = (task.time_ms, task.previous_ms);
+        let batch = BatchContext { batch: BatchId(task.batch), time_ms, previous_ms };
+        let brought = shape.run_unit(stage as usize, &batch, rows, before.as_deref());
         for (exchange, piece) in brought.pieces {
             held.pieces.insert((task.batch, exchange, order), Rc::new(piece));
         }
@@ -244,15 +276,21 @@ impl Process {
         let shape = &specs[spec].shape;
         for (output, mut units) in outputs {
             let total: u64 = units.iter().map(|(_, rows)| rows.len() as u64).sum();
+            let lane = shape.lane(task.stage as usize, output);
+            cx.files.counts.further_lanes += u64::from(lane > 0 && total > 0);
             match shape.topology.outputs[output as usize].kind {
                 OutputKind::Files { .. } if total > 0 => {
                     let file = format!("{output}-{}-{}", task.task_id, cx.proc.slot);
                     let (job, batch) = (task.job, task.batch);
-                    cx.files.parts.insert(file.clone(), PartFile { job, batch, output, rows: units });
+                    cx.files.parts.insert(file.clone(), PartFile { job, batch, output, lane, rows: units });
                     done.parts.push(pb::OutputPart { output, file, rows: total });
                 }
-                OutputKind::Files { .. } | OutputKind::Http(_) | OutputKind::Seen => {}
-                OutputKind::Rows { limit } => {
+                OutputKind::Files { .. } | OutputKind::Seen => {}
+                OutputKind::Rows { .. } | OutputKind::Http(_) => {
+                    let limit = match shape.topology.outputs[output as usize].kind {
+                        OutputKind::Rows { limit } => limit,
+                        _ => None,
+                    };
                     let keyed = shape.keyed(task.stage as usize);
                     if keyed && cx.knobs.merged_rows && !units.is_empty() {
                         let order = units[0].0;
@@ -266,7 +304,7 @@ impl Process {
                         let keys = rows.iter().filter(|_| keyed).map(|(key, _)| key.to_be_bytes().to_vec().into());
                         done.rows.push(pb::OutputRows {
                             output,
-                            lane: 0,
+                            lane,
                             order,
                             keys: keys.collect(),
                             rows: rows.iter().map(show).collect(),

@@ -189,9 +189,15 @@ impl World {
                     self.with_process(proc, Ev::ToWorker { proc, session, what });
                 }
             }
-            Ev::Committed { term, job, batch, files, ok } => {
-                for output in files.iter().filter(|output| ok && !output.parts.is_empty()) {
-                    self.oracle.on_commit(&self.scenario.specs, &mut self.files, job, batch, output);
+            Ev::Committed { term, job, batch, outputs, ok } => {
+                for output in outputs.iter().filter(|_| ok) {
+                    let (specs, files) = (&self.scenario.specs, &mut self.files);
+                    match output {
+                        Commit::Files(of) if of.parts.is_empty() => {}
+                        Commit::Files(of) => self.oracle.on_commit(specs, files, job, batch, of),
+                        Commit::Post(post) => self.oracle.on_post(specs, files, job, batch, post),
+                        Commit::Model(model) => panic!("`{}` is not saved", model.name),
+                    }
                 }
                 if term == self.driver.term {
                     let result = if ok { Ok(()) } else { Err("the disk is full".to_string()) };
@@ -282,9 +288,8 @@ impl World {
     fn fetch(&mut self, proc: Proc, job: u64, task: u64) {
         let Some(held) = self.machines[proc.slot].process.jobs.get(&job) else { return };
         let Some(running) = held.tasks.get(&task) else { return };
-        let stage = &self.scenario.specs[held.spec].shape.topology.stages[running.task.stage as usize];
-        let exchanges: Vec<u32> = stage.inputs.iter().map(|exchange| exchange.0).collect();
-        let fetched = tasks::fetch(&self.machines, &self.net.cut, proc.slot, running, &exchanges);
+        let shape = &self.scenario.specs[held.spec].shape;
+        let fetched = tasks::fetch(&self.machines, &self.net.cut, proc.slot, running, shape);
         self.process(proc, |process, cx| process.fetched(cx, job, task, fetched));
     }
 
@@ -431,14 +436,9 @@ impl World {
             Action::PublishModels(_) => {}
             Action::Publish { job, event } => self.oracle.on_publish(&self.scenario.specs, job, &event),
             Action::Commit { job, batch, outputs } => {
-                let files = outputs.into_iter().filter_map(|output| match output {
-                    Commit::Files(files) => Some(files),
-                    Commit::Post(_) | Commit::Model(_) => None,
-                });
-                let files: Vec<_> = files.collect();
                 let wait = self.net.pick(200..15_000);
                 let term = self.driver.term;
-                self.net.after(wait, Ev::Committed { term, job, batch, files, ok: true });
+                self.net.after(wait, Ev::Committed { term, job, batch, outputs, ok: true });
             }
         }
     }

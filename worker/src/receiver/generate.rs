@@ -85,7 +85,8 @@ pub(super) async fn run(intake: &mut Intake, rows: &Rows, rows_per_second: u64) 
         if left == 0 {
             return Ok(true);
         }
-        let due = if intake.window.is_open() { pacer.due().min(left) } else { 0 };
+        let open = intake.window.is_open() && intake.allowed() > 0;
+        let due = if open { pacer.due().min(left) } else { 0 };
         let now = due.min(CHUNK);
         if now > 0 {
             chunk.clear();

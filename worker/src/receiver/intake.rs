@@ -1,6 +1,7 @@
 //! From lines to held blocks: when to seal, how much may be under way, what is held.
 
 use super::lines::{Cut, LineBuffer, Oversized};
+use super::rate::Limiter;
 use super::status::ReceiverStatus;
 use super::{BlockSink, HoldError, ReceiverConfig, ReceiverError, SealedBlock};
 use futures::future::{BoxFuture, FutureExt};
@@ -8,7 +9,7 @@ use futures::stream::{FuturesOrdered, StreamExt};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 /// Blocks that may be under way at once.
@@ -26,6 +27,8 @@ pub(super) struct Intake {
     /// Ready when a block is due for its age. Not asked while there is nothing to seal, so a block after
     /// a pause is sealed at once.
     pub(super) tick: Interval,
+    /// How fast to read.
+    pub(super) limiter: Limiter,
     /// When to read no further.
     pub(super) stop: CancellationToken,
     /// What others see.
@@ -72,12 +75,18 @@ impl Intake {
         };
         window.show();
         let lines = LineBuffer::new(config.block_bytes, oversized);
-        Self { lines, window, tick, stop, status }
+        let limiter = Limiter::new(&config.rate, config.start_offset);
+        Self { lines, window, tick, limiter, stop, status }
     }
 
     /// Position of the next record to come in.
     pub(super) fn position(&self) -> u64 {
         self.window.next_offset + self.lines.records()
+    }
+
+    /// About how many bytes its rate lets it read now, 0 for none.
+    pub(super) fn allowed(&mut self) -> usize {
+        self.limiter.allow(self.position(), Instant::now())
     }
 
     /// Whether there is something to seal and it may be sealed.
@@ -174,7 +183,6 @@ mod tests {
     use super::*;
     use crate::receiver::tests::{Log, config};
     use crate::receiver::{Backoff, ReceiverKind};
-    use tokio::time::Instant;
 
     fn intake(log: &Arc<Log>, max_unheld_bytes: usize) -> Intake {
         let kind = ReceiverKind::Socket { address: String::new(), acknowledge: false };

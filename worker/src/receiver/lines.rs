@@ -77,9 +77,13 @@ impl LineBuffer {
         self.records > 0 && self.buf.len() >= self.block_bytes
     }
 
-    /// Reads once; 0 at the end of the stream. Cancel safe.
-    pub(crate) async fn read_from(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
-        let room = self.room();
+    /// Reads once, at most so many bytes (not 0); 0 at the end of the stream. Cancel safe.
+    pub(crate) async fn read_from(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+        at_most: usize,
+    ) -> io::Result<usize> {
+        let room = self.room().min(at_most);
         let start = self.buf.len();
         let read = reader.read_buf(&mut (&mut self.buf).limit(room)).await?;
         self.take_in(start);
@@ -268,7 +272,7 @@ mod tests {
         for (on_oversized, left) in [(Oversized::Drop, "next\n"), (Oversized::Blank, "\nnext\n")] {
             let mut lines = LineBuffer::new(1 << 20, on_oversized);
             let mut reader = &text[..];
-            while lines.read_from(&mut reader).await.unwrap() > 0 {
+            while lines.read_from(&mut reader, usize::MAX).await.unwrap() > 0 {
                 assert!(lines.buf.capacity() <= 3 * MAX_LINE);
             }
             assert_eq!(lines.oversized(), 1);

@@ -14,6 +14,7 @@ mod manual;
 mod pace;
 pub mod protocol;
 mod queue;
+mod rate;
 mod socket;
 mod status;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use generate::{mix, write_number};
 pub use manual::ManualBatch;
 pub use pace::Pacer;
 pub use queue::Queue;
+pub use rate::Rate;
 pub use status::{ReceiverState, ReceiverStatus, StatusSnapshot};
 
 use bytes::Bytes;
@@ -123,6 +125,8 @@ pub struct ReceiverConfig {
     pub max_unheld_bytes: usize,
     /// Waits between connections.
     pub reconnect: Backoff,
+    /// How fast it reads; a queue and what the caller gives are not slowed down.
+    pub rate: Rate,
 }
 
 impl ReceiverConfig {

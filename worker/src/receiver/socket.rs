@@ -50,7 +50,7 @@ async fn read(intake: &mut Intake, connection: &mut Connection) -> Result<Option
         if intake.lines.is_full() && intake.is_sealable() {
             intake.seal();
         }
-        let (open, sealable) = (intake.window.is_open(), intake.is_sealable());
+        let (open, sealable, allowed) = (intake.window.is_open(), intake.is_sealable(), intake.allowed());
         tokio::select! {
             biased;
             () = intake.stop.cancelled() => return Ok(None),
@@ -60,9 +60,10 @@ async fn read(intake: &mut Intake, connection: &mut Connection) -> Result<Option
                 }
             }
             _ = intake.tick.tick(), if sealable => intake.seal(),
-            read = intake.lines.read_from(&mut connection.reader), if open => match read {
+            () = intake.limiter.wait(), if open && allowed == 0 => {}
+            read = intake.lines.read_from(&mut connection.reader, allowed), if open && allowed > 0 => match read {
                 Ok(0) => return Ok(Some(ConnectError::Closed)),
-                Ok(_) => {}
+                Ok(bytes) => intake.limiter.read(bytes),
                 Err(error) => return Ok(Some(ConnectError::Broken(error))),
             },
         }

@@ -103,6 +103,7 @@ pub(super) fn config(kind: ReceiverKind, start_offset: u64) -> ReceiverConfig {
         block_bytes: 300,
         max_unheld_bytes: 2000,
         reconnect: Backoff { first: Duration::from_millis(1), most: Duration::from_millis(5) },
+        rate: Rate::default(),
     }
 }
 

@@ -61,13 +61,14 @@ impl Stored {
         mut running: impl Future<Output = Result<(), Restart>> + Unpin,
     ) -> Result<Option<Result<(), Restart>>, ReceiverError> {
         let ended = loop {
-            let (open, sealable) = (intake.window.is_open(), intake.is_sealable());
+            let (open, sealable, allowed) = (intake.window.is_open(), intake.is_sealable(), intake.allowed() > 0);
             tokio::select! {
                 biased;
                 () = intake.stop.cancelled() => break None,
                 held = intake.window.more_held() => self.tell(held?),
                 _ = intake.tick.tick(), if sealable => intake.seal(),
-                Some(request) = self.requests.recv(), if open => self.request(intake, request).await?,
+                () = intake.limiter.wait(), if open && !allowed => {}
+                Some(request) = self.requests.recv(), if open && allowed => self.request(intake, request).await?,
                 ended = &mut running => break Some(ended),
             }
         };
@@ -174,6 +175,17 @@ mod tests {
         assert_eq!((starts.load(Ordering::SeqCst), stops.load(Ordering::SeqCst)), (2, 2));
         let snapshot = status.snapshot();
         assert_eq!((snapshot.reported.as_str(), snapshot.reconnects), ("six is too many", 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stores_no_faster_than_its_rate() {
+        let (config, ..) = numbers(7);
+        config.rate.set(2.0);
+        let (log, start) = (Log::new(), tokio::time::Instant::now());
+        run(config, log.sink(), Arc::default(), CancellationToken::new()).await.unwrap();
+        assert_eq!(log.text(), "0\n1\n2\n3\n4\n5\n6\n");
+        // The last one comes when it has a token; what ends the receiver takes none.
+        assert!((3000..4500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

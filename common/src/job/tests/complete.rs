@@ -13,6 +13,7 @@ fn the_parser_reads_every_key_it_lists() {
         assert!(found.iter().any(|m| m.ends_with("@ 2000-01-01")), "{}: {found:?}", key.name);
     };
     keys::JOB.iter().for_each(|key| object("", key, ""));
+    keys::BACKPRESSURE.iter().for_each(|key| object("backpressure = { ", key, " }"));
     keys::SOURCE.iter().for_each(|key| object("[source.s]\n", key, ""));
     let csv = "[source.s]\nconnector = \"socket\"\nformat = \"csv\"\n";
     let unless_format = |key: &Key| if key.name == "format" { "" } else { "format = \"csv\"\n" };
@@ -112,6 +113,7 @@ fn examples() -> Vec<(&'static str, &'static str)> {
 fn the_documentation_names_every_key_and_its_examples_are_good() {
     let all = [
         keys::JOB,
+        keys::BACKPRESSURE,
         keys::SOURCE,
         keys::SOCKET,
         keys::GENERATE,

@@ -208,7 +208,11 @@ impl Watch {
             match waiting(intake, chunks.recv()).await? {
                 None => return Ok(false),
                 Some(None) => break,
-                Some(Some(Ok(chunk))) => take_in(intake, &behind_lines(chunk, &mut skip)).await?,
+                Some(Some(Ok(chunk))) => {
+                    if !take_in_at_rate(intake, behind_lines(chunk, &mut skip)).await? {
+                        return Ok(false);
+                    }
+                }
                 Some(Some(Err(reason))) => {
                     intake.lines.discard_partial();
                     intake.status.bad_file();
@@ -219,6 +223,23 @@ impl Watch {
         intake.lines.end_line();
         Ok(true)
     }
+}
+
+/// Takes in as much of a chunk at a time as the rate allows; false when stopped.
+async fn take_in_at_rate(intake: &mut Intake, mut chunk: Bytes) -> Result<bool, ReceiverError> {
+    while !chunk.is_empty() {
+        let allowed = intake.allowed().min(chunk.len());
+        if allowed == 0 {
+            let wait = intake.limiter.wait();
+            if waiting(intake, wait).await?.is_none() {
+                return Ok(false);
+            }
+        } else {
+            take_in(intake, &chunk.split_to(allowed)).await?;
+            intake.limiter.read(allowed);
+        }
+    }
+    Ok(true)
 }
 
 /// What follows on the first `skip` lines; `skip` becomes what is left of it.

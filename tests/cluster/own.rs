@@ -1,0 +1,159 @@
+//! Programs with functions of their own: what is refused where one is missing, and kills of workers that run a receiver or
+//! an output in Rust.
+
+use crate::processes::{Cluster, Slot, own_functions, plain, wait_for};
+use crate::revenue::{number, receiver};
+use std::collections::BTreeMap;
+use std::fs;
+
+/// Readings as they come, and their means for `for_each_batch`.
+const JOB: &str = r#"
+name = "own"
+batch_interval = "200ms"
+block_interval = "50ms"
+
+[source.temperatures]
+connector = "receiver"
+function = "thermometers"
+options = { rooms = "3" }
+format = "csv"
+columns = { room = "string", celsius = "double" }
+
+[stream.readings]
+from = "temperatures"
+select = { line = "room || ' ' || cast(celsius as string)" }
+
+[stream.per_room]
+from = "temperatures"
+reduce_by_key = { key = "room", aggregates = { readings = "count(*)", mean = "fahrenheit(trimmed_mean(celsius))" } }
+
+[stream.so_far]
+from = "temperatures"
+update_state_by_key = { key = "room", state = { mean = "coalesce(state.mean, 0.0) + count(*)" } }
+
+[[output]]
+from = "readings"
+text = { path = "readings", roll = true }
+
+[[output]]
+from = "per_room"
+print = true
+
+[[output]]
+from = "so_far"
+for_each_batch = "console"
+"#;
+
+fn write_job(cluster: &Cluster) -> String {
+    let file = cluster.path("own.toml");
+    fs::write(&file, JOB).expect("the definition is written");
+    file.to_string_lossy().into_owned()
+}
+
+#[test]
+fn a_worker_that_lacks_functions_has_the_job_refused() {
+    let mut cluster = Cluster::of(own_functions(), 1);
+    cluster.start_worker_of(&plain(), 1);
+    let stranger = number(&cluster.worker_in(1).expect("it is there"), "worker_id");
+    let job = write_job(&cluster);
+    let refused = cluster.ask(&["submit", &job]);
+    assert_eq!(refused.code, 2, "{refused:#?}");
+    for (kind, name) in [("scalar", "fahrenheit"), ("aggregate", "trimmed_mean"), ("receiver", "thermometers")] {
+        let missing = format!("worker {stranger}: {kind} `{name}`");
+        assert!(refused.stderr.contains(&missing), "no `{missing}` in {refused:#?}");
+    }
+    assert!(refused.stderr.contains("start the driver and all workers from the same program"), "{refused:#?}");
+    // Without it, the job runs; one that joins later is left out, and told why.
+    assert_eq!(cluster.terminate_worker(1), 0);
+    wait_for("the worker to be gone", || (cluster.workers().len() == 1).then_some(()));
+    cluster.submit(JOB);
+    cluster.start_worker_of(&plain(), 1);
+    wait_for("the refusal", || {
+        let log = fs::read_to_string(cluster.path("driver.log")).ok()?;
+        log.lines().find(|line| line.contains("a worker cannot run the job")).map(str::to_string)
+    });
+    let before = number(&cluster.status("own"), "records");
+    let status = cluster.wait_status("own", "records", |status| number(status, "records") >= before + 10);
+    assert_eq!((status["state"].as_str(), number(&status, "copies")), (Some("DEGRADED"), 1), "{status:#}");
+    cluster.ask(&["stop", "own", "--json"]).json();
+    cluster.end(&["a worker cannot run the job"]);
+}
+
+#[test]
+fn a_driver_that_lacks_functions_refuses_the_job() {
+    let mut cluster = Cluster::start(0);
+    cluster.start_worker_of(&own_functions(), 0);
+    let job = write_job(&cluster);
+    let refused = cluster.ask_as(&own_functions(), &["submit", &job]);
+    assert_eq!(refused.code, 2, "{refused:#?}");
+    assert!(refused.stderr.contains("thermometers"), "{refused:#?}");
+    cluster.end(&[]);
+}
+
+/// The reading of this number, as the example makes it.
+fn reading(number: u64) -> String {
+    let tenths = 180 + number * 7 % 40;
+    format!("room-{} {}.{}", number % 3, tenths / 10, tenths % 10)
+}
+
+/// What workers print, by batch: the lines of each attempt.
+#[derive(Default)]
+struct Console(BTreeMap<u64, BTreeMap<u64, Vec<String>>>);
+
+impl Console {
+    /// Adds lines such as `batch 3 attempt 7: room-1 Some(12.0)`; true if there are any.
+    fn hear(&mut self, lines: Vec<String>) -> bool {
+        let heard = !lines.is_empty();
+        for line in lines {
+            let (head, row) = line.split_once(": ").expect("a row");
+            let mut words = head.split(' ').filter_map(|word| word.parse::<u64>().ok());
+            let (batch, attempt) = (words.next().expect("a batch"), words.next().expect("an attempt"));
+            self.0.entry(batch).or_default().entry(attempt).or_default().push(row.to_string());
+        }
+        heard
+    }
+}
+
+/// A worker that runs the receiver is killed, and one that runs the output: each reading is there once, each batch at least once.
+#[test]
+fn kills_under_a_receiver_and_an_output_in_rust() {
+    let mut cluster = Cluster::of(own_functions(), 3);
+    cluster.submit(JOB);
+    let mut console = Console::default();
+    let records =
+        |cluster: &Cluster, count| cluster.wait_status("own", "readings", |status| number(status, "records") >= count);
+    let status = records(&cluster, 10);
+    let reads = cluster.slot_of(number(receiver(&status), "worker"));
+    console.hear(cluster.kill_and_hear(reads));
+    records(&cluster, 25);
+    // Which one runs the output is seen by what it says.
+    let slots: Vec<Slot> = cluster.slots();
+    let says = wait_for("a worker that runs the output", || {
+        slots.iter().copied().find(|slot| console.hear(cluster.said(*slot)))
+    });
+    console.hear(cluster.kill_and_hear(says));
+    cluster.start_worker(reads);
+    records(&cluster, 45);
+    let ended = cluster.ask(&["stop", "own", "--json"]).json();
+    let received = number(&ended, "received_records");
+    assert_eq!((number(&ended, "records"), number(&ended, "bad_records")), (received, 0), "{ended:#}");
+    let expected: String = (0..received).map(|number| reading(number) + "\n").collect();
+    let readings = fs::read_to_string(cluster.path("readings/part-00000000")).expect("the readings");
+    assert_eq!(readings, expected);
+
+    let last = number(&ended, "batch");
+    wait_for("the last batch on the console", || {
+        for slot in cluster.slots() {
+            console.hear(cluster.said(slot));
+        }
+        console.0.get(&last)?.values().any(|rows| rows.len() == 3).then_some(())
+    });
+    let first = *console.0.keys().next().expect("there were batches");
+    for batch in first..=last {
+        let attempts = console.0.get(&batch).unwrap_or_else(|| panic!("batch {batch} was not seen"));
+        // One that was cut short by the kill may have said less.
+        let longest = attempts.values().max_by_key(|rows| rows.len()).expect("an attempt");
+        assert!(attempts.values().all(|rows| longest.starts_with(rows)), "batch {batch}: {attempts:?}");
+    }
+    cluster.end(&["a batch could not", "unavailable", "cannot reach"]);
+}
