@@ -6,6 +6,7 @@ mod exit_codes;
 mod late_labels;
 mod learning;
 mod oracle;
+mod preparing;
 mod random;
 mod shared;
 mod vectors;
