@@ -157,7 +157,7 @@ fn prepared_features_and_chosen_arms_are_the_same_everywhere() {
     assert!(arms["shares"][1].as_f64().expect("a share") > 0.6, "{arms}");
     let last = &rows(&once, "asked")[5];
     let of_fine = |column: &str| last.iter().filter(|row| row[column] == "fine").count();
-    assert!(["arm", "upper", "greedy", "context"].into_iter().all(|column| of_fine(column) > 30), "{last:?}");
+    assert!(["arm", "upper", "greedy", "context"].into_iter().all(|column| of_fine(column) > 25), "{last:?}");
 
     for workers in ["3", "5"] {
         assert_eq!(case.replay(&["--workers", workers]).ok(), once);
@@ -176,9 +176,21 @@ fn what_does_not_go_together_is_said_where_it_stands() {
         assert_ne!(run.code, 0);
         assert!(run.stderr.contains(said), "{said}: {}", run.stderr);
     };
-    wrong("transform('scaled', x)", "predict('scaled', x)", "`predict` does not go with a model of kind standard_scaler");
-    wrong("choose_arm('arms', id)", "choose_arm('arms', id, z)", "a model of kind thompson_sampling looks at no features");
-    wrong("choose_arm('context', id, z)", "choose_arm('context', id)", "a model of kind lin_ucb needs the row's features");
+    wrong(
+        "transform('scaled', x)",
+        "predict('scaled', x)",
+        "`predict` does not go with a model of kind standard_scaler",
+    );
+    wrong(
+        "choose_arm('arms', id)",
+        "choose_arm('arms', id, z)",
+        "a model of kind thompson_sampling looks at no features",
+    );
+    wrong(
+        "choose_arm('context', id, z)",
+        "choose_arm('context', id)",
+        "a model of kind lin_ucb needs the row's features",
+    );
     wrong("arm = \"arm\", ", "", "learns from arms that were chosen");
     wrong("model = \"raw\", ", "model = \"raw\", arm = \"'a'\", ", "a model of kind linear_regression has no arms");
     wrong("features = \"kind\"", "features = \"y\"", "a double is no category");

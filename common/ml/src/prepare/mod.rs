@@ -127,7 +127,7 @@ impl Step for StandardScalerSpec {
         let apart = value - seen.moments.mean;
         let deviation = if self.with_std { libm::sqrt(seen.moments.variance()) } else { 1.0 };
         // Not above 0, or not a number: nothing to scale with. What is missing stays so.
-        if deviation > 0.0 { apart / deviation } else { apart * 0.0 }
+        if deviation > 0.0 { apart / deviation } else { (apart * 0.0).abs() }
     }
 }
 
@@ -140,7 +140,7 @@ impl Step for MinMaxScalerSpec {
 
     fn value(&self, seen: &Feature, value: f64) -> f64 {
         let Feature { least, most, .. } = seen;
-        let share = if most > least { (value - least) / (most - least) } else { value * 0.0 };
+        let share = if most > least { (value - least) / (most - least) } else { (value * 0.0).abs() };
         self.low + (self.high - self.low) * share
     }
 }
