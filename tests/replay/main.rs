@@ -8,5 +8,6 @@ mod learning;
 mod oracle;
 mod preparing;
 mod random;
+mod river;
 mod shared;
 mod vectors;
