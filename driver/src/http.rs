@@ -5,7 +5,7 @@
 //! | `GET /models` | a summary of the newest version of every model |
 //! | `GET /models/NAME` | the model as JSON, as `tidemill model export` writes it |
 //! | `PUT /models/NAME` | takes the place of the model of a running job, as `tidemill model import` |
-//! | `POST /models/NAME/predict` | `{"features": [..]}` or `{"features": [[..], ..]}` to predictions |
+//! | `POST /models/NAME/predict` | `{"features": [..]}` or `{"features": [[..], ..]}` to predictions, or to what a transformer makes of them |
 //!
 //! `?job=` tells models of the same name apart, `?version=` asks for an older version, by batch or name.
 
@@ -20,7 +20,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidemill_ml::Model;
-use tidemill_ml::ndarray::{Array2, ArrayView2};
+use tidemill_ml::ndarray::{Array2, ArrayView1, ArrayView2};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -145,7 +145,11 @@ async fn predict(
     let which = Which::read(query.as_deref())?;
     let found = which.find(&face.published, &name)?;
     let (x, single) = features(&body)?;
-    let answer = answer(&*found.version.model()?, x.view()).map_err(|error| Wrong::Request(error.to_string()))?;
+    let model = found.version.model()?;
+    if x.iter().any(|value| value.is_nan()) && !model.spec().transforms() {
+        return Err(Wrong::Request("a feature is null, which only transformers take".into()));
+    }
+    let answer = answer(&model, x.view()).map_err(|error| Wrong::Request(error.to_string()))?;
     let mut reply = json!({ "job": found.job, "model": found.name, "batch": found.version.batch.0 });
     for (name, mut values) in answer {
         reply[name] = if single { values.pop().unwrap_or(Value::Null) } else { Value::Array(values) };
@@ -159,13 +163,20 @@ fn answer(model: &Model, x: ArrayView2<'_, f64>) -> Result<Vec<(&'static str, Ve
         true => json!(value),
         false => json!(value.to_string()),
     };
+    if model.spec().transforms() {
+        let rows = model.transform(x)?;
+        let list = |row: ArrayView1<'_, f64>| {
+            row.iter().map(|value| if value.is_nan() { Value::Null } else { number(value) }).collect()
+        };
+        return Ok(vec![("transformed", rows.rows().into_iter().map(list).collect())]);
+    }
     let predictions = model.predict(x)?.iter().map(number).collect();
     let mut answer = vec![("prediction", predictions)];
     if model.spec().classes().is_some() {
         let rows = model.predict_proba(x)?;
         answer.push(("probabilities", rows.rows().into_iter().map(|row| row.iter().map(number).collect()).collect()));
     }
-    if !model.spec().supervised() {
+    if model.spec().clusters() {
         answer.push(("distance", model.distance(x)?.iter().map(number).collect()));
     }
     Ok(answer)
@@ -178,8 +189,8 @@ fn features(body: &[u8]) -> Result<(Array2<f64>, bool), Wrong> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Features {
-        One(Vec<f64>),
-        Many(Vec<Vec<f64>>),
+        One(Vec<Option<f64>>),
+        Many(Vec<Vec<Option<f64>>>),
     }
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -197,6 +208,9 @@ fn features(body: &[u8]) -> Result<(Array2<f64>, bool), Wrong> {
         return Err(wrong(format!("row {other} has {found} features, row 0 has {width}")));
     }
     let count = rows.len();
-    let x = Array2::from_shape_vec((count, width), rows.into_iter().flatten().collect());
+    let x = Array2::from_shape_vec(
+        (count, width),
+        rows.into_iter().flatten().map(|value| value.unwrap_or(f64::NAN)).collect(),
+    );
     Ok((x.map_err(|error| wrong(error.to_string()))?, single))
 }

@@ -6,6 +6,8 @@ mod exit_codes;
 mod late_labels;
 mod learning;
 mod oracle;
+mod preparing;
 mod random;
+mod river;
 mod shared;
 mod vectors;

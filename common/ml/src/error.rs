@@ -90,6 +90,14 @@ pub enum ModelError {
         /// Features that may be.
         limit: usize,
     },
+    /// A degree of a polynomial that cannot be.
+    #[error("the degree is {found}; use 1 to {most}")]
+    Degree {
+        /// What was asked for.
+        found: u32,
+        /// The largest.
+        most: u32,
+    },
     /// A model that learns from labels was given rows without.
     #[error("a model of kind {kind} learns from labels, the rows have none")]
     NoLabels {

@@ -1,6 +1,7 @@
 //! What every family of models does, and the states of all families.
 
 use crate::{
+    bandit::{Arms, EpsilonGreedySpec, LinUcbSpec, ThompsonSamplingSpec, Ucb1Spec},
     bayes::{Gaussian, Multinomial},
     error::ModelError,
     kmeans::KMeansState,
@@ -8,12 +9,14 @@ use crate::{
     model::{Learned, LearnedKind, Trained},
     partial::Partial,
     passive::PassiveAggressive,
+    prepare::{Categories, ImputerSpec, MinMaxScalerSpec, Seen, StandardScalerSpec},
     rls::Rls,
     rows::{Row, Table},
     softmax::Softmax,
     spec::ModelSpec,
     tree::HoeffdingTree,
 };
+use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 /// Names and kinds of what a family has learnt.
@@ -44,11 +47,23 @@ pub(crate) trait Family: Sized {
     /// Whether all lists have the lengths they must have; for what was stored elsewhere.
     fn consistent(&self, spec: &Self::Spec) -> bool;
 
-    /// Value, class or index of the nearest centre.
-    fn predict(&self, spec: &Self::Spec, x: &[f64]) -> f64;
+    /// Value, class or index of the nearest centre. Not a number for what predicts nothing ([`ModelSpec::predicts`]).
+    fn predict(&self, _: &Self::Spec, _: &[f64]) -> f64 {
+        f64::NAN
+    }
 
     /// Probability of every class; None if it is no classifier.
     fn probabilities(&self, _: &Self::Spec, _: &[f64]) -> Option<Vec<f64>> {
+        None
+    }
+
+    /// The features of a row made fit for other models; None if it is no transformer of numbers.
+    fn transform(&self, _: &Self::Spec, _: &[f64]) -> Option<Vec<f64>> {
+        None
+    }
+
+    /// The place of an arm for every row of these ids and contexts (rows x context); None if it is no bandit.
+    fn choose(&self, _: &Self::Spec, _batch: u64, _ids: &[u64], _context: &ArrayView2<'_, f64>) -> Option<Vec<usize>> {
         None
     }
 
@@ -109,6 +124,14 @@ pub(crate) enum State {
     GaussianNaiveBayes(Gaussian),
     MultinomialNaiveBayes(Multinomial),
     HoeffdingTree(HoeffdingTree),
+    StandardScaler(Seen<StandardScalerSpec>),
+    MinMaxScaler(Seen<MinMaxScalerSpec>),
+    Imputer(Seen<ImputerSpec>),
+    OneHot(Categories),
+    EpsilonGreedy(Arms<EpsilonGreedySpec>),
+    Ucb1(Arms<Ucb1Spec>),
+    ThompsonSampling(Arms<ThompsonSamplingSpec>),
+    LinUcb(Arms<LinUcbSpec>),
 }
 
 /// `$body` with the parameters `$s` and the state `$t` of the family that both are of. A state is made of its definition, and one that
@@ -116,7 +139,8 @@ pub(crate) enum State {
 macro_rules! paired {
     ($spec:expr, $state:expr, |$s:ident, $t:ident| $body:expr) => {
         paired!(@ $spec, $state, $s, $t, $body, LinearRegression, LogisticRegression, KMeans, PassiveAggressiveRegressor,
-            PassiveAggressiveClassifier, RecursiveLeastSquares, Softmax, GaussianNaiveBayes, MultinomialNaiveBayes, HoeffdingTree)
+            PassiveAggressiveClassifier, RecursiveLeastSquares, Softmax, GaussianNaiveBayes, MultinomialNaiveBayes, HoeffdingTree,
+            StandardScaler, MinMaxScaler, Imputer, OneHot, EpsilonGreedy, Ucb1, ThompsonSampling, LinUcb)
     };
     (@ $spec:expr, $state:expr, $s:ident, $t:ident, $body:expr, $($family:ident),*) => {
         match ($spec, $state) {
@@ -130,7 +154,7 @@ macro_rules! paired {
 macro_rules! summed {
     ($spec:expr, $state:expr, |$s:ident, $t:ident| $body:expr) => {
         summed!(@ $spec, $state, $s, $t, $body, LinearRegression, LogisticRegression, KMeans, Softmax, GaussianNaiveBayes,
-            MultinomialNaiveBayes)
+            MultinomialNaiveBayes, StandardScaler, MinMaxScaler, Imputer, OneHot, EpsilonGreedy, Ucb1, ThompsonSampling, LinUcb)
     };
     (@ $spec:expr, $state:expr, $s:ident, $t:ident, $body:expr, $($family:ident),*) => {
         match ($spec, $state) {
@@ -146,7 +170,10 @@ macro_rules! by_family {
         by_family!(@ $spec, $s, $T, $wrap, $body, LinearRegression: Linear<false>, LogisticRegression: Linear<true>,
             KMeans: KMeansState, PassiveAggressiveRegressor: PassiveAggressive<false>,
             PassiveAggressiveClassifier: PassiveAggressive<true>, RecursiveLeastSquares: Rls, Softmax: Softmax,
-            GaussianNaiveBayes: Gaussian, MultinomialNaiveBayes: Multinomial, HoeffdingTree: HoeffdingTree)
+            GaussianNaiveBayes: Gaussian, MultinomialNaiveBayes: Multinomial, HoeffdingTree: HoeffdingTree,
+            StandardScaler: Seen<StandardScalerSpec>, MinMaxScaler: Seen<MinMaxScalerSpec>, Imputer: Seen<ImputerSpec>,
+            OneHot: Categories, EpsilonGreedy: Arms<EpsilonGreedySpec>, Ucb1: Arms<Ucb1Spec>,
+            ThompsonSampling: Arms<ThompsonSamplingSpec>, LinUcb: Arms<LinUcbSpec>)
     };
     (@ $spec:expr, $s:ident, $T:ident, $wrap:ident, $body:expr, $($family:ident: $state:ty),*) => {
         match $spec {
@@ -188,6 +215,20 @@ impl State {
 
     pub(crate) fn probabilities(&self, spec: &ModelSpec, x: &[f64]) -> Option<Vec<f64>> {
         paired!(spec, self, |s, t| t.probabilities(s, x))
+    }
+
+    pub(crate) fn transform(&self, spec: &ModelSpec, x: &[f64]) -> Option<Vec<f64>> {
+        paired!(spec, self, |s, t| t.transform(s, x))
+    }
+
+    pub(crate) fn choose(
+        &self,
+        spec: &ModelSpec,
+        batch: u64,
+        ids: &[u64],
+        context: &ArrayView2<'_, f64>,
+    ) -> Option<Vec<usize>> {
+        paired!(spec, self, |s, t| t.choose(s, batch, ids, context))
     }
 
     pub(crate) fn record(&mut self, spec: &ModelSpec, row: &Row<'_>) -> Option<f64> {

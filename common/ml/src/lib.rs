@@ -23,7 +23,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod bandit;
+mod bandit;
 mod bayes;
 pub mod champion;
 mod cholesky;
@@ -39,7 +39,7 @@ pub mod metrics;
 mod model;
 mod partial;
 mod passive;
-pub mod prepare;
+mod prepare;
 mod random;
 mod replace;
 mod rls;
@@ -50,6 +50,7 @@ pub mod stats;
 mod tree;
 mod watched;
 
+pub use bandit::{EpsilonGreedySpec, LinUcbSpec, Rewards, ThompsonSamplingSpec, Ucb1Spec};
 pub use bayes::{GaussianNaiveBayesSpec, MultinomialNaiveBayesSpec};
 pub use error::{DecodeError, ModelError, SpecError};
 pub use kmeans::{KMeansSpec, TimeUnit};
@@ -58,6 +59,10 @@ pub use model::{Health, Learned, LearnedKind, Model, Trained};
 pub use ndarray;
 pub use partial::Partial;
 pub use passive::{PassiveAggressiveSpec, Variant};
+pub use prepare::{
+    FeatureHasher, ImputerSpec, MinMaxScalerSpec, OneHotSpec, StandardScalerSpec, polynomial, polynomial_features,
+};
+pub use random::hashed;
 pub use replace::ReplaceError;
 pub use rls::RlsSpec;
 pub use rows::Rows;

@@ -4,6 +4,7 @@ use crate::{
     error::{ModelError, SpecError},
     family::State,
     partial::Partial,
+    prepare::Categories,
     rows::{Row, Rows, Table},
     spec::ModelSpec,
 };
@@ -101,6 +102,8 @@ pub enum Learned {
     Lists(Vec<Vec<f64>>),
     /// A description.
     Text(String),
+    /// Lists of texts, one per column.
+    Texts(Vec<Vec<String>>),
 }
 
 /// Kind of a [`Learned`] value.
@@ -116,6 +119,8 @@ pub enum LearnedKind {
     Lists,
     /// [`Learned::Text`]
     Text,
+    /// [`Learned::Texts`]
+    Texts,
 }
 
 impl Model {
@@ -156,8 +161,12 @@ impl Model {
 
     /// Value (regression), class (classification) or index of the nearest centre (clustering) of every row of `x` (rows x features).
     ///
-    /// A model that has not seen a row yet predicts with its initial parameters, whatever the number of features.
+    /// A model that has not seen a row yet predicts with its initial parameters, whatever the number of features. Error for transformers
+    /// and bandits.
     pub fn predict(&self, x: ArrayView2<'_, f64>) -> Result<Array1<f64>, ModelError> {
+        if !self.spec.predicts() {
+            return Err(self.gives_no("predictions"));
+        }
         let state = self.state_for(&x)?;
         Ok(Table::of(x).rows().map(|row| state.predict(&self.spec, row.x)).collect())
     }
@@ -196,6 +205,81 @@ impl Model {
             out[1] = two[1];
         }
         Ok(distances)
+    }
+
+    /// Every row of `x` (rows x features) prepared with what was learnt so far. What is missing is not a number, and stays so unless it is
+    /// filled in. Error for models that are no transformers of numbers.
+    pub fn transform(&self, x: ArrayView2<'_, f64>) -> Result<Array2<f64>, ModelError> {
+        let state = self.state_for(&x)?;
+        let mut prepared = Vec::with_capacity(x.len());
+        for row in Table::of(x).rows() {
+            prepared.extend(state.transform(&self.spec, row.x).ok_or_else(|| self.gives_no("transformed features"))?);
+        }
+        Array2::from_shape_vec(x.dim(), prepared).map_err(|_| self.gives_no("transformed features"))
+    }
+
+    /// The texts of every row, one per column, as features (rows x features). Error for models that are no transformers of text.
+    pub fn transform_text<'a>(
+        &self,
+        rows: impl IntoIterator<Item = Vec<Option<&'a str>>>,
+    ) -> Result<Array2<f64>, ModelError> {
+        let wrong = || self.gives_no("features of text");
+        let spec = self.spec.one_hot().ok_or_else(wrong)?;
+        let (mut count, mut features) = (0, Vec::new());
+        let mut known: Option<Cow<'_, Categories>> = None;
+        for texts in rows {
+            let known = match &mut known {
+                Some(known) => known,
+                none => none.insert(self.categories(texts.len())?),
+            };
+            known.check_columns(texts.len())?;
+            features.extend(known.features(spec, &texts));
+            count += 1;
+        }
+        Array2::from_shape_vec((count, features.len() / count.max(1)), features).map_err(|_| wrong())
+    }
+
+    /// What one split of texts, one per column in each row, adds to a batch; as [`Model::partial`]. Error for models that are no
+    /// transformers of text.
+    pub fn partial_of_text<'a>(
+        &self,
+        rows: impl IntoIterator<Item = Vec<Option<&'a str>>>,
+    ) -> Result<Partial, ModelError> {
+        let spec = self.spec.one_hot().ok_or_else(|| self.gives_no("features of text"))?;
+        let mut rows = rows.into_iter().peekable();
+        let Some(columns) = rows.peek().map(Vec::len) else { return Ok(Partial::default()) };
+        Ok(self.categories(columns)?.unknown(spec, rows))
+    }
+
+    fn categories(&self, columns: usize) -> Result<Cow<'_, Categories>, ModelError> {
+        match &self.state {
+            Some(State::OneHot(known)) => known.check_columns(columns).map(|()| Cow::Borrowed(known)),
+            _ => match State::new(&self.spec, columns) {
+                State::OneHot(known) => Ok(Cow::Owned(known)),
+                _ => Err(self.gives_no("features of text")),
+            },
+        }
+    }
+
+    /// The place of the arm that each row gets: a function of the model and of the row's id and context (rows x context; no columns for
+    /// a policy without contexts). Error for models that are no bandits.
+    pub fn choose(&self, ids: &[u64], context: ArrayView2<'_, f64>) -> Result<Vec<usize>, ModelError> {
+        let (rows, contexts, found) = (ids.len(), context.nrows(), context.ncols());
+        if rows != contexts {
+            return Err(ModelError::Contexts { rows, contexts });
+        }
+        let state = match &self.state {
+            Some(state) => Cow::Borrowed(state),
+            None => Cow::Owned(State::new(&self.spec, 1 + found)),
+        };
+        match state.dimension(&self.spec).saturating_sub(1) {
+            expected if self.spec.arms().is_some() && expected != found && rows > 0 => {
+                Err(ModelError::Dimension { expected, found })
+            }
+            _ => state
+                .choose(&self.spec, self.counters.batches, ids, &context)
+                .ok_or_else(|| self.gives_no("choices among arms")),
+        }
     }
 
     /// Learns one batch.

@@ -30,6 +30,8 @@ pub struct Partial {
     /// What else the family sums up.
     #[serde(with = "exact::lists")]
     pub(crate) lists: Vec<Vec<f64>>,
+    /// Texts that the family gathers, per column.
+    pub(crate) texts: Vec<Vec<String>>,
 }
 
 const PARTIAL: Envelope = Envelope { letters: *b"TMps", what: "partial sum", version: 1 };
@@ -64,7 +66,8 @@ impl Partial {
             if partial.dimension != self.dimension {
                 return Err(ModelError::Dimension { expected: self.dimension, found: partial.dimension });
             }
-            if !partial.lists.iter().map(Vec::len).eq(self.lists.iter().map(Vec::len)) {
+            let lists = partial.lists.iter().map(Vec::len).eq(self.lists.iter().map(Vec::len));
+            if !lists || partial.texts.len() != self.texts.len() {
                 return Err(ModelError::Partial);
             }
             merge(&mut self, partial);

@@ -20,6 +20,15 @@ pub(crate) fn keyed(key: u64, place: u64) -> u64 {
     mix(mix(key.wrapping_add(GOLDEN)) ^ place.wrapping_mul(GOLDEN).wrapping_add(GOLDEN))
 }
 
+/// A mix of a key and bytes, the same in every version and on every machine.
+pub fn hashed(key: u64, bytes: &[u8]) -> u64 {
+    bytes.chunks(8).fold(keyed(key, bytes.len() as u64), |hash, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        keyed(hash, u64::from_le_bytes(word))
+    })
+}
+
 /// Uniform in `[0, 1)` from 64 random bits: the upper 53 of them.
 pub(crate) fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64)

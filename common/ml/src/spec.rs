@@ -1,11 +1,13 @@
 //! What a model is: its family and its parameters, as in a job definition.
 
 use crate::{
+    bandit::{EpsilonGreedySpec, LinUcbSpec, Policy, ThompsonSamplingSpec, Ucb1Spec},
     bayes::{GaussianNaiveBayesSpec, MultinomialNaiveBayesSpec},
     error::SpecError,
     kmeans::KMeansSpec,
     linear::{LinearSpec, Mode},
     passive::PassiveAggressiveSpec,
+    prepare::{ImputerSpec, MinMaxScalerSpec, OneHotSpec, StandardScalerSpec},
     rls::RlsSpec,
     softmax::SoftmaxSpec,
     tree::HoeffdingTreeSpec,
@@ -37,6 +39,22 @@ pub enum ModelSpec {
     MultinomialNaiveBayes(MultinomialNaiveBayesSpec),
     /// Several classes, a tree that splits where it is sure enough; adaptive or not.
     HoeffdingTree(HoeffdingTreeSpec),
+    /// A transformer: every feature less its mean, by its deviation.
+    StandardScaler(StandardScalerSpec),
+    /// A transformer: every feature between two bounds.
+    MinMaxScaler(MinMaxScalerSpec),
+    /// A transformer: something in place of what is missing.
+    Imputer(ImputerSpec),
+    /// A transformer: categories as features.
+    OneHot(OneHotSpec),
+    /// A bandit: the best arm so far, sometimes any.
+    EpsilonGreedy(EpsilonGreedySpec),
+    /// A bandit: the arm that may be best.
+    Ucb1(Ucb1Spec),
+    /// A bandit: every arm as often as it is likely to be best.
+    ThompsonSampling(ThompsonSamplingSpec),
+    /// A bandit: the arm that may be best in the row's context.
+    LinUcb(LinUcbSpec),
 }
 
 impl ModelSpec {
@@ -53,6 +71,14 @@ impl ModelSpec {
             ModelSpec::GaussianNaiveBayes(spec) => spec.validate(),
             ModelSpec::MultinomialNaiveBayes(spec) => spec.validate(),
             ModelSpec::HoeffdingTree(spec) => spec.validate(),
+            ModelSpec::StandardScaler(spec) => spec.validate(),
+            ModelSpec::MinMaxScaler(spec) => spec.validate(),
+            ModelSpec::Imputer(spec) => spec.validate(),
+            ModelSpec::OneHot(spec) => spec.validate(),
+            ModelSpec::EpsilonGreedy(spec) => spec.validate(),
+            ModelSpec::Ucb1(spec) => spec.validate(),
+            ModelSpec::ThompsonSampling(spec) => spec.validate(),
+            ModelSpec::LinUcb(spec) => spec.validate(),
         }
     }
 
@@ -69,12 +95,63 @@ impl ModelSpec {
             ModelSpec::GaussianNaiveBayes(_) => "gaussian_naive_bayes",
             ModelSpec::MultinomialNaiveBayes(_) => "multinomial_naive_bayes",
             ModelSpec::HoeffdingTree(_) => "hoeffding_tree",
+            ModelSpec::StandardScaler(_) => "standard_scaler",
+            ModelSpec::MinMaxScaler(_) => "min_max_scaler",
+            ModelSpec::Imputer(_) => "imputer",
+            ModelSpec::OneHot(_) => "one_hot",
+            ModelSpec::EpsilonGreedy(_) => "epsilon_greedy",
+            ModelSpec::Ucb1(_) => "ucb1",
+            ModelSpec::ThompsonSampling(_) => "thompson_sampling",
+            ModelSpec::LinUcb(_) => "lin_ucb",
         }
     }
 
-    /// Whether it learns from labels.
+    /// Whether it learns from labels; those of a bandit are rewards.
     pub fn supervised(&self) -> bool {
-        !matches!(self, ModelSpec::KMeans(_))
+        !self.clusters() && !self.transforms()
+    }
+
+    /// Whether it finds clusters.
+    pub fn clusters(&self) -> bool {
+        matches!(self, ModelSpec::KMeans(_))
+    }
+
+    /// Whether it is there to make features fit for other models ([`Model::transform`](crate::Model::transform)).
+    pub fn transforms(&self) -> bool {
+        match self {
+            ModelSpec::StandardScaler(_) | ModelSpec::MinMaxScaler(_) | ModelSpec::Imputer(_) => true,
+            _ => self.one_hot().is_some(),
+        }
+    }
+
+    /// The parameters of the transformer whose columns are text and not numbers
+    /// ([`Model::transform_text`](crate::Model::transform_text)).
+    pub fn one_hot(&self) -> Option<&OneHotSpec> {
+        match self {
+            ModelSpec::OneHot(spec) => Some(spec),
+            _ => None,
+        }
+    }
+
+    /// Names of what a bandit chooses from ([`Model::choose`](crate::Model::choose)).
+    pub fn arms(&self) -> Option<&[String]> {
+        match self {
+            ModelSpec::EpsilonGreedy(spec) => Some(&spec.arms),
+            ModelSpec::Ucb1(spec) => Some(&spec.arms),
+            ModelSpec::ThompsonSampling(spec) => Some(&spec.arms),
+            ModelSpec::LinUcb(spec) => Some(&spec.arms),
+            _ => None,
+        }
+    }
+
+    /// Whether its choices depend on a context.
+    pub fn contextual(&self) -> bool {
+        matches!(self, ModelSpec::LinUcb(_))
+    }
+
+    /// Whether it predicts: values, classes or clusters.
+    pub fn predicts(&self) -> bool {
+        !self.transforms() && self.arms().is_none()
     }
 
     /// Whether it learns record by record, each predicted before it is learnt, instead of a batch at a time. Passive-aggressive models,
@@ -82,7 +159,6 @@ impl ModelSpec {
     pub fn per_record(&self) -> bool {
         match self {
             ModelSpec::LinearRegression(spec) | ModelSpec::LogisticRegression(spec) => spec.per_record(),
-            ModelSpec::KMeans(_) => false,
             ModelSpec::PassiveAggressiveRegressor(_)
             | ModelSpec::PassiveAggressiveClassifier(_)
             | ModelSpec::RecursiveLeastSquares(_)
@@ -90,6 +166,7 @@ impl ModelSpec {
             ModelSpec::Softmax(spec) => spec.mode == Mode::PerRecord,
             ModelSpec::GaussianNaiveBayes(spec) => spec.mode == Mode::PerRecord,
             ModelSpec::MultinomialNaiveBayes(spec) => spec.mode == Mode::PerRecord,
+            _ => false,
         }
     }
 
@@ -107,6 +184,7 @@ impl ModelSpec {
             | ModelSpec::PassiveAggressiveClassifier(_)
             | ModelSpec::RecursiveLeastSquares(_)
             | ModelSpec::HoeffdingTree(_) => false,
+            _ => !self.predicts(),
         }
     }
 
@@ -118,10 +196,7 @@ impl ModelSpec {
             ModelSpec::GaussianNaiveBayes(spec) => Some(spec.classes as usize),
             ModelSpec::MultinomialNaiveBayes(spec) => Some(spec.classes as usize),
             ModelSpec::HoeffdingTree(spec) => Some(spec.classes as usize),
-            ModelSpec::LinearRegression(_)
-            | ModelSpec::KMeans(_)
-            | ModelSpec::PassiveAggressiveRegressor(_)
-            | ModelSpec::RecursiveLeastSquares(_) => None,
+            _ => None,
         }
     }
 }

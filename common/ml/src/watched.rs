@@ -258,6 +258,7 @@ fn predicted_and_learnt(model: &mut Model, splits: &[Rows<'_>]) -> Result<(Vec<f
     for split in splits {
         predictions.extend(match model.spec() {
             ModelSpec::KMeans(_) => model.distance(split.x)?,
+            spec if !spec.predicts() => vec![f64::NAN; split.x.nrows()].into(),
             _ => model.predict(split.x)?,
         });
     }

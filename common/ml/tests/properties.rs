@@ -87,7 +87,7 @@ fn flat(model: &Model) -> Vec<f64> {
         Learned::Count(n) => vec![n as f64],
         Learned::List(xs) => xs,
         Learned::Lists(lists) => lists.concat(),
-        Learned::Text(_) => vec![],
+        Learned::Text(_) | Learned::Texts(_) => vec![],
     });
     values.collect()
 }
@@ -219,6 +219,7 @@ fn kind_of(learned: &Learned) -> LearnedKind {
         Learned::List(_) => LearnedKind::List,
         Learned::Lists(_) => LearnedKind::Lists,
         Learned::Text(_) => LearnedKind::Text,
+        Learned::Texts(_) => LearnedKind::Texts,
     }
 }
 
@@ -235,6 +236,10 @@ fn a_kind_alone_is_a_definition() {
         "gaussian_naive_bayes",
         "multinomial_naive_bayes",
         "hoeffding_tree",
+        "standard_scaler",
+        "min_max_scaler",
+        "imputer",
+        "one_hot",
     ] {
         let spec: ModelSpec = serde_json::from_value(serde_json::json!({ "kind": kind })).unwrap();
         assert_eq!(spec.kind(), kind);

@@ -4,8 +4,7 @@ use ndarray::{Array1, Array2, s};
 use serde_json::Value;
 use tidemill_ml::{
     GaussianNaiveBayesSpec, HoeffdingTreeSpec, LeafPrediction, LinearSpec, Mode, Model, ModelSpec,
-    PassiveAggressiveSpec, Regularization, Rows, Variant,
-    prepare::{PrepareSpec, Preparer},
+    PassiveAggressiveSpec, Regularization, Rows, StandardScalerSpec, Variant,
 };
 
 fn csv(text: &str) -> (Vec<String>, Array2<f64>) {
@@ -38,12 +37,12 @@ fn play(
     mut see: impl FnMut(usize, &Model, &Array2<f64>),
 ) {
     let mut model = Model::new(spec).unwrap();
-    let mut scaler = Preparer::new(PrepareSpec::StandardScaler { with_std: true, decay: 1.0 }).unwrap();
+    let mut scaler = Model::new(ModelSpec::StandardScaler(StandardScalerSpec::default())).unwrap();
     for i in 0..y.len() {
         let row = x.slice(s![i..i + 1, ..]);
-        let prepared = |scaler: &Preparer| if scaled { scaler.transform(row).unwrap() } else { row.to_owned() };
+        let prepared = |scaler: &Model| if scaled { scaler.transform(row).unwrap() } else { row.to_owned() };
         see(i, &model, &prepared(&scaler));
-        scaler.learn(&[row]).unwrap();
+        scaler.train(&[Rows { x: row, y: None, weight: None }]).unwrap();
         let learnt = prepared(&scaler);
         model.train(&[Rows { x: learnt.view(), y: Some(y.slice(s![i..i + 1])), weight: None }]).unwrap();
     }

@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::decode::BATCH_ROWS;
 use crate::learn::predict::{self, Declared};
+use crate::learn::prepare;
 use crate::registry::{Functions, Uses};
 use datafusion::config::Dialect;
 use datafusion::execution::context::SessionState;
@@ -81,6 +82,7 @@ pub(crate) fn state(shape: Shape, users: &Functions, uses: &Uses, models: &Decla
     if let Some(scalar) = functions.scalar_functions() {
         scalar.extend(clock::functions());
         scalar.extend(predict::functions(models));
+        scalar.extend(prepare::functions());
         scalar.extend(users.scalars().cloned());
     }
     if let Some(aggregate) = functions.aggregate_functions() {

@@ -495,8 +495,9 @@ pub(super) const SLICE: &[Key] = &[
 
 pub(super) const TRAIN: &[Key] = &[
     Key::new("model", Shape::Name, "The model that learns.").required(),
-    Key::new("features", Shape::Columns, "Columns of numbers, or one of vectors.").required(),
-    Key::new("label", Shape::Sql, "What is to be predicted; not for clustering."),
+    Key::new("features", Shape::Columns, "Columns of numbers, or one of vectors; text for `one_hot`."),
+    Key::new("arm", Shape::Sql, "Which arm was chosen; for bandits."),
+    Key::new("label", Shape::Sql, "What is to be predicted, or the reward; not for clustering and transformers."),
     Key::new("weight", Shape::Sql, "How much a row counts. Default 1."),
     Key::new("drift", Shape::OpenTable(ON_DRIFT), "What happens when the model's own errors rise."),
 ];

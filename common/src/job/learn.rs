@@ -54,9 +54,11 @@ pub struct SaveModel {
 pub struct Train {
     /// The model that learns.
     pub model: Name,
-    /// Feature columns: numbers, or one vector.
+    /// Feature columns: numbers, or one vector; text for categories. None for a bandit that looks at nothing.
     pub features: Vec<Name>,
-    /// The label, for models that learn from labels.
+    /// The arm that was chosen, for bandits.
+    pub arm: Option<Sql>,
+    /// The label, for models that learn from labels; the reward, for bandits.
     pub label: Option<Sql>,
     /// How much a row counts. Default 1.
     pub weight: Option<Sql>,
@@ -175,13 +177,15 @@ fn read_save<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<SaveModel> 
 pub(super) fn read_train<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
     let table = r.table(value, "`train`", value.span(), &[keys::TRAIN])?;
     let model = table.get("model").and_then(|v| r.name(v));
-    let features = table.get("features").and_then(|v| r.columns(v));
+    let features = table.get("features").map(|v| r.columns(v));
+    let arm = table.get("arm").map(|v| r.sql(v));
     let label = table.get("label").map(|v| r.sql(v));
     let weight = table.get("weight").map(|v| r.sql(v));
     let drift = table.get("drift").map(|v| read_on_drift(r, v));
     let train = Train {
         model: model?,
-        features: features?,
+        features: optional(features)?.unwrap_or_default(),
+        arm: optional(arm)?,
         label: optional(label)?,
         weight: optional(weight)?,
         drift: optional(drift)?,

@@ -1,142 +1,207 @@
-//! Text as numbers.
+//! Categories as features, one each.
 
 use crate::{
-    codec::Envelope,
-    error::{DecodeError, SpecError, at_least_one},
-    random::keyed,
+    error::{ModelError, SpecError, at_least_one},
+    family::{Family, OnePass, Shape},
+    model::{Learned, LearnedKind, Trained},
+    partial::Partial,
+    rows::{Row, Table},
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
-/// The hashing trick: every (column, category) adds 1 or -1 to one of a fixed number of features, and nothing has to be learnt
-/// (Weinberger et al., Feature hashing for large scale multitask learning, 2009).
+/// Every column of text as as many features as it has categories: 1 for the row's own, 0 for the others; all 0 for a category that is
+/// not known (yet), and for none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FeatureHasher {
-    /// Number of features.
-    pub features: u32,
-    /// Key of the hash. Default 0.
-    #[serde(default)]
-    pub seed: u64,
+#[serde(default, deny_unknown_fields)]
+pub struct OneHotSpec {
+    /// The categories of every column. Default: learnt, in the order in which they come.
+    pub categories: Option<Vec<Vec<String>>>,
+    /// Most categories that are learnt of a column, and the number of its features; not with `categories`. Default 16.
+    pub max_categories: u32,
 }
 
-impl FeatureHasher {
-    /// Whether the parameters can be.
-    pub fn validate(&self) -> Result<(), SpecError> {
-        at_least_one("features", self.features.into())
+impl Default for OneHotSpec {
+    fn default() -> Self {
+        OneHotSpec { categories: None, max_categories: DEFAULT_CATEGORIES }
     }
+}
 
-    /// Adds a row's cell to its features; a slice of another length takes what fits.
-    pub fn add(&self, column: u64, category: &str, features: &mut [f64]) {
-        let start = keyed(self.seed, column);
-        let hash = category.as_bytes().chunks(8).fold(keyed(start, category.len() as u64), |hash, chunk| {
-            let mut bytes = [0; 8];
-            bytes[..chunk.len()].copy_from_slice(chunk);
-            keyed(hash, u64::from_le_bytes(bytes))
-        });
-        let place = (hash >> 1) % u64::from(self.features.max(1));
-        if let Some(feature) = usize::try_from(place).ok().and_then(|place| features.get_mut(place)) {
-            *feature += if hash & 1 == 0 { 1.0 } else { -1.0 };
+const DEFAULT_CATEGORIES: u32 = 16;
+const MOST_CATEGORIES: u32 = 10_000;
+
+impl OneHotSpec {
+    pub(crate) fn validate(&self) -> Result<(), SpecError> {
+        at_least_one("max_categories", self.max_categories.into())?;
+        if self.max_categories > MOST_CATEGORIES {
+            let problem = format!("is {}", self.max_categories);
+            return Err(SpecError::new("max_categories", problem, format!("use at most {MOST_CATEGORIES}")));
         }
-    }
-}
-
-/// A column's categories, a feature each, in the order they are first learnt; at most a fixed number, so that the number of features
-/// never changes. A category beyond that, or not learnt yet, has no feature: all are 0.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OneHot {
-    state: Known,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Known {
-    most: u32,
-    places: BTreeMap<String, u32>,
-    missed: u64,
-}
-
-const ONE_HOT: Envelope = Envelope { letters: *b"TMoh", what: "one-hot encoder", version: 1 };
-
-impl OneHot {
-    /// For at most so many categories.
-    pub fn new(categories: u32) -> Result<OneHot, SpecError> {
-        at_least_one("categories", categories.into())?;
-        Ok(OneHot { state: Known { most: categories, places: BTreeMap::new(), missed: 0 } })
-    }
-
-    /// Number of features.
-    pub fn features(&self) -> usize {
-        self.state.most as usize
-    }
-
-    /// The feature of a category.
-    pub fn place(&self, category: &str) -> Option<usize> {
-        self.state.places.get(category).map(|place| *place as usize)
-    }
-
-    /// Learns a category.
-    pub fn learn(&mut self, category: &str) {
-        let next = self.state.places.len();
-        if self.state.places.contains_key(category) {
-            return;
+        let Some(categories) = &self.categories else { return Ok(()) };
+        if self.max_categories != DEFAULT_CATEGORIES {
+            return Err(SpecError::new("max_categories", "is given beside `categories`", "give only one of them"));
         }
-        match u32::try_from(next) {
-            Ok(place) if place < self.state.most => {
-                self.state.places.insert(category.to_owned(), place);
+        let twice = |of_column: &Vec<String>| (1..of_column.len()).any(|i| of_column[..i].contains(&of_column[i]));
+        if categories.is_empty() || categories.iter().any(Vec::is_empty) {
+            return Err(SpecError::new("categories", "has none", "give a list for every column: [[\"a\", \"b\"]]"));
+        }
+        match categories.iter().position(twice) {
+            Some(column) => {
+                Err(SpecError::new("categories", format!("has one twice in list {column}"), "give each once"))
             }
-            _ => self.state.missed += 1,
+            None => Ok(()),
         }
     }
 
-    /// How often a category was learnt that found no place.
-    pub fn missed(&self) -> u64 {
-        self.state.missed
-    }
-
-    /// What was learnt, exactly.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        ONE_HOT.seal(&self.state)
-    }
-
-    /// What [`OneHot::to_bytes`] wrote.
-    pub fn from_bytes(bytes: &[u8]) -> Result<OneHot, DecodeError> {
-        let state: Known = ONE_HOT.open(bytes)?;
-        if state.places.len() > state.most as usize || state.places.values().any(|place| *place >= state.most) {
-            return Err(DecodeError::Content("more categories than places".to_owned()));
+    /// Number of features that so many columns become; None if it is made for another number of columns.
+    pub fn features(&self, columns: usize) -> Option<usize> {
+        match &self.categories {
+            Some(categories) if categories.len() != columns => None,
+            Some(categories) => Some(categories.iter().map(Vec::len).sum()),
+            None => Some(columns * self.max_categories as usize),
         }
-        Ok(OneHot { state })
+    }
+}
+
+/// The categories that are known, per column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Categories {
+    categories: Vec<Vec<String>>,
+}
+
+impl Categories {
+    /// Refuses rows with another number of columns.
+    pub(crate) fn check_columns(&self, found: usize) -> Result<(), ModelError> {
+        let expected = self.categories.len();
+        if expected == found { Ok(()) } else { Err(ModelError::Dimension { expected, found }) }
+    }
+
+    /// The features of a row's texts.
+    pub(crate) fn features(&self, spec: &OneHotSpec, texts: &[Option<&str>]) -> Vec<f64> {
+        let mut features = Vec::new();
+        for (known, text) in self.categories.iter().zip(texts) {
+            let start = features.len();
+            let width = if spec.categories.is_some() { known.len() } else { spec.max_categories as usize };
+            features.resize(start + width, 0.0);
+            if let Some(place) = text.and_then(|text| known.iter().position(|category| category == text)) {
+                features[start + place] = 1.0;
+            }
+        }
+        features
+    }
+
+    /// What a split's rows may teach: the texts of every column that are not known, in the order in which they come, as many as there is
+    /// room for.
+    pub(crate) fn unknown<'a>(&self, spec: &OneHotSpec, rows: impl Iterator<Item = Vec<Option<&'a str>>>) -> Partial {
+        let mut sums = self.nothing(spec);
+        for row in rows {
+            sums.rows += 1;
+            for (column, text) in row.into_iter().enumerate() {
+                let (known, found) = (&self.categories[column], &mut sums.texts[column]);
+                let room = spec.categories.is_none() && known.len() + found.len() < spec.max_categories as usize;
+                if let Some(text) = text.filter(|_| room)
+                    && !known.iter().chain(found.iter()).any(|category| category == text)
+                {
+                    found.push(text.to_owned());
+                }
+            }
+        }
+        sums
+    }
+}
+
+impl Family for Categories {
+    type Spec = OneHotSpec;
+    const SHAPE: Shape = &[("categories", LearnedKind::Texts)];
+
+    fn new(spec: &OneHotSpec, dimension: usize) -> Self {
+        Categories { categories: spec.categories.clone().unwrap_or_else(|| vec![Vec::new(); dimension]) }
+    }
+
+    fn fixed_dimension(spec: &OneHotSpec) -> Option<usize> {
+        spec.categories.as_ref().map(Vec::len)
+    }
+
+    fn dimension(&self) -> usize {
+        self.categories.len()
+    }
+
+    fn finite(&self) -> bool {
+        true
+    }
+
+    fn consistent(&self, spec: &OneHotSpec) -> bool {
+        match &spec.categories {
+            Some(categories) => *categories == self.categories,
+            None => self.categories.iter().all(|known| known.len() <= spec.max_categories as usize),
+        }
+    }
+
+    /// Numbers are no categories.
+    fn record(&mut self, _: &OneHotSpec, _: &Row<'_>) -> Option<f64> {
+        None
+    }
+
+    fn learned(&self) -> Vec<Learned> {
+        vec![Learned::Texts(self.categories.clone())]
+    }
+}
+
+impl OnePass for Categories {
+    fn nothing(&self, _: &OneHotSpec) -> Partial {
+        Partial { texts: vec![Vec::new(); self.dimension()], ..Partial::zeros(self.dimension(), []) }
+    }
+
+    /// Numbers are no categories.
+    fn gather(&self, _: &OneHotSpec, split: &Table<'_>, sums: &mut Partial) {
+        sums.skipped += split.len() as u64;
+    }
+
+    fn merge(sums: &mut Partial, next: &Partial) {
+        sums.add_counts(next);
+        for (found, next) in sums.texts.iter_mut().zip(&next.texts) {
+            let new: Vec<String> = next.iter().filter(|text| !found.contains(text)).cloned().collect();
+            found.extend(new);
+        }
+    }
+
+    fn learn(&mut self, spec: &OneHotSpec, sums: &Partial) -> Trained {
+        if spec.categories.is_none() {
+            for (known, found) in self.categories.iter_mut().zip(&sums.texts) {
+                let room = (spec.max_categories as usize).saturating_sub(known.len());
+                known.extend(found.iter().take(room).cloned());
+            }
+        }
+        Trained { rows: sums.rows, skipped: sums.skipped, updates: u32::from(sums.rows > 0), ..Trained::default() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Model, ModelSpec};
+    use ndarray::array;
 
     #[test]
-    fn one_hot_keeps_its_width() {
-        let mut encoder = OneHot::new(2).unwrap();
-        ["b", "a", "b", "c", "c"].into_iter().for_each(|category| encoder.learn(category));
-        assert_eq!(["b", "a", "c"].map(|category| encoder.place(category)), [Some(0), Some(1), None]);
-        assert_eq!((encoder.features(), encoder.missed()), (2, 2));
-        assert_eq!(OneHot::from_bytes(&encoder.to_bytes()).unwrap(), encoder);
+    fn learns_categories_in_their_order_and_keeps_its_width() {
+        let spec = OneHotSpec { max_categories: 2, ..OneHotSpec::default() };
+        let mut model = Model::new(ModelSpec::OneHot(spec)).unwrap();
+        let rows = |texts: &[&'static str]| texts.iter().map(|text| vec![Some(*text)]).collect::<Vec<_>>();
+        let partials = [rows(&["b"]), rows(&["b", "a", "c"])].map(|rows| model.partial_of_text(rows).unwrap());
+        model.apply(&partials).unwrap();
+        let features = model.transform_text([vec![Some("a")], vec![Some("b")], vec![Some("c")], vec![None]]).unwrap();
+        assert_eq!(features, array![[0.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]);
+        assert_eq!(Model::from_bytes(&model.to_bytes()).unwrap(), model);
+        assert_eq!(Model::from_json(&model.to_json()).unwrap(), model);
+        assert!(model.transform_text([vec![Some("a"), None]]).is_err());
     }
 
     #[test]
-    fn hashes_spread_and_never_change() {
-        let hasher = FeatureHasher { features: 16, seed: 0 };
-        let mut all = vec![0.0; 16];
-        let mut used = [false; 16];
-        for i in 0..200 {
-            let mut row = vec![0.0; 16];
-            hasher.add(i % 3, &format!("category number {i}"), &mut row);
-            assert_eq!(row.iter().map(|x: &f64| x.abs()).sum::<f64>(), 1.0);
-            (0..16).for_each(|place| used[place] |= row[place] != 0.0);
-            all.iter_mut().zip(&row).for_each(|(all, row)| *all += row);
-        }
-        assert!(used.iter().all(|used| *used) && all.iter().all(|sum| sum.abs() < 15.0), "{all:?}");
-        let [mut a, mut b] = [vec![0.0; 16], vec![0.0; 16]];
-        hasher.add(0, "x", &mut a);
-        hasher.add(1, "x", &mut b);
-        assert_ne!(a, b);
+    fn given_categories_need_no_learning() {
+        let categories = Some(vec![vec!["x".to_owned()], vec!["y".to_owned(), "z".to_owned()]]);
+        let spec = OneHotSpec { categories, ..OneHotSpec::default() };
+        assert_eq!((spec.features(2), spec.features(1)), (Some(3), None));
+        let model = Model::new(ModelSpec::OneHot(spec)).unwrap();
+        assert_eq!(model.transform_text([vec![Some("x"), Some("z")]]).unwrap(), array![[1.0, 0.0, 1.0]]);
     }
 }

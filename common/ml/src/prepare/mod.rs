@@ -1,231 +1,341 @@
 //! Making features fit for models: scaling, filling in what is missing, combining, and categories as numbers.
 //!
-//! Streaming and, as models, test-then-train: a batch is transformed with what was learnt before it, then learnt.
+//! What has to be learnt is a model like any other, so a batch is transformed with what was learnt before it, then learnt. What has not,
+//! [`polynomial`] and [`FeatureHasher`], is a plain function.
 
 mod categories;
+mod hashing;
 mod polynomial;
 
 use crate::{
-    codec::{self, Envelope},
-    error::{DecodeError, ModelError, SpecError, number},
-    rows::Table,
+    error::{SpecError, number},
+    exact,
+    family::{Family, OnePass, Shape},
+    kernel,
+    model::{Learned, LearnedKind, Trained},
+    partial::Partial,
+    rows::{Row, Table},
     stats::Moments,
 };
-pub use categories::{FeatureHasher, OneHot};
-use ndarray::{Array2, ArrayView2};
+pub(crate) use categories::Categories;
+pub use categories::OneHotSpec;
+pub use hashing::FeatureHasher;
+pub use polynomial::{polynomial, polynomial_features};
 use serde::{Deserialize, Serialize};
+use std::marker::PhantomData;
 
-/// What to do with features.
+/// `(x - mean) / deviation` of the feature so far (of the rows themselves, not of a sample); 0 while there is no deviation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum PrepareSpec {
-    /// `(x - mean) / deviation` of the feature so far (of the rows themselves, not of a sample); 0 while there is no deviation.
-    StandardScaler {
-        /// Whether the deviation is divided by. Default true.
-        #[serde(default = "yes")]
-        with_std: bool,
-        /// What earlier batches count for after a batch, above 0 and at most 1. Default 1.
-        #[serde(default = "one")]
-        decay: f64,
-    },
-    /// `low + (high - low) (x - least) / (most - least)` of the feature so far; `low` while there is no difference. What is outside of
-    /// what was seen lands outside.
-    MinMaxScaler {
-        /// Default 0.
-        #[serde(default)]
-        low: f64,
-        /// Default 1.
-        #[serde(default = "one")]
-        high: f64,
-    },
-    /// What is not a number becomes `value`, or the mean of the feature so far.
-    Imputer {
-        /// Default: the mean (0 before any number).
-        #[serde(default)]
-        value: Option<f64>,
-    },
-    /// Products of up to `degree` features, the features themselves first, as scikit-learn's order.
-    Polynomial {
-        /// Default 2.
-        #[serde(default = "two")]
-        degree: u32,
-        /// Only products of different features. Default false.
-        #[serde(default)]
-        interaction_only: bool,
-    },
+#[serde(default, deny_unknown_fields)]
+pub struct StandardScalerSpec {
+    /// Whether the deviation is divided by. Default true.
+    pub with_std: bool,
+    /// What earlier batches count for after a batch, above 0 and at most 1. Default 1.
+    pub decay: f64,
 }
 
-fn yes() -> bool {
-    true
-}
-fn one() -> f64 {
-    1.0
-}
-fn two() -> u32 {
-    2
-}
-
-impl PrepareSpec {
-    /// Whether the parameters can be.
-    pub fn validate(&self) -> Result<(), SpecError> {
-        match *self {
-            PrepareSpec::StandardScaler { decay, .. } => {
-                number("decay", decay, |d| 0.0 < d && d <= 1.0, "use a number above 0 and at most 1")
-            }
-            PrepareSpec::MinMaxScaler { low, high } => {
-                number("low", low, |_| true, "use a finite number")?;
-                number("high", high, |high| high > low, "use a number above `low`")
-            }
-            PrepareSpec::Imputer { value } => number("value", value.unwrap_or(0.0), |_| true, "use a finite number"),
-            PrepareSpec::Polynomial { degree, .. } if !(1..=polynomial::MOST_DEGREES).contains(&degree) => {
-                let mend = format!("use 1 to {}", polynomial::MOST_DEGREES);
-                Err(SpecError::new("degree", format!("is {degree}"), mend))
-            }
-            PrepareSpec::Polynomial { .. } => Ok(()),
-        }
+impl Default for StandardScalerSpec {
+    fn default() -> Self {
+        StandardScalerSpec { with_std: true, decay: 1.0 }
     }
 }
 
-/// A step of preparation as of some batch.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Preparer {
-    spec: PrepareSpec,
-    features: Vec<Feature>,
+/// `low + (high - low) (x - least) / (most - least)` of the feature so far; `low` while there is no difference. What is outside of what
+/// was seen lands outside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MinMaxScalerSpec {
+    /// Default 0.
+    pub low: f64,
+    /// Default 1.
+    pub high: f64,
 }
 
-/// What was seen of a feature; what is not finite is not looked at.
+impl Default for MinMaxScalerSpec {
+    fn default() -> Self {
+        MinMaxScalerSpec { low: 0.0, high: 1.0 }
+    }
+}
+
+/// What is not a number becomes `value`, or the mean of the feature so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Feature {
+#[serde(default, deny_unknown_fields)]
+pub struct ImputerSpec {
+    /// Default: the mean (0 before any number).
+    pub value: Option<f64>,
+}
+
+/// What was seen of a feature.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Feature {
     moments: Moments,
-    range: Option<(f64, f64)>,
+    least: f64,
+    most: f64,
 }
 
 impl Feature {
-    fn add(&mut self, value: f64) {
-        if value.is_finite() {
-            self.moments.add(value, 1.0);
-            self.widen(value, value);
-        }
-    }
-
-    fn widen(&mut self, low: f64, high: f64) {
-        self.range = Some(self.range.map_or((low, high), |(least, most)| (least.min(low), most.max(high))));
+    fn add(&mut self, value: f64, weight: f64) {
+        self.widen(value, value);
+        self.moments.add(value, weight);
     }
 
     fn merge(&mut self, other: &Feature) {
-        self.moments.merge(&other.moments);
-        if let Some((low, high)) = other.range {
-            self.widen(low, high);
+        if other.moments.n > 0.0 {
+            self.widen(other.least, other.most);
+            self.moments.merge(&other.moments);
         }
+    }
+
+    fn widen(&mut self, least: f64, most: f64) {
+        let first = self.moments.n == 0.0;
+        self.least = if first { least } else { self.least.min(least) };
+        self.most = if first { most } else { self.most.max(most) };
     }
 }
 
-const PREPARER: Envelope = Envelope { letters: *b"TMpr", what: "preparer", version: 1 };
+/// A step of preparation that goes feature by feature.
+pub(crate) trait Step {
+    /// What is shown of a feature, by name.
+    const SHAPE: Shape;
 
-impl Preparer {
-    /// Before any data.
-    pub fn new(spec: PrepareSpec) -> Result<Preparer, SpecError> {
-        spec.validate()?;
-        Ok(Preparer { spec, features: Vec::new() })
+    /// What is shown of a feature, in the order of [`Step::SHAPE`].
+    fn shown(seen: &Feature) -> Vec<f64>;
+
+    /// What earlier batches count for after a batch.
+    fn decay(&self) -> f64 {
+        1.0
     }
 
-    /// The rows (rows x features) prepared with what was learnt so far. Before any row, any number of features will do.
-    pub fn transform(&self, x: ArrayView2<'_, f64>) -> Result<Array2<f64>, ModelError> {
-        self.check(&x)?;
-        if let PrepareSpec::Polynomial { degree, interaction_only } = self.spec {
-            return polynomial::expand(x, degree, interaction_only);
-        }
-        let nothing = Feature::default();
-        let mut prepared = x.to_owned();
-        for (feature, mut column) in prepared.columns_mut().into_iter().enumerate() {
-            let seen = self.features.get(feature).unwrap_or(&nothing);
-            column.mapv_inplace(|value| self.value(seen, value));
-        }
-        Ok(prepared)
+    /// The prepared value.
+    fn value(&self, seen: &Feature, value: f64) -> f64;
+}
+
+impl Step for StandardScalerSpec {
+    const SHAPE: Shape =
+        &[("counts", LearnedKind::List), ("means", LearnedKind::List), ("deviations", LearnedKind::List)];
+
+    fn shown(seen: &Feature) -> Vec<f64> {
+        let Moments { n, mean, m2 } = seen.moments;
+        vec![n, mean, if n > 0.0 { libm::sqrt(m2 / n) } else { 0.0 }]
+    }
+
+    fn decay(&self) -> f64 {
+        self.decay
     }
 
     fn value(&self, seen: &Feature, value: f64) -> f64 {
-        match self.spec {
-            PrepareSpec::StandardScaler { with_std, .. } => {
-                let apart = value - seen.moments.mean;
-                let deviation = if with_std { libm::sqrt(seen.moments.variance()) } else { 1.0 };
-                // Not above 0, or not a number: nothing to scale with.
-                if deviation > 0.0 { apart / deviation } else { apart * 0.0 }
+        let apart = value - seen.moments.mean;
+        let deviation = if self.with_std { libm::sqrt(seen.moments.variance()) } else { 1.0 };
+        // Not above 0, or not a number: nothing to scale with. What is missing stays so.
+        if deviation > 0.0 { apart / deviation } else { (apart * 0.0).abs() }
+    }
+}
+
+impl Step for MinMaxScalerSpec {
+    const SHAPE: Shape = &[("counts", LearnedKind::List), ("least", LearnedKind::List), ("most", LearnedKind::List)];
+
+    fn shown(seen: &Feature) -> Vec<f64> {
+        vec![seen.moments.n, seen.least, seen.most]
+    }
+
+    fn value(&self, seen: &Feature, value: f64) -> f64 {
+        let Feature { least, most, .. } = seen;
+        let share = if most > least { (value - least) / (most - least) } else { (value * 0.0).abs() };
+        self.low + (self.high - self.low) * share
+    }
+}
+
+impl Step for ImputerSpec {
+    const SHAPE: Shape = &[("counts", LearnedKind::List), ("means", LearnedKind::List)];
+
+    fn shown(seen: &Feature) -> Vec<f64> {
+        vec![seen.moments.n, seen.moments.mean]
+    }
+
+    fn value(&self, seen: &Feature, value: f64) -> f64 {
+        if value.is_nan() { self.value.unwrap_or(seen.moments.mean) } else { value }
+    }
+}
+
+impl StandardScalerSpec {
+    pub(crate) fn validate(&self) -> Result<(), SpecError> {
+        number("decay", self.decay, |d| 0.0 < d && d <= 1.0, "use a number above 0 and at most 1")
+    }
+}
+
+impl MinMaxScalerSpec {
+    pub(crate) fn validate(&self) -> Result<(), SpecError> {
+        number("low", self.low, |_| true, "use a finite number")?;
+        number("high", self.high, |high| high > self.low, "use a number above `low`")
+    }
+}
+
+impl ImputerSpec {
+    pub(crate) fn validate(&self) -> Result<(), SpecError> {
+        number("value", self.value.unwrap_or(0.0), |_| true, "use a finite number")
+    }
+}
+
+/// What was seen of every feature; what is not finite is not looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(bound = "", deny_unknown_fields)]
+pub(crate) struct Seen<S> {
+    /// Weight of the numbers of every feature.
+    #[serde(with = "exact::list")]
+    counts: Vec<f64>,
+    #[serde(with = "exact::list")]
+    means: Vec<f64>,
+    /// Sums of squared deviations.
+    #[serde(with = "exact::list")]
+    squares: Vec<f64>,
+    /// 0 before any number, as is `most`.
+    #[serde(with = "exact::list")]
+    least: Vec<f64>,
+    #[serde(with = "exact::list")]
+    most: Vec<f64>,
+    #[serde(skip)]
+    step: PhantomData<S>,
+}
+
+impl<S> Seen<S> {
+    fn of(features: &[Feature]) -> Seen<S> {
+        let list = |part: fn(&Feature) -> f64| features.iter().map(part).collect();
+        Seen {
+            counts: list(|feature| feature.moments.n),
+            means: list(|feature| feature.moments.mean),
+            squares: list(|feature| feature.moments.m2),
+            least: list(|feature| feature.least),
+            most: list(|feature| feature.most),
+            step: PhantomData,
+        }
+    }
+
+    fn feature(&self, at: usize) -> Feature {
+        let moments = Moments { n: self.counts[at], mean: self.means[at], m2: self.squares[at] };
+        Feature { moments, least: self.least[at], most: self.most[at] }
+    }
+
+    fn features(&self) -> impl Iterator<Item = Feature> {
+        (0..self.counts.len()).map(|at| self.feature(at))
+    }
+
+    fn lists(&self) -> [&Vec<f64>; 5] {
+        [&self.counts, &self.means, &self.squares, &self.least, &self.most]
+    }
+}
+
+impl<S: Step> Family for Seen<S> {
+    type Spec = S;
+    const SHAPE: Shape = S::SHAPE;
+
+    fn new(_: &S, dimension: usize) -> Self {
+        Seen::of(&vec![Feature::default(); dimension])
+    }
+
+    fn dimension(&self) -> usize {
+        self.counts.len()
+    }
+
+    fn finite(&self) -> bool {
+        self.lists().into_iter().all(|list| kernel::all_finite(list))
+    }
+
+    fn consistent(&self, _: &S) -> bool {
+        self.lists().into_iter().all(|list| list.len() == self.counts.len())
+    }
+
+    fn transform(&self, spec: &S, x: &[f64]) -> Option<Vec<f64>> {
+        Some(self.features().zip(x).map(|(seen, value)| spec.value(&seen, *value)).collect())
+    }
+
+    /// A batch of one row.
+    fn record(&mut self, spec: &S, row: &Row<'_>) -> Option<f64> {
+        let mut sums = self.nothing(spec);
+        self.gather(spec, &Table::of_row(row), &mut sums);
+        (self.learn(spec, &sums).rows > 0).then_some(0.0)
+    }
+
+    fn learned(&self) -> Vec<Learned> {
+        let shown: Vec<Vec<f64>> = self.features().map(|seen| S::shown(&seen)).collect();
+        (0..S::SHAPE.len()).map(|at| Learned::List(shown.iter().map(|of_feature| of_feature[at]).collect())).collect()
+    }
+}
+
+/// Sums are what was seen of the rows alone, in the lists of a [`Seen`].
+impl<S: Step> OnePass for Seen<S> {
+    fn nothing(&self, _: &S) -> Partial {
+        Partial::zeros(self.dimension(), [self.dimension(); 5])
+    }
+
+    fn gather(&self, _: &S, split: &Table<'_>, sums: &mut Partial) {
+        let mut features = restored(sums);
+        for row in split.rows() {
+            if !row.counts() {
+                sums.skipped += 1;
+                continue;
             }
-            PrepareSpec::MinMaxScaler { low, high } => match seen.range {
-                Some((least, most)) if most > least => low + (high - low) * ((value - least) / (most - least)),
-                _ => low,
-            },
-            PrepareSpec::Imputer { value: fixed } if value.is_nan() => fixed.unwrap_or(seen.moments.mean),
-            _ => value,
+            sums.rows += 1;
+            sums.weight += row.weight;
+            let numbers = features.iter_mut().zip(row.x).filter(|(_, value)| value.is_finite());
+            numbers.for_each(|(feature, value)| feature.add(*value, row.weight));
         }
+        store(&features, sums);
     }
 
-    /// Learns a batch, its splits in order.
-    pub fn learn(&mut self, splits: &[ArrayView2<'_, f64>]) -> Result<(), ModelError> {
-        let rows = || splits.iter().filter(|split| split.nrows() > 0);
-        let Some(width) = rows().map(|split| split.ncols()).next() else { return Ok(()) };
-        for split in rows() {
-            self.check(split)?;
-            if split.ncols() != width {
-                return Err(ModelError::Dimension { expected: width, found: split.ncols() });
-            }
-        }
-        self.features.resize(width, Feature::default());
-        if let PrepareSpec::StandardScaler { decay, .. } = self.spec {
-            self.features.iter_mut().for_each(|feature| feature.moments.fade(decay));
-        }
-        for split in rows() {
-            let mut sums = vec![Feature::default(); width];
-            for row in Table::of(*split).rows() {
-                sums.iter_mut().zip(row.x).for_each(|(feature, value)| feature.add(*value));
-            }
-            self.features.iter_mut().zip(&sums).for_each(|(feature, sums)| feature.merge(sums));
-        }
-        Ok(())
+    fn merge(sums: &mut Partial, next: &Partial) {
+        let mut features = restored(sums);
+        features.iter_mut().zip(&restored(next)).for_each(|(feature, next)| feature.merge(next));
+        sums.add_counts(next);
+        store(&features, sums);
     }
 
-    fn check(&self, x: &ArrayView2<'_, f64>) -> Result<(), ModelError> {
-        let (expected, found) = (self.features.len(), x.ncols());
-        if expected > 0 && x.nrows() > 0 && expected != found {
-            return Err(ModelError::Dimension { expected, found });
+    fn learn(&mut self, spec: &S, sums: &Partial) -> Trained {
+        let mut features: Vec<Feature> = self.features().collect();
+        if sums.rows > 0 {
+            features.iter_mut().for_each(|feature| feature.moments.fade(spec.decay()));
         }
-        Ok(())
+        features.iter_mut().zip(&restored(sums)).for_each(|(feature, batch)| feature.merge(batch));
+        *self = Seen::of(&features);
+        Trained { rows: sums.rows, skipped: sums.skipped, updates: u32::from(sums.rows > 0), ..Trained::default() }
     }
+}
 
-    /// What was learnt, exactly.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        PREPARER.seal(&(codec::spec_text(&self.spec), &self.features))
-    }
+fn restored(sums: &Partial) -> Vec<Feature> {
+    let of_feature = |at: usize| {
+        let [n, mean, m2, least, most] = std::array::from_fn(|list| sums.lists[list][at]);
+        Feature { moments: Moments { n, mean, m2 }, least, most }
+    };
+    (0..sums.dimension).map(of_feature).collect()
+}
 
-    /// What [`Preparer::to_bytes`] wrote.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Preparer, DecodeError> {
-        let (spec, features): (String, Vec<Feature>) = PREPARER.open(bytes)?;
-        let spec: PrepareSpec = codec::read_spec(&spec)?;
-        spec.validate()?;
-        Ok(Preparer { spec, features })
-    }
+fn store(features: &[Feature], sums: &mut Partial) {
+    sums.lists = Seen::<()>::of(features).lists().map(Vec::clone).to_vec();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{array, s};
+    use crate::{Model, ModelError, ModelSpec, Rows};
+    use ndarray::{Array2, array, s};
 
-    fn learnt(spec: PrepareSpec, x: &Array2<f64>) -> Preparer {
-        let mut preparer = Preparer::new(spec).unwrap();
-        preparer.learn(&[x.slice(s![..1, ..]), x.slice(s![1.., ..])]).unwrap();
-        assert_eq!(Preparer::from_bytes(&preparer.to_bytes()).unwrap(), preparer);
-        preparer
+    fn learnt(spec: ModelSpec, x: &Array2<f64>) -> Model {
+        let mut model = Model::new(spec).unwrap();
+        let rows = |x| Rows { x, y: None, weight: None };
+        model.train(&[rows(x.slice(s![..1, ..])), rows(x.slice(s![1.., ..]))]).unwrap();
+        assert_eq!(Model::from_bytes(&model.to_bytes()).unwrap(), model);
+        assert_eq!(Model::from_json(&model.to_json()).unwrap(), model);
+        model
     }
 
     #[test]
     fn scales() {
         let x = array![[1.0, 5.0], [3.0, 5.0], [f64::NAN, 5.0]];
-        let standard = learnt(PrepareSpec::StandardScaler { with_std: true, decay: 1.0 }, &x);
+        let standard = learnt(ModelSpec::StandardScaler(StandardScalerSpec::default()), &x);
         assert_eq!(standard.transform(array![[4.0, 7.0]].view()).unwrap(), array![[2.0, 0.0]]);
-        let range = learnt(PrepareSpec::MinMaxScaler { low: -1.0, high: 1.0 }, &x);
+        let range = learnt(ModelSpec::MinMaxScaler(MinMaxScalerSpec { low: -1.0, high: 1.0 }), &x);
         assert_eq!(range.transform(array![[4.0, 7.0], [1.0, 5.0]].view()).unwrap(), array![[2.0, -1.0], [-1.0, -1.0]]);
+        let missing = range.transform(array![[f64::NAN, f64::NAN]].view()).unwrap();
+        assert!(missing.iter().all(|value| value.is_nan()));
         let wide = standard.transform(array![[1.0, 2.0, 3.0]].view());
         assert_eq!(wide, Err(ModelError::Dimension { expected: 2, found: 3 }));
     }
@@ -233,27 +343,26 @@ mod tests {
     #[test]
     fn fills_in() {
         let x = array![[1.0, 5.0], [3.0, f64::NAN]];
-        let mean = learnt(PrepareSpec::Imputer { value: None }, &x);
+        let mean = learnt(ModelSpec::Imputer(ImputerSpec::default()), &x);
         let missing = array![[f64::NAN, f64::NAN], [9.0, 8.0]];
         assert_eq!(mean.transform(missing.view()).unwrap(), array![[2.0, 5.0], [9.0, 8.0]]);
-        let fixed = learnt(PrepareSpec::Imputer { value: Some(-1.0) }, &x);
+        let fixed = learnt(ModelSpec::Imputer(ImputerSpec { value: Some(-1.0) }), &x);
         assert_eq!(fixed.transform(missing.view()).unwrap()[(0, 0)], -1.0);
+        assert_eq!(mean.predict(missing.view()), Err(ModelError::NotGiven { kind: "imputer", what: "predictions" }));
     }
 
     #[test]
     fn a_batch_is_transformed_with_what_was_before_it() {
-        let scaler = Preparer::new(PrepareSpec::StandardScaler { with_std: true, decay: 1.0 }).unwrap();
+        let scaler = Model::new(ModelSpec::StandardScaler(StandardScalerSpec::default())).unwrap();
         assert_eq!(scaler.transform(array![[4.0], [5.0]].view()).unwrap(), array![[0.0], [0.0]]);
     }
 
     #[test]
     fn definitions() {
-        let read: PrepareSpec = serde_json::from_str(r#"{"kind": "polynomial"}"#).unwrap();
-        assert_eq!(read, PrepareSpec::Polynomial { degree: 2, interaction_only: false });
         for (name, spec) in [
-            ("high", PrepareSpec::MinMaxScaler { low: 1.0, high: 1.0 }),
-            ("decay", PrepareSpec::StandardScaler { with_std: true, decay: 0.0 }),
-            ("degree", PrepareSpec::Polynomial { degree: 0, interaction_only: false }),
+            ("high", ModelSpec::MinMaxScaler(MinMaxScalerSpec { low: 1.0, high: 1.0 })),
+            ("decay", ModelSpec::StandardScaler(StandardScalerSpec { with_std: true, decay: 0.0 })),
+            ("value", ModelSpec::Imputer(ImputerSpec { value: Some(f64::INFINITY) })),
         ] {
             assert_eq!(spec.validate().unwrap_err().parameter, name);
         }

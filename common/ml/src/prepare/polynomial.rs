@@ -4,13 +4,17 @@ use crate::{error::ModelError, rows::Table};
 use ndarray::{Array2, ArrayView2};
 
 /// Products of more features than this are hardly meant.
-pub(super) const MOST_DEGREES: u32 = 6;
+const MOST_DEGREES: u32 = 6;
 
 /// Wider rows than this are refused: they grow with the power of the degree.
 const WIDEST: usize = 1_000_000;
 
-/// The products of up to `degree` features of every row.
-pub(super) fn expand(x: ArrayView2<'_, f64>, degree: u32, interaction_only: bool) -> Result<Array2<f64>, ModelError> {
+/// The features of every row (rows x features), then the products of up to `degree` of them (1 to 6), in scikit-learn's order;
+/// with `interaction_only` of different ones alone.
+///
+/// # Errors
+/// For more than a million products.
+pub fn polynomial(x: ArrayView2<'_, f64>, degree: u32, interaction_only: bool) -> Result<Array2<f64>, ModelError> {
     let products = products(x.ncols(), degree, interaction_only)?;
     let mut values = Vec::with_capacity(x.nrows() * products.len());
     for row in Table::of(x).rows() {
@@ -22,6 +26,17 @@ pub(super) fn expand(x: ArrayView2<'_, f64>, degree: u32, interaction_only: bool
     }
     let shape = (x.nrows(), products.len());
     Array2::from_shape_vec(shape, values).map_err(|_| ModelError::TooWide { limit: WIDEST })
+}
+
+/// How many features [`polynomial`] makes of so many.
+///
+/// # Errors
+/// For a degree that is not from 1 to 6, and for more than a million products.
+pub fn polynomial_features(features: usize, degree: u32, interaction_only: bool) -> Result<usize, ModelError> {
+    match degree {
+        1..=MOST_DEGREES => Ok(products(features, degree, interaction_only)?.len()),
+        _ => Err(ModelError::Degree { found: degree, most: MOST_DEGREES }),
+    }
 }
 
 /// Every product as a shorter one (its place) times a feature: by degree, and within it by the features' numbers.
@@ -49,11 +64,11 @@ mod tests {
     #[test]
     fn in_the_order_of_scikit_learn() {
         let x = array![[2.0, 3.0, 5.0]];
-        let squares = expand(x.view(), 2, false).unwrap();
+        let squares = polynomial(x.view(), 2, false).unwrap();
         assert_eq!(squares, array![[2.0, 3.0, 5.0, 4.0, 6.0, 10.0, 9.0, 15.0, 25.0]]);
-        let all = expand(x.view(), 3, true).unwrap();
+        let all = polynomial(x.view(), 3, true).unwrap();
         assert_eq!(all, array![[2.0, 3.0, 5.0, 6.0, 10.0, 15.0, 30.0]]);
         let wide = Array2::zeros((1, 2000));
-        assert_eq!(expand(wide.view(), 2, false), Err(ModelError::TooWide { limit: WIDEST }));
+        assert_eq!(polynomial(wide.view(), 2, false), Err(ModelError::TooWide { limit: WIDEST }));
     }
 }

@@ -82,7 +82,7 @@ impl Compiler<'_> {
         })
     }
 
-    fn of_type(
+    pub(super) fn of_type(
         &mut self,
         sql: &Sql,
         schema: &SchemaRef,

@@ -5,7 +5,8 @@ use super::expr::{check_names, find, type_name};
 use super::learn::{ONLY, constant_key, hidden, kind_param};
 use super::stages::{Lane, Part, Rows, column};
 use crate::learn::matrix::width;
-use crate::learn::{Comes, FoldOp, Lesson, PartialExec, TrainFold, WATCHED, Watch, state_fields};
+use crate::learn::prepare::is_category;
+use crate::learn::{Comes, FoldOp, Lesson, PartialExec, Takes, TrainFold, WATCHED, Watch, state_fields};
 use datafusion::arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::common::DataFusionError;
@@ -24,9 +25,19 @@ impl Compiler<'_> {
         let model = self.declared.iter().position(|model| model.name == train.model.text)?;
         let spec = self.declared[model].spec.clone();
         let schema = input.schema();
-        let mut exprs = Vec::new();
+        let takes = match spec.arms() {
+            Some(arms) => Takes::Arms(arms.into()),
+            None if spec.one_hot().is_some() => Takes::Texts,
+            None if spec.transforms() => Takes::Gaps,
+            None => Takes::Numbers,
+        };
+        let mut exprs: Vec<_> = self.arm(train, &spec, &schema)?.into_iter().collect();
+        self.features_given(train, &spec)?;
         for column in &train.features {
-            exprs.push(self.feature(&schema, column, exprs.len())?);
+            exprs.push(match takes {
+                Takes::Texts => self.category(&schema, column, exprs.len())?,
+                _ => self.feature(&schema, column, exprs.len())?,
+            });
         }
         let features = exprs.len();
         let dimension_of = |feature: &ProjectionExpr| Some(width(&feature.expr.data_type(&schema).ok()?).unwrap_or(1));
@@ -37,7 +48,7 @@ impl Compiler<'_> {
             exprs.push(self.number(weight, &schema, exprs.len())?);
         }
         let weighted = train.weight.is_some();
-        let lesson = Lesson { model: train.model.text.clone(), features, labelled, weighted };
+        let lesson = Lesson { model: train.model.text.clone(), features, labelled, weighted, takes };
         let key = constant_key(&train.model.text);
         let watch = match &train.drift {
             Some(drift) => Some(self.watch(drift, &spec)?),
@@ -125,6 +136,55 @@ impl Compiler<'_> {
             self.report([wrong.help("make it a number first, with `select`")]);
             return None;
         };
+        Some(ProjectionExpr { expr: self.checked(expr)?, alias: hidden(position) })
+    }
+
+    /// The arm that a row of a bandit is about.
+    fn arm(&mut self, train: &Train, spec: &ModelSpec, schema: &SchemaRef) -> Option<Option<ProjectionExpr>> {
+        match (&train.arm, spec.arms()) {
+            (Some(arm), Some(_)) => {
+                let text = |found: &DataType| found.is_string() || found.is_null();
+                self.of_type(arm, schema, 0, &DataType::Utf8, text).map(Some)
+            }
+            (None, None) => Some(None),
+            (None, Some(_)) => {
+                let wrong = format!("a model of kind {} learns from arms that were chosen", spec.kind());
+                self.report([Diagnostic::new(wrong).at(train.model.span.clone()).help("say which: `arm = \"..\"`")]);
+                None
+            }
+            (Some(arm), None) => {
+                let wrong = Diagnostic::new(format!("a model of kind {} has no arms", spec.kind()));
+                self.report([wrong.at(arm.span.clone()).help("leave `arm` out")]);
+                None
+            }
+        }
+    }
+
+    /// Whether there are features where the model needs them, and only there.
+    fn features_given(&mut self, train: &Train, spec: &ModelSpec) -> Option<()> {
+        let wanted = spec.arms().is_none() || spec.contextual();
+        let (what, help) = match train.features.first() {
+            None if wanted => ("learns from features", "say which: `features = [\"..\"]`"),
+            Some(_) if !wanted => ("looks at no features", "leave `features` out, or use `lin_ucb`"),
+            _ => return Some(()),
+        };
+        let place = train.features.first().unwrap_or(&train.model).span.clone();
+        let wrong = Diagnostic::new(format!("a model of kind {} {what}", spec.kind()));
+        self.report([wrong.at(place).help(help)]);
+        None
+    }
+
+    /// A column of categories as text.
+    fn category(&mut self, schema: &SchemaRef, name: &Name, position: usize) -> Option<ProjectionExpr> {
+        let index = self.reported(find(schema, name))?;
+        let data_type = schema.field(index).data_type();
+        if !is_category(data_type) {
+            let wrong = Diagnostic::new(format!("a {} is no category", type_name(data_type)));
+            self.report([wrong.at(name.span.clone()).label("expected text or a whole number")]);
+            return None;
+        }
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(index).name(), index));
+        let expr = cast(column, schema, DataType::Utf8);
         Some(ProjectionExpr { expr: self.checked(expr)?, alias: hidden(position) })
     }
 

@@ -1,9 +1,10 @@
 //! Columns of numbers and vectors as the matrices that models take.
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
-use datafusion::arrow::datatypes::{DataType, Float64Type};
-use datafusion::common::{Result, exec_err};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float64Array};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Float64Type};
+use datafusion::common::{Result, exec_err, plan_err};
 use ndarray::{Array2, ArrayView1, ArrayViewMut2, Axis, s};
+use std::sync::Arc;
 
 /// Rows that are filled at once.
 const ROWS_AT_ONCE: usize = 64;
@@ -49,6 +50,57 @@ pub(crate) fn matrix(columns: &[ArrayRef], rows: usize, also: impl Fn(usize) -> 
     Ok(Matrix { x, places })
 }
 
+/// How many features columns of these types hold: a number is one.
+///
+/// # Errors
+/// For a type that holds no features.
+pub(crate) fn columns_of(fields: &[FieldRef]) -> Result<usize> {
+    let mut total = 0;
+    for field in fields {
+        total += match width(field.data_type()) {
+            Some(width) => width,
+            None if field.data_type().is_numeric() || field.data_type().is_null() => 1,
+            None => {
+                return plan_err!("features are numbers or a vector, `{}` is a {}", field.name(), field.data_type());
+            }
+        };
+    }
+    Ok(total)
+}
+
+/// All rows of these columns (doubles and vectors of doubles), with what is null as not a number.
+///
+/// # Errors
+/// For columns of other types.
+pub(crate) fn with_gaps(columns: &[ArrayRef], rows: usize) -> Result<Array2<f64>> {
+    let filled: Vec<ArrayRef> = columns.iter().map(filled).collect::<Result<_>>()?;
+    Ok(matrix(&filled, rows, |_| true)?.x)
+}
+
+/// The column without nulls: they are not a number.
+fn filled(column: &ArrayRef) -> Result<ArrayRef> {
+    let numbers = |values: &ArrayRef| -> Float64Array {
+        values.as_primitive::<Float64Type>().iter().map(|value| Some(value.unwrap_or(f64::NAN))).collect()
+    };
+    match column.data_type() {
+        DataType::Float64 => Ok(Arc::new(numbers(column))),
+        DataType::FixedSizeList(item, length) if *item.data_type() == DataType::Float64 => {
+            let list = column.as_fixed_size_list();
+            let width = *length as usize;
+            let values = numbers(&list.values().slice(list.value_offset(0) as usize, list.len() * width));
+            let missing = |at: usize| list.is_null(at / width.max(1));
+            let values: Float64Array = values
+                .values()
+                .iter()
+                .enumerate()
+                .map(|(at, v)| Some(if missing(at) { f64::NAN } else { *v }))
+                .collect();
+            Ok(Arc::new(FixedSizeListArray::try_new(item.clone(), *length, Arc::new(values), None)?))
+        }
+        other => exec_err!("features are numbers or vectors, not {other}"),
+    }
+}
+
 /// Copies the values at these places to the first columns of as many rows; says how many columns that are.
 fn copy(column: &ArrayRef, places: &[usize], mut rows: ArrayViewMut2<'_, f64>) -> usize {
     let Some(list) = column.as_fixed_size_list_opt() else {
@@ -79,8 +131,6 @@ fn is_whole(column: &ArrayRef, row: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datafusion::arrow::array::{FixedSizeListArray, Float64Array};
-    use std::sync::Arc;
 
     #[test]
     fn columns_and_vectors_side_by_side_without_nulls() {
@@ -96,5 +146,8 @@ mod tests {
         let sliced: Vec<ArrayRef> = columns.iter().map(|column| column.slice(3, 1)).collect();
         assert_eq!(matrix(&sliced, 1, |_| true).unwrap().x, ndarray::array![[3.5, 7.0, 8.0]]);
         assert_eq!(matrix(&columns, 4, |row| row > 0).unwrap().places, [3]);
+        let gaps = with_gaps(&columns, 4).unwrap().mapv(|value| if value.is_nan() { -1.0 } else { value });
+        assert_eq!(gaps, ndarray::array![[0.5, 1.0, 2.0], [1.5, -1.0, -1.0], [2.5, 5.0, -1.0], [3.5, 7.0, 8.0]]);
+        assert_eq!(with_gaps(&sliced, 1).unwrap(), ndarray::array![[3.5, 7.0, 8.0]]);
     }
 }

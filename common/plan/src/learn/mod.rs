@@ -4,10 +4,12 @@
 //! The mathematics is in `tidemill-ml`. Here is how rows become its matrices, and how its values become state: versioned
 //! by batch, followed, checkpointed and recovered like any other.
 
+mod arms;
 mod evaluate;
 pub(crate) mod matrix;
 mod partial;
 pub(crate) mod predict;
+pub(crate) mod prepare;
 mod rows;
 mod show;
 pub(crate) mod train;
@@ -16,7 +18,7 @@ mod watch;
 pub(crate) use evaluate::{EvaluateFold, TestFold};
 pub(crate) use partial::PartialExec;
 pub use predict::{AskedModel, Models};
-pub(crate) use rows::Lesson;
+pub(crate) use rows::{Lesson, Takes};
 pub(crate) use train::{Comes, TrainFold, WATCHED, Watch};
 pub(crate) use watch::{ChooseFold, DriftFold};
 

@@ -134,10 +134,9 @@ struct Sums {
 
 impl Sums {
     fn add(&mut self, rows: &RecordBatch) -> Result<()> {
-        let learnable = self.lesson.learnable(rows)?;
-        let partial = self.model.partial(&learnable.rows(0..learnable.len()));
-        self.partials.append_value(partial.map_err(|error| self.lesson.wrong(&error))?.to_bytes());
-        self.nulls.append_value((rows.num_rows() - learnable.len()) as i64);
+        let (partial, nulls) = self.lesson.partial(&self.model, rows)?;
+        self.partials.append_value(partial.to_bytes());
+        self.nulls.append_value(nulls as i64);
         Ok(())
     }
 

@@ -1,14 +1,19 @@
-//! The functions that ask a model: `predict('price', x)`, `predict_proba`, `cluster`, `distance`.
+//! The functions that ask a model: `predict('price', x)`, `predict_proba`, `cluster`, `distance`, `transform`, `choose_arm`.
 //!
 //! Each sees the model as the batch before left it (test, then train); with `_after_training` behind its name it sees
 //! what the batch itself has made of it. The models of a task are in a task-local, as the batch's time is.
 
 use super::PartialExec;
-use super::matrix::{matrix, width};
+use super::arms::chosen;
+use super::matrix::{columns_of, matrix, width};
+use super::prepare::{transformed, transformed_type};
+use crate::keys::is_encodable;
 use datafusion::arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListBuilder, PrimitiveBuilder};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_datafusion_err, plan_err};
+use datafusion::common::{
+    DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err, internal_err, plan_datafusion_err, plan_err,
+};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -69,13 +74,17 @@ enum Question {
     Probability,
     Cluster,
     Distance,
+    Transform,
+    Choose,
 }
 
-const QUESTIONS: [(&str, Question); 4] = [
+const QUESTIONS: [(&str, Question); 6] = [
     ("predict", Question::Predict),
     ("predict_proba", Question::Probability),
     ("cluster", Question::Cluster),
     ("distance", Question::Distance),
+    ("transform", Question::Transform),
+    ("choose_arm", Question::Choose),
 ];
 
 /// The functions, for a job with these models.
@@ -176,18 +185,21 @@ impl Ask {
         Ok((position, spec))
     }
 
-    fn answer_type(&self, spec: &ModelSpec) -> Result<DataType> {
-        let clusters = !spec.supervised();
+    /// The type of the answer to these arguments.
+    fn answer_type(&self, spec: &ModelSpec, features: &[FieldRef]) -> Result<DataType> {
+        let clusters = spec.clusters();
         let classifies = spec.classes().is_some();
         match self.question {
             Question::Predict if clusters => Ok(DataType::Int64),
-            Question::Predict => Ok(DataType::Float64),
+            Question::Predict if spec.predicts() => Ok(DataType::Float64),
             Question::Probability if spec.classes() == Some(2) => Ok(DataType::Float64),
             Question::Probability if classifies => {
                 Ok(DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true))))
             }
             Question::Cluster if clusters => Ok(DataType::Int64),
             Question::Distance if clusters => Ok(DataType::Float64),
+            Question::Transform if spec.transforms() => transformed_type(&self.name, spec, features),
+            Question::Choose if spec.arms().is_some() => Ok(DataType::Utf8),
             _ => plan_err!("`{}` does not go with a model of kind {}", self.name, spec.kind()),
         }
     }
@@ -208,13 +220,21 @@ impl ScalarUDFImpl for Ask {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         let (_, spec) = self.model(args.scalar_arguments.first().copied().flatten())?;
-        let data_type = self.answer_type(spec)?;
-        if args.arg_fields.len() < 2 {
-            return plan_err!("`{}` needs features: {0}('name', features)", self.name);
-        }
-        for field in &args.arg_fields[1..] {
-            if !field.data_type().is_numeric() && width(field.data_type()).is_none() {
-                return plan_err!("features are numbers or a vector, `{}` is a {}", field.name(), field.data_type());
+        let features = args.arg_fields.get(self.before_features()..).unwrap_or_default();
+        let data_type = self.answer_type(spec, features)?;
+        match (self.question, args.arg_fields.get(1)) {
+            (Question::Choose, None) => return plan_err!("`{}` needs the row's id: {0}('name', id)", self.name),
+            (Question::Choose, Some(id)) if !is_encodable(id.data_type()) => {
+                return plan_err!("`{}` is a {}, which is no id", id.name(), id.data_type());
+            }
+            (Question::Choose, _) if spec.contextual() == features.is_empty() => {
+                let wants = if spec.contextual() { "needs the row's features" } else { "looks at no features" };
+                return plan_err!("a model of kind {} {wants}", spec.kind());
+            }
+            (_, None) => return plan_err!("`{}` needs features: {0}('name', features)", self.name),
+            (Question::Transform, _) => {}
+            _ => {
+                columns_of(features)?;
             }
         }
         Ok(Arc::new(Field::new(&self.name, data_type, true)))
@@ -225,35 +245,49 @@ impl ScalarUDFImpl for Ask {
             Some(ColumnarValue::Scalar(name)) => Some(name),
             _ => None,
         };
-        let (model, spec) = self.model(name)?;
+        let (model, _) = self.model(name)?;
         let asked = AskedModel { model, after_training: self.after_training };
         let Some(model) = model_of_task(&asked) else {
             return exec_err!("`{}` outside of a batch", self.name);
         };
-        let features = args.args[1..].iter().map(|argument| {
-            let array = argument.to_array(args.number_rows)?;
+        let rows = args.number_rows;
+        let as_text = model.spec().one_hot().is_some();
+        let features = args.args.get(self.before_features()..).unwrap_or_default().iter().map(|argument| {
+            let array = argument.to_array(rows)?;
             match width(array.data_type()) {
-                Some(_) => Ok(array),
-                None => Ok(cast(&array, &DataType::Float64)?),
+                None if !as_text => Ok(cast(&array, &DataType::Float64)?),
+                _ => Ok(array),
             }
         });
         let features: Vec<ArrayRef> = features.collect::<Result<_>>()?;
-        let answer = self.answer(&model, &features, args.number_rows, &self.answer_type(spec)?);
-        Ok(ColumnarValue::Array(answer?))
+        let answer = match (self.question, args.args.get(1)) {
+            (Question::Choose, Some(id)) => {
+                chosen(&model, &id.to_array(rows)?, &features, rows).map(|names| Arc::new(names) as ArrayRef)
+            }
+            (Question::Transform, _) => transformed(&model, &features, rows),
+            _ => self.answer(&model, &features, rows, args.return_field.data_type()),
+        };
+        let named = |error: DataFusionError| exec_datafusion_err!("`{}`: {}", self.name, error.strip_backtrace());
+        Ok(ColumnarValue::Array(answer.map_err(named)?))
     }
 }
 
 impl Ask {
+    /// Arguments that stand before the features.
+    fn before_features(&self) -> usize {
+        if self.question == Question::Choose { 2 } else { 1 }
+    }
+
     fn answer(&self, model: &Model, features: &[ArrayRef], rows: usize, data_type: &DataType) -> Result<ArrayRef> {
         let found = matrix(features, rows, |_| true)?;
         let x = found.x.view();
-        let wrong =
-            |error: tidemill_ml::ModelError| datafusion::common::exec_datafusion_err!("`{}`: {error}", self.name);
+        let wrong = |error: tidemill_ml::ModelError| exec_datafusion_err!("{error}");
         // Before the first data some models have nothing to say.
-        if model.dimension().is_none() && !model.spec().supervised() {
+        if model.dimension().is_none() && model.spec().clusters() {
             return Ok(datafusion::arrow::array::new_null_array(data_type, rows));
         }
         match self.question {
+            Question::Transform | Question::Choose => internal_err!("`{}` has an answer of its own", self.name),
             Question::Predict | Question::Cluster => {
                 let values = model.predict(x).map_err(wrong)?;
                 Ok(match data_type {

@@ -1,12 +1,14 @@
 //! The rows that a model learns from: features, label and weight out of columns.
 
-use super::matrix::{Matrix, matrix};
-use datafusion::arrow::array::{Array, AsArray, Float64Array, RecordBatch};
+use super::matrix::{Matrix, matrix, with_gaps};
+use super::{arms, prepare};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::Float64Type;
 use datafusion::common::{DataFusionError, Result};
 use ndarray::{Array1, Axis};
 use std::ops::Range;
-use tidemill_ml::{ModelError, Rows};
+use std::sync::Arc;
+use tidemill_ml::{Model, ModelError, Partial, Rows};
 
 /// Rows of a split: sums are made per split and added in order, whoever holds the rows.
 pub(crate) const SPLIT_ROWS: usize = 8192;
@@ -22,6 +24,21 @@ pub(crate) struct Lesson {
     pub(crate) labelled: bool,
     /// Whether there is a weight.
     pub(crate) weighted: bool,
+    /// What the columns of the features are.
+    pub(crate) takes: Takes,
+}
+
+/// What columns of features are.
+#[derive(Debug, Clone)]
+pub(crate) enum Takes {
+    /// Numbers and vectors; a row with a null is not learnt.
+    Numbers,
+    /// Numbers and vectors; what is null is learnt from as missing.
+    Gaps,
+    /// Text.
+    Texts,
+    /// The name of one of these arms, then numbers and vectors.
+    Arms(Arc<[String]>),
 }
 
 /// Rows without a null.
@@ -42,12 +59,37 @@ impl Lesson {
             .map(|column| column.as_primitive::<Float64Type>())
             .collect();
         let whole = |row: usize| numbers.iter().all(|column| column.is_valid(row));
-        let found = matrix(features, rows.num_rows(), whole)?;
+        let found = match &self.takes {
+            Takes::Arms(arms) => {
+                let places = features.iter().take(1).map(|names| Arc::new(arms::places(arms, names)) as ArrayRef);
+                let features: Vec<ArrayRef> = places.chain(features.iter().skip(1).cloned()).collect();
+                matrix(&features, rows.num_rows(), whole)?
+            }
+            Takes::Gaps => {
+                let all = with_gaps(features, rows.num_rows())?;
+                let places: Vec<usize> = (0..rows.num_rows()).filter(|row| whole(*row)).collect();
+                Matrix { x: all.select(Axis(0), &places), places }
+            }
+            Takes::Numbers | Takes::Texts => matrix(features, rows.num_rows(), whole)?,
+        };
         let taken = |column: &&Float64Array| found.places.iter().map(|place| column.value(*place)).collect();
         let mut numbers = numbers.iter();
         let y = if self.labelled { numbers.next().map(taken) } else { None };
         let weight = if self.weighted { numbers.next().map(taken) } else { None };
         Ok(Learnable { found, y, weight })
+    }
+
+    /// What a split adds to the model, and how many of its rows have a null that keeps them from being learnt.
+    pub(crate) fn partial(&self, model: &Model, rows: &RecordBatch) -> Result<(Partial, usize)> {
+        if let Takes::Texts = self.takes {
+            let columns = &rows.columns()[..self.features];
+            let columns: Vec<&StringArray> = columns.iter().map(|column| column.as_string()).collect();
+            let texts = (0..rows.num_rows()).map(|row| prepare::texts_of(&columns, row));
+            return Ok((model.partial_of_text(texts).map_err(|error| self.wrong(&error))?, 0));
+        }
+        let learnable = self.learnable(rows)?;
+        let partial = model.partial(&learnable.rows(0..learnable.len())).map_err(|error| self.wrong(&error))?;
+        Ok((partial, rows.num_rows() - learnable.len()))
     }
 
     /// Rows that the model cannot take.

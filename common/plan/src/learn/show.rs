@@ -2,6 +2,7 @@
 
 use datafusion::arrow::array::{
     ArrayRef, Float64Array, Float64Builder, Int64Array, ListBuilder, RecordBatch, RecordBatchOptions, StringArray,
+    StringBuilder,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
@@ -32,6 +33,7 @@ fn data_type(kind: LearnedKind) -> DataType {
         LearnedKind::List => list(DataType::Float64),
         LearnedKind::Lists => list(list(DataType::Float64)),
         LearnedKind::Text => DataType::Utf8,
+        LearnedKind::Texts => list(list(DataType::Utf8)),
     }
 }
 
@@ -49,6 +51,15 @@ fn column(value: Learned) -> ArrayRef {
             let mut builder = ListBuilder::new(ListBuilder::new(Float64Builder::new()));
             for numbers in lists {
                 builder.values().values().append_slice(&numbers);
+                builder.values().append(true);
+            }
+            builder.append(true);
+            Arc::new(builder.finish())
+        }
+        Learned::Texts(lists) => {
+            let mut builder = ListBuilder::new(ListBuilder::new(StringBuilder::new()));
+            for texts in lists {
+                texts.iter().for_each(|text| builder.values().values().append_value(text));
                 builder.values().append(true);
             }
             builder.append(true);

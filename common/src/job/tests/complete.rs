@@ -185,6 +185,7 @@ fn the_example_jobs_are_good() {
         include_str!("../../../../examples/jobs/clusters.toml"),
         include_str!("../../../../examples/jobs/flight_delays.toml"),
         include_str!("../../../../examples/jobs/choose_model.toml"),
+        include_str!("../../../../examples/jobs/bandit.toml"),
     ] {
         good(text);
     }

@@ -1,0 +1,210 @@
+//! Choosing among arms (models, prices, pages) while learning which is best.
+//!
+//! The choices of a batch are made with what was learnt before it, and a choice is a function of the model, its seed, the number of
+//! batches that it has learnt from, and the row's id: rows may be spread over any number of machines.
+//!
+//! As a model: the first feature of a row is the place of the arm that was chosen, the others are the context it was chosen in; the
+//! label is its reward.
+
+mod policy;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    cholesky::Cholesky,
+    exact,
+    family::{Family, OnePass, Shape},
+    kernel,
+    model::{Learned, LearnedKind, Trained},
+    partial::Partial,
+    random::{Stream, keyed},
+    rows::{Row, Table},
+    stats::Moments,
+};
+use ndarray::ArrayView2;
+pub(crate) use policy::Policy;
+pub use policy::{EpsilonGreedySpec, LinUcbSpec, Rewards, ThompsonSamplingSpec, Ucb1Spec};
+use serde::{Deserialize, Serialize};
+use std::marker::PhantomData;
+
+/// What is known of every arm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(bound = "", deny_unknown_fields)]
+pub(crate) struct Arms<P> {
+    /// Numbers in a context; 0 without.
+    context: usize,
+    /// Per arm: weight, mean and sum of squared deviations of its rewards; then, with a context `x`, the sum of `reward x` and, by rows,
+    /// that of `x x'`.
+    #[serde(with = "exact::lists")]
+    arms: Vec<Vec<f64>>,
+    #[serde(skip)]
+    policy: PhantomData<P>,
+}
+
+/// Numbers of an arm's rewards.
+const MOMENTS: usize = 3;
+
+fn rewards(arm: &[f64]) -> Moments {
+    Moments { n: arm[0], mean: arm[1], m2: arm[2] }
+}
+
+fn set_rewards(arm: &mut [f64], Moments { n, mean, m2 }: Moments) {
+    arm[..MOMENTS].copy_from_slice(&[n, mean, m2]);
+}
+
+/// Adds a reward.
+fn add(arm: &mut [f64], reward: f64, weight: f64, x: &[f64]) {
+    let mut moments = rewards(arm);
+    moments.add(reward, weight);
+    set_rewards(arm, moments);
+    let (b, a) = arm[MOMENTS..].split_at_mut(x.len());
+    kernel::add_scaled(b, weight * reward, x);
+    for (row, factor) in a.chunks_mut(x.len().max(1)).zip(x) {
+        kernel::add_scaled(row, weight * factor, x);
+    }
+}
+
+/// Adds the rewards of another.
+fn merge(arm: &mut [f64], other: &[f64]) {
+    let mut moments = rewards(arm);
+    moments.merge(&rewards(other));
+    set_rewards(arm, moments);
+    kernel::add_scaled(&mut arm[MOMENTS..], 1.0, &other[MOMENTS..]);
+}
+
+fn fade(arm: &mut [f64], factor: f64) {
+    let mut moments = rewards(arm);
+    moments.fade(factor);
+    set_rewards(arm, moments);
+    arm[MOMENTS..].iter_mut().for_each(|value| *value *= factor);
+}
+
+/// What a policy looks at of an arm.
+pub(crate) struct Known {
+    pub(crate) rewards: Moments,
+    /// The factor of `A = ridge I + sum x x'`, and `A^-1 sum reward x`.
+    pub(crate) line: Option<(Cholesky, Vec<f64>)>,
+}
+
+impl<P: Policy> Arms<P> {
+    fn known(&self, policy: &P) -> Vec<Known> {
+        let line = |arm: &[f64], ridge: f64| {
+            let (b, sums) = arm[MOMENTS..].split_at(self.context);
+            let mut a: Vec<Vec<f64>> = sums.chunks(self.context.max(1)).map(<[f64]>::to_vec).collect();
+            a.iter_mut().enumerate().for_each(|(i, row)| row[i] += ridge);
+            let factor = Cholesky::of(&a);
+            let theta = factor.solve(b);
+            (factor, theta)
+        };
+        let of_arm =
+            |arm: &Vec<f64>| Known { rewards: rewards(arm), line: policy.ridge().map(|ridge| line(arm, ridge)) };
+        self.arms.iter().map(of_arm).collect()
+    }
+
+    /// The arm that a row is about, if it is one to learn.
+    fn takes(&self, policy: &P, row: &Row<'_>) -> Option<usize> {
+        let (&arm, x) = row.x.split_first()?;
+        let is_arm = arm >= 0.0 && libm::trunc(arm) == arm && arm < self.arms.len() as f64;
+        (is_arm && row.counts() && policy.takes(row.y) && kernel::all_finite(x)).then_some(arm as usize)
+    }
+}
+
+impl<P: Policy> Family for Arms<P> {
+    type Spec = P;
+    const SHAPE: Shape = &[
+        ("counts", LearnedKind::List),
+        ("shares", LearnedKind::List),
+        ("means", LearnedKind::List),
+        ("regret", LearnedKind::Number),
+    ];
+
+    fn new(policy: &P, dimension: usize) -> Self {
+        let context = if policy.ridge().is_some() { dimension.saturating_sub(1) } else { 0 };
+        let arm = vec![0.0; MOMENTS + context + context * context];
+        Arms { context, arms: vec![arm; policy.arms().len()], policy: PhantomData }
+    }
+
+    fn fixed_dimension(policy: &P) -> Option<usize> {
+        policy.ridge().is_none().then_some(1)
+    }
+
+    fn dimension(&self) -> usize {
+        1 + self.context
+    }
+
+    fn finite(&self) -> bool {
+        self.arms.iter().all(|arm| kernel::all_finite(arm))
+    }
+
+    fn consistent(&self, policy: &P) -> bool {
+        let numbers = MOMENTS + self.context + self.context * self.context;
+        self.arms.len() == policy.arms().len() && self.arms.iter().all(|arm| arm.len() == numbers)
+    }
+
+    fn choose(&self, policy: &P, batch: u64, ids: &[u64], context: &ArrayView2<'_, f64>) -> Option<Vec<usize>> {
+        let known = self.known(policy);
+        let key = keyed(policy.seed(), batch);
+        let choose = |(row, id): (usize, &u64)| {
+            let mut numbers = Stream::new(keyed(key, *id));
+            policy.choose(&known, &context.row(row).to_vec(), &mut numbers)
+        };
+        Some(ids.iter().enumerate().map(choose).collect())
+    }
+
+    /// A batch of one row.
+    fn record(&mut self, policy: &P, row: &Row<'_>) -> Option<f64> {
+        let mut sums = self.nothing(policy);
+        self.gather(policy, &Table::of_row(row), &mut sums);
+        self.learn(policy, &sums).loss
+    }
+
+    /// Shares are those of the rewards' weight; the regret is what the arms have given less than the one of the best mean would have.
+    fn learned(&self) -> Vec<Learned> {
+        let all: Vec<Moments> = self.arms.iter().map(|arm| rewards(arm)).collect();
+        let total = all.iter().fold(0.0, |sum, arm| sum + arm.n);
+        let tried = || all.iter().filter(|arm| arm.n > 0.0);
+        let most = tried().fold(f64::NEG_INFINITY, |most, arm| most.max(arm.mean));
+        let regret = tried().fold(0.0, |sum, arm| sum + arm.n * (most - arm.mean));
+        let list = |part: &dyn Fn(&Moments) -> f64| Learned::List(all.iter().map(part).collect());
+        vec![
+            list(&|arm| arm.n),
+            list(&|arm| if total > 0.0 { arm.n / total } else { 0.0 }),
+            list(&|arm| arm.mean),
+            Learned::Number(regret),
+        ]
+    }
+}
+
+/// Sums are what the rows alone say of the arms. The loss of a row is its reward, negated.
+impl<P: Policy> OnePass for Arms<P> {
+    fn nothing(&self, policy: &P) -> Partial {
+        let dimension = self.dimension();
+        Partial { lists: Arms::new(policy, dimension).arms, ..Partial::zeros(dimension, []) }
+    }
+
+    fn gather(&self, policy: &P, split: &Table<'_>, sums: &mut Partial) {
+        for row in split.rows() {
+            let Some(arm) = self.takes(policy, &row) else {
+                sums.skipped += 1;
+                continue;
+            };
+            add(&mut sums.lists[arm], row.y, row.weight, &row.x[1..]);
+            sums.rows += 1;
+            sums.weight += row.weight;
+            sums.loss -= row.weight * row.y;
+        }
+    }
+
+    fn merge(sums: &mut Partial, next: &Partial) {
+        sums.add_counts(next);
+        sums.lists.iter_mut().zip(&next.lists).for_each(|(arm, next)| merge(arm, next));
+    }
+
+    fn learn(&mut self, policy: &P, sums: &Partial) -> Trained {
+        for (arm, batch) in self.arms.iter_mut().zip(&sums.lists) {
+            fade(arm, policy.decay());
+            merge(arm, batch);
+        }
+        sums.trained_once(0.0)
+    }
+}

@@ -1,0 +1,138 @@
+use super::*;
+use crate::{Model, ModelError, ModelSpec, Rows};
+use ndarray::{Array1, Array2, s};
+
+fn arms() -> Vec<String> {
+    ["a", "b", "c"].map(str::to_owned).to_vec()
+}
+
+fn specs() -> Vec<ModelSpec> {
+    vec![
+        ModelSpec::EpsilonGreedy(EpsilonGreedySpec { arms: arms(), seed: 5, ..Default::default() }),
+        ModelSpec::Ucb1(Ucb1Spec { arms: arms(), seed: 5, ..Default::default() }),
+        thompson(Rewards::Unit),
+        thompson(Rewards::Normal),
+        ModelSpec::LinUcb(LinUcbSpec { arms: arms(), ..Default::default() }),
+    ]
+}
+
+fn thompson(rewards: Rewards) -> ModelSpec {
+    ModelSpec::ThompsonSampling(ThompsonSamplingSpec { arms: arms(), rewards, seed: 5, ..Default::default() })
+}
+
+fn context(spec: &ModelSpec, rows: usize) -> Array2<f64> {
+    let width = if matches!(spec, ModelSpec::LinUcb(_)) { 2 } else { 0 };
+    Array2::from_shape_fn((rows, width), |(_, j)| if j == 0 { 1.0 } else { 0.5 })
+}
+
+fn learn(model: &mut Model, chosen: &[usize], reward: &[f64], context: &Array2<f64>) -> (u64, u64) {
+    let shape = (chosen.len(), 1 + context.ncols());
+    let x = Array2::from_shape_fn(shape, |(i, j)| if j == 0 { chosen[i] as f64 } else { context[(i, j - 1)] });
+    let y = Array1::from_vec(reward.to_vec());
+    let trained = model.train(&[Rows { x: x.view(), y: Some(y.view()), weight: None }]).unwrap();
+    (trained.rows, trained.skipped)
+}
+
+/// Plays `batches` of 20 rows: arm 1 wins in 8 of 10 cases, the others in 3. Gives the share of arm 1 in the last half.
+fn play(model: &mut Model, batches: u64) -> f64 {
+    let (mut good, mut all) = (0.0, 0.0);
+    for batch in 0..batches {
+        let context = context(model.spec(), 20);
+        let ids: Vec<u64> = (0..20).map(|i| batch * 20 + i).collect();
+        let chosen = model.choose(&ids, context.view()).unwrap();
+        let mut luck = Stream::new(1000 + batch);
+        let won = |arm: &usize| f64::from(u8::from(luck.unit() < if *arm == 1 { 0.8 } else { 0.3 }));
+        let reward: Vec<f64> = chosen.iter().map(won).collect();
+        learn(model, &chosen, &reward, &context);
+        if batch >= batches / 2 {
+            good += chosen.iter().filter(|arm| **arm == 1).count() as f64;
+            all += 20.0;
+        }
+    }
+    good / all
+}
+
+#[test]
+fn every_policy_finds_the_best_arm() {
+    for spec in specs() {
+        let share = play(&mut Model::new(spec.clone()).unwrap(), 60);
+        assert!(share > 0.85, "{spec:?}: {share}");
+    }
+}
+
+#[test]
+fn a_choice_depends_on_the_id_and_not_on_how_the_rows_are_cut() {
+    for spec in specs() {
+        let mut model = Model::new(spec.clone()).unwrap();
+        play(&mut model, 3);
+        let (contexts, ids) = (context(&spec, 30), (0..30).collect::<Vec<u64>>());
+        let part = |from: usize, to: usize| model.choose(&ids[from..to], contexts.slice(s![from..to, ..])).unwrap();
+        assert_eq!(part(0, 30), [part(0, 11), part(11, 30)].concat());
+        assert_eq!(Model::from_bytes(&model.to_bytes()).unwrap(), model);
+        assert_eq!(Model::from_json(&model.to_json()).unwrap(), model);
+        assert!(matches!(model.predict(contexts.view()), Err(ModelError::NotGiven { .. })));
+        assert!(model.choose(&ids, Array2::zeros((30, 7)).view()).is_err());
+        assert!(model.choose(&ids, contexts.slice(s![..3, ..])).is_err());
+    }
+}
+
+#[test]
+fn contexts_decide_for_linucb() {
+    let spec = LinUcbSpec { arms: arms(), alpha: 0.1, ..Default::default() };
+    let mut model = Model::new(ModelSpec::LinUcb(spec)).unwrap();
+    let context = Array2::from_shape_fn((60, 2), |(i, j)| f64::from(u8::from(i % 2 == j)));
+    let chosen: Vec<usize> = (0..60).map(|i| i / 20).collect();
+    // Arm 0 pays in the first context, arm 2 in the second.
+    let pays = |i: usize| if i.is_multiple_of(2) { i < 20 } else { i >= 40 };
+    let reward: Vec<f64> = (0..60).map(|i| f64::from(u8::from(pays(i)))).collect();
+    assert_eq!(learn(&mut model, &chosen, &reward, &context), (60, 0));
+    assert_eq!(model.choose(&[1, 2], context.slice(s![..2, ..])).unwrap(), [0, 2]);
+}
+
+#[test]
+fn what_is_no_reward_is_skipped_and_a_definition_that_cannot_be_is_named() {
+    let mut model = Model::new(thompson(Rewards::Unit)).unwrap();
+    let x = Array2::from_shape_vec((6, 1), vec![0.0, 3.0, -1.0, 0.5, 1.0, 1.0]).unwrap();
+    let y = Array1::from_vec(vec![1.0, 1.0, 1.0, 1.0, 2.0, f64::NAN]);
+    let trained = model.train(&[Rows { x: x.view(), y: Some(y.view()), weight: None }]).unwrap();
+    assert_eq!((trained.rows, trained.skipped), (1, 5));
+    for (name, spec) in [
+        ("arms", ModelSpec::Ucb1(Ucb1Spec::default())),
+        ("arms", ModelSpec::Ucb1(Ucb1Spec { arms: vec!["a".into(), "a".into()], ..Default::default() })),
+        ("decay", ModelSpec::Ucb1(Ucb1Spec { arms: arms(), decay: 0.0, ..Default::default() })),
+        ("epsilon", ModelSpec::EpsilonGreedy(EpsilonGreedySpec { arms: arms(), epsilon: 2.0, ..Default::default() })),
+        ("ridge", ModelSpec::LinUcb(LinUcbSpec { arms: arms(), ridge: 0.0, ..Default::default() })),
+    ] {
+        assert_eq!(spec.validate().unwrap_err().parameter, name);
+    }
+}
+
+#[test]
+fn forgetting_follows_an_arm_that_turns_bad() {
+    for (decay, expected) in [(1.0, 0), (0.5, 2)] {
+        let spec = EpsilonGreedySpec { arms: arms(), epsilon: 0.0, decay, ..Default::default() };
+        let mut model = Model::new(ModelSpec::EpsilonGreedy(spec)).unwrap();
+        let nothing = Array2::zeros((3, 0));
+        for _ in 0..10 {
+            learn(&mut model, &[0, 1, 2], &[1.0, 0.0, 0.2], &nothing);
+        }
+        for _ in 0..5 {
+            learn(&mut model, &[0, 1, 2], &[0.0, 0.0, 1.0], &nothing);
+        }
+        assert_eq!(model.choose(&[0], nothing.slice(s![..1, ..])).unwrap(), [expected], "decay {decay}");
+    }
+}
+
+#[test]
+fn shares_and_regret() {
+    let mut model = Model::new(thompson(Rewards::Unit)).unwrap();
+    learn(&mut model, &[0, 0, 0, 1], &[1.0, 0.0, 0.5, 1.0], &Array2::zeros((4, 0)));
+    let list = |values: [f64; 3]| Learned::List(values.to_vec());
+    let expected = vec![
+        ("counts", list([3.0, 1.0, 0.0])),
+        ("shares", list([0.75, 0.25, 0.0])),
+        ("means", list([0.5, 1.0, 0.0])),
+        ("regret", Learned::Number(1.5)),
+    ];
+    assert_eq!(model.learned(), expected);
+}
