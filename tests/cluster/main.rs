@@ -9,3 +9,4 @@ mod processes;
 mod refusals;
 mod revenue;
 mod sources;
+mod tables;

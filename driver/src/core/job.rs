@@ -5,6 +5,7 @@ use super::intake::{Copies, Holders, LiveReceiver};
 use super::members::Members;
 use super::run::BatchRun;
 use super::stopping::Stopping;
+use super::tables::TableState;
 use super::topology::Topology;
 use super::wire::block_ref;
 use super::{Action, Compiled, CoreConfig, Cx, Now};
@@ -70,6 +71,7 @@ pub(crate) struct Job {
     pub(crate) bad_samples: VecDeque<common_pb::BadRecord>,
     pub(crate) state_keys: u64,
     pub(crate) last_batch_micros: u64,
+    pub(crate) tables: Vec<TableState>,
 }
 
 impl Job {
@@ -104,6 +106,7 @@ impl Job {
             bad_samples: VecDeque::new(),
             state_keys: 0,
             last_batch_micros: 0,
+            tables: TableState::of_job(topology.tables.len(), &durable.attachments),
             durable,
             settings,
             topology,
@@ -240,6 +243,7 @@ impl Job {
         }
         self.groups.resend();
         self.tell_all_imports(cx, worker);
+        self.tell_all_tables(cx, worker);
     }
 
     pub(crate) fn add_checkpoint(&mut self, worker: WorkerId, version: BatchId, groups: &[u32]) {

@@ -262,6 +262,7 @@ impl Builder {
             .collect();
         let output = |(number, kind)| OutputShape { name: format!("o{number}"), kind, rhythm: Rhythm::EveryBatch };
         let topology = Topology {
+            tables: Vec::new(),
             models: models::shapes(models::home(self.stages.iter().map(|stage| stage.op))),
             exchange_from: exchange_from.into_values().collect(),
             key_groups,
