@@ -95,6 +95,14 @@ fn show_job(job: &JobStatus) {
             );
         }
     }
+    for table in &job.tables {
+        let since = match table.since {
+            0 => "as it was submitted".to_string(),
+            batch => format!("as of batch {batch}"),
+        };
+        let wrong = if table.wrong.is_empty() { String::new() } else { format!(", not as its file: {}", table.wrong) };
+        println!("  table {}: {since}{wrong}", table.name);
+    }
     for output in &job.outputs {
         println!("  output {}: {} rows, {}", output.name, output.rows, output.delivery);
     }

@@ -132,6 +132,7 @@ fn compiled() -> Compiled {
         models: Vec::new(),
     };
     let topology = Topology {
+        tables: Vec::new(),
         models: Vec::new(),
         stages: vec![map, reduce],
         exchange_from: vec![0],

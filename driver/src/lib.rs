@@ -13,6 +13,7 @@ pub mod record;
 mod service;
 mod shell;
 mod submit;
+mod tables;
 mod watch;
 
 pub use models::{Publication, PublishedModel};
@@ -134,6 +135,7 @@ impl Driver {
             stop_loop.cancel();
             ended
         });
+        tracker.spawn(tables::watch(Loop(input.clone()), stop.clone()));
         serve(listener, input.clone(), config.functions, published.clone(), &tracker, &stop);
         if let Some(listener) = http {
             let face = http::Face { published, driver: Loop(input.clone()) };

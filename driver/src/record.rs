@@ -5,9 +5,11 @@
 
 mod files;
 mod imports;
+mod tables;
 
 pub use files::{FileChoice, SourceFile, SourceFiles};
 pub use imports::Import;
+pub use tables::TableContent;
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -122,6 +124,13 @@ pub enum JobRecord {
         /// The model that answers, by position.
         champion: u32,
     },
+    /// The file of a table has changed: this is in it from the next batch that is frozen on.
+    Reloaded {
+        /// The table, by its position among those of the job.
+        table: u32,
+        /// What is in it.
+        content: TableContent,
+    },
 }
 
 /// Places of a key group.
@@ -181,6 +190,8 @@ pub struct FrozenBatch {
     pub imported: BTreeMap<u32, Import>,
     /// Who answers under the name of a choice, by position, as the batch before has left it.
     pub champions: BTreeMap<u32, u32>,
+    /// Tables that have a new content from this batch on, by position.
+    pub reloaded: BTreeMap<u32, TableContent>,
 }
 
 /// What the log says of one receiver.
@@ -249,6 +260,10 @@ pub struct DurableJob {
     pub imports: BTreeMap<u32, Import>,
     /// The last import of each model that nothing trains, and whose batch needs not run again, with that batch.
     pub last_imported: BTreeMap<u32, (BatchId, Import)>,
+    /// New contents of tables that wait for a batch, by position.
+    pub reloads: BTreeMap<u32, TableContent>,
+    /// The last new content of each table whose batch needs not run again, with that batch.
+    pub last_reloaded: BTreeMap<u32, (BatchId, TableContent)>,
 }
 
 impl DurableJob {
@@ -283,10 +298,15 @@ impl DurableJob {
             JobRecord::Chosen { model, champion } => {
                 self.champions.insert(*model, *champion);
             }
+            JobRecord::Reloaded { table, content } => {
+                self.reloads.insert(*table, content.clone());
+            }
             JobRecord::Ended(ending) => {
                 self.ending = Some(ending.clone());
                 self.imports.clear();
                 self.last_imported.clear();
+                self.reloads.clear();
+                self.last_reloaded.clear();
                 self.groups.clear();
                 self.attachments.clear();
                 self.files.clear();
@@ -317,7 +337,8 @@ impl DurableJob {
         let previous_ms = (self.last_frozen.0 > 0).then_some(self.last_time_ms);
         let imported = std::mem::take(&mut self.imports);
         let champions = self.champions.clone();
-        self.frozen.insert(batch, FrozenBatch { time_ms, previous_ms, blocks, imported, champions });
+        let reloaded = std::mem::take(&mut self.reloads);
+        self.frozen.insert(batch, FrozenBatch { time_ms, previous_ms, blocks, imported, champions, reloaded });
         self.last_frozen = batch;
         self.last_time_ms = time_ms;
     }
@@ -328,6 +349,7 @@ impl DurableJob {
         let mut blocks = Vec::new();
         for (batch, frozen) in released {
             self.release_imports(batch, &frozen);
+            self.release_tables(batch, &frozen);
             blocks.extend(frozen.blocks);
         }
         blocks

@@ -3,7 +3,7 @@
 //! One task owns the core. In each turn it takes what has gathered, hands it to the core, appends all
 //! log records in one write, and only then sends, answers and publishes.
 
-use crate::core::{Action, Core, Event, Now, RequestError, RequestId, SessionId};
+use crate::core::{Action, Core, Event, Now, RequestError, RequestId, SessionId, WatchedTable};
 use crate::log::{Log, LogError};
 use crate::models::Published;
 use crate::record::Record;
@@ -38,6 +38,7 @@ pub(crate) enum Input {
     Request { event: Box<dyn FnOnce(RequestId) -> Event + Send>, answer: oneshot::Sender<Answer> },
     Status { job: String, answer: oneshot::Sender<client_pb::StatusReply> },
     Workers { answer: oneshot::Sender<client_pb::WorkersReply> },
+    Tables { answer: oneshot::Sender<Vec<WatchedTable>> },
     Watch { job: String, answer: oneshot::Sender<Option<broadcast::Receiver<client_pb::watch_event::Kind>>> },
 }
 
@@ -139,6 +140,9 @@ impl Shell {
             }
             Input::Workers { answer } => {
                 let _ = answer.send(client_pb::WorkersReply { workers: self.core.worker_status(now) });
+            }
+            Input::Tables { answer } => {
+                let _ = answer.send(self.core.watched_tables());
             }
             Input::Watch { job, answer } => {
                 let status = self.core.job_status(now, &job).pop();

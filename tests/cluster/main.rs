@@ -10,3 +10,4 @@ mod processes;
 mod refusals;
 mod revenue;
 mod sources;
+mod tables;

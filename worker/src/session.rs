@@ -214,11 +214,17 @@ async fn take(node: &Arc<Node>, message: driver_message::Kind) -> Result<(), Sta
             // Only with state a batch may run again.
             if let Some(job) = job(message.job).filter(|job| job.stateful.is_empty()) {
                 job.imported.settle(message.batch);
+                job.runner.tables().settle(BatchId(message.batch));
             }
         }
         Kind::ImportedModel(message) => {
             if let Some(job) = job(message.job) {
                 job.imported.put(message);
+            }
+        }
+        Kind::ReloadedTable(message) => {
+            if let Some(job) = job(message.job) {
+                job.runner.tables().put(message.table as usize, BatchId(message.batch), message.bytes);
             }
         }
         Kind::WriteCheckpoint(message) => {
@@ -289,6 +295,7 @@ async fn assign(node: &Arc<Node>, job: &Arc<Job>, table: &pb::Assignment) {
 fn retain_checkpoints(node: &Arc<Node>, message: pb::RetainCheckpoints) {
     if let (Some(job), Some(oldest)) = (node.jobs.get(JobId(message.job)), message.versions.iter().min()) {
         job.imported.settle(*oldest);
+        job.runner.tables().settle(BatchId(*oldest));
     }
     let store = node.checkpoints.clone();
     let key = crate::state::checkpoint::JobKey::new(&node.identity().cluster_id, JobId(message.job));

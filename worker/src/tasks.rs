@@ -149,6 +149,7 @@ async fn run_on(
 ) -> Result<pb::TaskDone, TaskError> {
     let stage = job.plan.stages.get(task.stage as usize);
     let stage = stage.ok_or_else(|| TaskError::Internal(format!("job {} has no stage {}", task.job, task.stage)))?;
+    check_tables(job, task)?;
     let unit = Unit {
         node: node.clone(),
         job: job.clone(),
@@ -168,6 +169,18 @@ async fn run_on(
             compute(node, work).await
         }
     }
+}
+
+/// Whether this worker has the contents of tables that the task is to read.
+fn check_tables(job: &Job, task: &pb::Task) -> Result<(), TaskError> {
+    for pb::TableAt { table, since } in &task.tables {
+        let here = job.runner.tables().since(*table as usize, BatchId(task.batch)).0;
+        if here != *since {
+            let message = format!("table {table} should be as of batch {since}, and is as of batch {here}");
+            return Err(TaskError::Internal(message));
+        }
+    }
+    Ok(())
 }
 
 /// Runs CPU work where it cannot keep heartbeats and requests waiting.

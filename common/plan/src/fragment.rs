@@ -7,6 +7,7 @@ use crate::learn::AskedModel;
 use crate::learn::predict;
 use crate::plan::{BatchContext, JobPlan};
 use crate::session::{self, Shape};
+use crate::tables::Tables;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::Result;
@@ -21,6 +22,7 @@ use futures::TryStreamExt;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use tidemill_common::ids::BatchId;
 
 /// A prepared physical plan over inputs that a task fills. Opaque.
 #[derive(Clone)]
@@ -87,6 +89,7 @@ pub struct Runner {
     config: SessionConfig,
     runtime: RuntimeEnv,
     memory_per_task: usize,
+    tables: Tables,
 }
 
 impl fmt::Debug for Runner {
@@ -99,7 +102,13 @@ impl Runner {
     /// `memory_per_task` in bytes bounds what one run may hold beyond its input. It has to be the same everywhere:
     /// it decides when a run spills.
     pub fn new(plan: Arc<JobPlan>, memory_per_task: usize) -> Self {
-        Self { plan, config: session::config(Shape::Distributed), runtime: RuntimeEnv::default(), memory_per_task }
+        let (config, runtime) = (session::config(Shape::Distributed), RuntimeEnv::default());
+        Self { tables: Tables::new(plan.def.clone()), plan, config, runtime, memory_per_task }
+    }
+
+    /// What the job's tables have got since it was submitted: a run sees what they have in its batch.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
     }
 
     /// The job it runs.
@@ -121,15 +130,16 @@ impl Runner {
             let (expected, got) = (fragment.leaves, inputs.len());
             return Err(PlanError::Internal(format!("{got} inputs in place of {expected}")));
         }
-        let run = run(&fragment.plan, self.context(inputs));
+        let run = run(&fragment.plan, self.context(inputs, ctx.batch));
         clock::at(ctx.time_ms, run).await
     }
 
     /// Every run has its own memory: with a shared pool, when a run spills would depend on its neighbours.
-    fn context(&self, inputs: Vec<Vec<RecordBatch>>) -> Arc<TaskContext> {
+    fn context(&self, inputs: Vec<Vec<RecordBatch>>, batch: BatchId) -> Arc<TaskContext> {
         let memory_pool = Arc::new(GreedyMemoryPool::new(self.memory_per_task));
         let runtime = RuntimeEnv { memory_pool, ..self.runtime.clone() };
-        task_context(self.config.clone(), inputs, runtime)
+        let config = self.config.clone().with_extension(Arc::new(self.tables.at(batch)));
+        task_context(config, inputs, runtime)
     }
 }
 

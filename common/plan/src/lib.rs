@@ -24,6 +24,7 @@ mod rhythm;
 mod rows;
 mod session;
 mod state;
+mod tables;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 mod text;
@@ -52,6 +53,7 @@ pub use registry::{FunctionKind, FunctionRef, Functions, lack};
 pub use rhythm::Rhythm;
 pub use rows::rows_to_json;
 pub use state::{StageState, StateOp, Updated};
+pub use tables::{Tables, content_hash, read_table};
 pub use text::{CompiledJob, attachment_names, compile_text};
 pub use unit::UnitRows;
 pub use visit::{KeyVisits, Mapped, UPDATED_COLUMN, Visit};

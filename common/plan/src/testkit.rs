@@ -79,6 +79,11 @@ impl Evaluator {
         Ok(Self { plan, runner, tasks: tasks.max(1), state, windows: HashMap::new() })
     }
 
+    /// What tables have got since the start.
+    pub fn tables(&self) -> &crate::Tables {
+        self.runner.tables()
+    }
+
     /// Runs a batch over blocks per source.
     ///
     /// # Errors

@@ -337,6 +337,8 @@ pub(super) const TABLE: &[Key] = &[
     Key::new("header", Shape::Flag, "Whether a csv file begins with a line of names. Default true."),
     DELIMITER,
     NULL,
+    Key::new("reload", Shape::Flag, "Whether the table is read again when its file changes. Default true."),
+    Key::new("reload_interval", Shape::Duration, "How often the file is looked at. Default 10s."),
 ];
 
 /// Keys of every stream.

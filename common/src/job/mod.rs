@@ -28,7 +28,7 @@ pub use learn::{
 };
 pub use parse::parse;
 pub use schema::schema;
-pub use table::TableDef;
+pub use table::{Reload, TableDef};
 
 use serde::{Deserialize, Serialize};
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! `[table.NAME]`: rows from a file, which are there for every batch.
+//! `[table.NAME]`: rows from a file, which are there for every batch, and are read again when the file changes.
 
 use super::check::Draft;
 use super::keys::{self, FormatKind};
@@ -7,8 +7,9 @@ use super::source::{only_for, read_format_of};
 use super::{FileContent, Format, Name, Operator, SourceDef, StreamDef};
 use crate::diag::Diagnostic;
 use std::collections::HashSet;
+use std::time::Duration;
 
-/// A table from a file: the same rows for every batch.
+/// A table from a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableDef {
     /// Its name, by which streams read it.
@@ -19,7 +20,21 @@ pub struct TableDef {
     pub content: FileContent,
     /// How its rows are read.
     pub format: Format,
+    /// How it follows its file; none for one that stays as it was submitted.
+    pub reload: Option<Reload>,
 }
+
+/// How a table follows its file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reload {
+    /// The file, relative to the job file, wherever the content that was submitted is.
+    pub path: String,
+    /// How often it is looked at.
+    pub interval: Duration,
+}
+
+/// How often the file of a table is looked at, unless the table says otherwise.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Reads a table.
 pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<TableDef> {
@@ -31,6 +46,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Dr
         Some(value) => r.boolean(value),
         None => Some(true),
     };
+    let reload = read_reload(r, table);
     // That columns are missing is noted already.
     let format = kind.filter(|_| table.get("columns").is_some()).and_then(|kind| {
         if kind != FormatKind::Csv {
@@ -44,9 +60,28 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Dr
             FormatKind::Csv => FileContent::Lines { header: header? },
             FormatKind::Text | FormatKind::Json => FileContent::Lines { header: false },
         };
-        Some(TableDef { name: name.clone(), path: path?, content, format: format? })
+        let path = path?;
+        let reload = reload?.map(|interval| Reload { path: path.text.clone(), interval });
+        Some(TableDef { name: name.clone(), path, content, format: format?, reload })
     };
     Draft { name: Some(name.clone()), from: Vec::new(), def: def() }
+}
+
+/// How often the file is looked at, if at all.
+fn read_reload<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<Option<Duration>> {
+    let wanted = match table.get("reload") {
+        Some(value) => r.boolean(value),
+        None => Some(true),
+    };
+    let interval = match table.get("reload_interval") {
+        Some(value) => r.duration(value),
+        None => Some(RELOAD_INTERVAL),
+    };
+    if wanted == Some(false) && table.get("reload_interval").is_some() {
+        let wrong = Diagnostic::new("`reload_interval` has no meaning with `reload = false`");
+        r.push(wrong.at(table.key_span("reload_interval")).label("the file is never looked at"));
+    }
+    Some(wanted?.then_some(interval?))
 }
 
 /// Checks names of tables, which streams use beside those of sources and streams, and who reads them.

@@ -94,6 +94,7 @@ impl Job {
         let counts = counts.into_iter().collect();
         self.record(cx, JobRecord::Frozen { batch, time_ms, counts });
         self.tell_imports(cx, batch);
+        self.tell_tables(cx, batch);
     }
 
     fn finish_replay(&mut self, cx: &mut Cx<'_>) {

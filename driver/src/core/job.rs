@@ -6,6 +6,7 @@ use super::members::Members;
 use super::rates::SourceRate;
 use super::run::BatchRun;
 use super::stopping::Stopping;
+use super::tables::TableState;
 use super::topology::Topology;
 use super::wire::block_ref;
 use super::{Action, Compiled, CoreConfig, Cx, Now};
@@ -73,6 +74,7 @@ pub(crate) struct Job {
     pub(crate) bad_samples: VecDeque<common_pb::BadRecord>,
     pub(crate) state_keys: u64,
     pub(crate) last_batch_micros: u64,
+    pub(crate) tables: Vec<TableState>,
 }
 
 impl Job {
@@ -108,6 +110,7 @@ impl Job {
             bad_samples: VecDeque::new(),
             state_keys: 0,
             last_batch_micros: 0,
+            tables: TableState::of_job(topology.tables.len(), &durable.attachments),
             durable,
             settings,
             topology,
@@ -244,6 +247,7 @@ impl Job {
         }
         self.groups.resend();
         self.tell_all_imports(cx, worker);
+        self.tell_all_tables(cx, worker);
     }
 
     pub(crate) fn add_checkpoint(&mut self, worker: WorkerId, version: BatchId, groups: &[u32]) {

@@ -22,11 +22,12 @@ mod report;
 mod request;
 mod run;
 mod stopping;
+mod tables;
 pub mod topology;
 pub(crate) mod wire;
 
 use crate::models::Publication;
-use crate::record::{Durable, DurableJob, Record};
+use crate::record::{Durable, DurableJob, Record, TableContent};
 use bytes::Bytes;
 use job::Job;
 use members::Members;
@@ -42,6 +43,7 @@ use topology::Topology;
 
 pub use imports::NewModel;
 pub use request::RequestError;
+pub use tables::WatchedTable;
 
 /// A point in time, as the shell read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +136,15 @@ pub enum Event {
         request: RequestId,
         /// The model.
         new: Box<NewModel>,
+    },
+    /// The file of a table has another content, or something is wrong with it.
+    Table {
+        /// The job.
+        job: JobId,
+        /// The table, by its position among those of the job.
+        table: u32,
+        /// What is in it, checked; or what is wrong.
+        found: Result<TableContent, String>,
     },
     /// The part files of a batch are in place, or could not be put there.
     Committed {
@@ -399,6 +410,9 @@ impl Core {
             Event::Submit { request, job } => self.on_submit(now, request, *job, &mut out),
             Event::Stop { request, job, now: at_once } => self.on_stop(now, request, &job, at_once, &mut out),
             Event::Import { request, new } => self.on_import(now, request, &new, &mut out),
+            Event::Table { job, table, found } => {
+                self.with_job(now, job, &mut out, |job, cx| job.on_table(cx, table, found));
+            }
             Event::Committed { job, batch, result } => {
                 self.with_job(now, job, &mut out, |job, cx| job.on_committed(cx, batch, result));
             }

@@ -72,6 +72,7 @@ impl Job {
             ..durable_status(&self.durable)
         };
         status.sources = self.source_status(cx);
+        status.tables = self.table_status();
         for (number, output) in self.topology.outputs.iter().enumerate() {
             let rows = self.durable.totals.output_rows.get(number).copied().unwrap_or(0);
             let delivery = match output.kind {
@@ -272,6 +273,7 @@ mod tests {
         };
         let topology = Topology {
             models: Vec::new(),
+            tables: Vec::new(),
             stages: Vec::new(),
             exchange_from: Vec::new(),
             key_groups: 8,

@@ -391,6 +391,7 @@ impl Job {
             inputs,
             models: self.models_at(run, stage),
             imported_models: self.imported_for(run, stage, &units),
+            tables: self.tables_at(run),
             ..pb::Task::default()
         };
         match self.topology.stages[stage].placement {

@@ -1,8 +1,10 @@
 //! What the core needs to know of a compiled job: its shape, without expressions or Arrow.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
-use tidemill_common::job::{Connector, DEFAULT_KEEP, HttpSink, ModelDef, Sink};
+use tidemill_common::job::{Connector, DEFAULT_KEEP, HttpSink, ModelDef, Sink, TableDef};
 use tidemill_ml::ModelSpec;
 use tidemill_plan::{AskedModel, BranchTarget, FileOutput, JobPlan, ModelPlan, Placement, Rhythm, StageInput};
 
@@ -21,6 +23,8 @@ pub struct Topology {
     pub outputs: Vec<OutputShape>,
     /// Models.
     pub models: Vec<ModelShape>,
+    /// Tables.
+    pub tables: Vec<TableShape>,
 }
 
 /// The shape of a stage.
@@ -72,6 +76,15 @@ pub struct AskedShape {
     pub model: usize,
     /// Whether the stage waits for the batch's own training.
     pub after_training: bool,
+}
+
+/// A table of the job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableShape {
+    /// How it is read.
+    pub def: Arc<TableDef>,
+    /// The file it follows and how often that is looked at; none for a table that stays as it was submitted.
+    pub watched: Option<(PathBuf, Duration)>,
 }
 
 /// The shape of a source.
@@ -145,6 +158,7 @@ impl Topology {
                 Sink::ForEachBatch(_) => OutputKind::Seen,
             },
         });
+        let tables = plan.def.tables.iter().map(|table| TableShape::new(table, saves));
         Self {
             exchange_from: plan.exchanges.iter().map(|e| e.from.0 as usize).collect(),
             key_groups: plan.def.settings.key_groups,
@@ -155,6 +169,7 @@ impl Topology {
             },
             outputs: outputs.collect(),
             models: models.map(|(number, model)| ModelShape::new(model, plan.def.models.get(number), saves)).collect(),
+            tables: tables.collect(),
             stages,
         }
     }
@@ -214,6 +229,15 @@ impl ModelShape {
             keep: def.map_or(DEFAULT_KEEP, |def| def.keep) as usize,
             save: save.map(|(save, base_dir)| (save.root(base_dir), save.every)),
         }
+    }
+}
+
+impl TableShape {
+    /// Without a folder, files are not looked at.
+    fn new(table: &TableDef, base_dir: Option<&Path>) -> Self {
+        let reload = table.reload.as_ref().zip(base_dir);
+        let watched = reload.map(|(reload, base_dir)| (base_dir.join(&reload.path), reload.interval));
+        Self { def: Arc::new(table.clone()), watched }
     }
 }
 

@@ -228,6 +228,7 @@ impl Process {
                     }
                 }
             }
+            Kind::ReloadedTable(_) => {}
             Kind::ImportedModel(message) => {
                 if let Some(job) = self.jobs.get_mut(&message.job) {
                     job.told.put(&message);

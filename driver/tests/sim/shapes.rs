@@ -225,6 +225,7 @@ impl Builder {
         };
         let output = |(number, kind)| OutputShape { name: format!("o{number}"), kind, rhythm: rhythm(number) };
         let topology = Topology {
+            tables: Vec::new(),
             models: models::shapes(models::home(self.stages.iter().map(|stage| stage.op))),
             exchange_from: exchange_from.into_values().collect(),
             key_groups: sizes.key_groups,

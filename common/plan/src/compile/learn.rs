@@ -22,11 +22,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
 use tidemill_common::job::{AbTest, Choose, DetectDrift, Evaluate, Name, Param, Span, Sql};
+use tidemill_ml::SpecError;
 use tidemill_ml::champion::ChampionSpec;
 use tidemill_ml::drift::DetectorSpec;
 use tidemill_ml::metrics::EvaluatorSpec;
 use tidemill_ml::stats::StreamingTestSpec;
-use tidemill_ml::SpecError;
 
 /// The hidden key of what has one value only.
 pub(super) const ONLY: &str = "__only";

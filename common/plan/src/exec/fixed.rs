@@ -1,13 +1,14 @@
-//! The other leaf: a table whose rows are the same for every batch, wherever it is read.
+//! The other leaf: a table, which has the same rows wherever a batch reads it.
 
 use super::leaf::properties;
 use crate::session::Shape;
+use crate::tables::TablesAt;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, project_schema};
+use datafusion::common::{Result, exec_datafusion_err, project_schema};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_expr::PhysicalExpr;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 /// A table, to be registered under its name: a [`FixedExec`] when planned.
 #[derive(Debug, Clone)]
 pub(crate) struct FixedTable {
+    /// Its position among the tables of the job.
+    number: usize,
     /// Its name.
     pub(crate) name: String,
     /// Tells this content from others in displayed plans, and so in the fingerprint of a job.
@@ -30,9 +33,9 @@ pub(crate) struct FixedTable {
 }
 
 impl FixedTable {
-    /// A table of these rows, whose content has this version.
-    pub(crate) fn new(name: &str, version: u64, schema: SchemaRef, rows: Vec<RecordBatch>) -> Self {
-        Self { name: name.to_string(), version, schema, rows: Arc::new(rows), shape: Shape::Single }
+    /// The table at this position among those of the job, with the rows it is submitted with, whose content has this version.
+    pub(crate) fn new(number: usize, name: &str, version: u64, schema: SchemaRef, rows: Vec<RecordBatch>) -> Self {
+        Self { number, name: name.to_string(), version, schema, rows: Arc::new(rows), shape: Shape::Single }
     }
 
     /// Its columns.
@@ -63,23 +66,17 @@ impl TableProvider for FixedTable {
         _: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let rows = match projection {
-            Some(columns) => {
-                Arc::new(self.rows.iter().map(|rows| rows.project(columns)).collect::<Result<Vec<_>, _>>()?)
-            }
-            None => self.rows.clone(),
-        };
         let properties = properties(project_schema(&self.schema, projection)?, self.shape);
-        Ok(Arc::new(FixedExec { name: self.name.clone(), version: self.version, rows, properties }))
+        let (table, projection) = (self.clone(), projection.cloned());
+        Ok(Arc::new(FixedExec { table, projection, properties }))
     }
 }
 
-/// Reads a table. Says nothing about its size: the plan depends on the definition alone.
+/// Reads a table, as it is in the batch of the run. Says nothing about its size: the plan depends on the definition alone.
 #[derive(Debug)]
 pub(crate) struct FixedExec {
-    name: String,
-    version: u64,
-    rows: Arc<Vec<RecordBatch>>,
+    table: FixedTable,
+    projection: Option<Vec<usize>>,
     properties: Arc<PlanProperties>,
 }
 
@@ -87,14 +84,27 @@ impl FixedExec {
     /// The same in a plan of this shape.
     pub(crate) fn planned_for(&self, shape: Shape) -> Self {
         let properties = properties(self.schema(), shape);
-        Self { name: self.name.clone(), rows: self.rows.clone(), properties, ..*self }
+        Self { table: self.table.planned_for(shape), projection: self.projection.clone(), properties }
+    }
+
+    /// The rows that the batch of a run sees.
+    fn rows(&self, context: &TaskContext) -> Result<Vec<RecordBatch>> {
+        let current = match context.session_config().get_extension::<TablesAt>() {
+            Some(tables) => tables.rows(self.table.number).map_err(|wrong| exec_datafusion_err!("{wrong}"))?,
+            None => None,
+        };
+        let rows = current.as_ref().unwrap_or(&self.table.rows);
+        match &self.projection {
+            Some(columns) => Ok(rows.iter().map(|rows| rows.project(columns)).collect::<Result<Vec<_>, _>>()?),
+            None => Ok(rows.to_vec()),
+        }
     }
 }
 
 impl DisplayAs for FixedExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns: Vec<_> = self.schema().fields().iter().map(|field| field.name().clone()).collect();
-        write!(f, "FixedExec: {} {:016x}, columns={columns:?}", self.name, self.version)
+        write!(f, "FixedExec: {} {:016x}, columns={columns:?}", self.table.name, self.table.version)
     }
 }
 
@@ -135,8 +145,8 @@ impl ExecutionPlan for FixedExec {
     }
 
     /// All rows are in the first partition.
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let rows = if partition == 0 { self.rows.to_vec() } else { Vec::new() };
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let rows = if partition == 0 { self.rows(&context)? } else { Vec::new() };
         Ok(Box::pin(MemoryStream::try_new(rows, self.schema(), None)?))
     }
 }

@@ -153,6 +153,39 @@ fn queries_read_tables() {
 }
 
 #[test]
+fn a_batch_sees_the_content_that_is_there_since() {
+    let streams = [
+        "[stream.out]\nfrom = [\"purchases\", \"users\"]\njoin = { on = \"user\" }",
+        "[stream.out]\nfrom = [\"purchases\", \"users\"]\nright_outer_join = { on = \"user\" }",
+        "[stream.out]\nfrom = [\"purchases\", \"users\"]\nsql = \"select country, count(*) as n from purchases join users using (user) group by country\"",
+        "[stream.out]\nfrom = [\"purchases\", \"users\"]\nsql = \"select max(born) as youngest from users\"",
+    ];
+    let contents = [USERS, "user,country,born\nana,fr,2001\n", "user,country,born\n"];
+    for stream in streams {
+        let fresh: Vec<_> =
+            contents.iter().map(|users| run(&with_users(stream, users).unwrap(), 2, &[PURCHASES]).remove(0)).collect();
+        for tasks in [1, 3] {
+            let mut evaluator = Evaluator::new(with_users(stream, USERS).unwrap(), tasks).unwrap();
+            evaluator.tables().put(0, BatchId(3), contents[1].into());
+            evaluator.tables().put(0, BatchId(4), contents[2].into());
+            let mut at = |batch| {
+                let outputs = block_on(evaluator.batch_json(&context(batch), &blocks(PURCHASES))).unwrap().remove(0);
+                outputs.unwrap()
+            };
+            for (batch, content) in [(1, 0), (3, 1), (2, 0), (4, 2), (9, 2), (3, 1)] {
+                assert_eq!(at(batch), fresh[content], "batch {batch} of {stream}");
+            }
+            let since = |batch| evaluator.tables().since(0, BatchId(batch)).0;
+            assert_eq!([2, 3, 4, 5].map(since), [0, 3, 4, 4]);
+            evaluator.tables().settle(BatchId(3));
+            assert_eq!([3, 4].map(since), [3, 4]);
+            evaluator.tables().settle(BatchId(4));
+            assert_eq!([3, 4].map(since), [0, 4], "what no batch needs is gone");
+        }
+    }
+}
+
+#[test]
 fn the_fingerprint_knows_the_content() {
     let streams = "[stream.out]\nfrom = [\"purchases\", \"users\"]\njoin = { on = \"user\" }";
     let fingerprint = |users: &str| with_users(streams, users).unwrap().fingerprint;
