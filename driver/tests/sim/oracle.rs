@@ -108,7 +108,8 @@ impl Oracle {
                 assert!(*version > before.checkpoint && *version <= before.completed, "checkpoint {version}");
                 files.counts.checkpoints += 1;
             }
-            JobRecord::Assigned(_) | JobRecord::Ended(_) | JobRecord::Reloaded { .. } => {}
+            JobRecord::Reloaded { .. } => panic!("no job here has a table"),
+            JobRecord::Assigned(_) | JobRecord::Ended(_) => {}
         }
         self.durable.apply(record);
         if let Some((batch, truth)) = frozen.zip(self.truths.get_mut(id)) {
