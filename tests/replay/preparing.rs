@@ -114,7 +114,7 @@ fn points(batch: u64, n: u64) -> Vec<String> {
     };
     let row = |i: u64| {
         let (a, x) = (2000.0 + 1000.0 * number(4 * i), [0.01 * number(4 * i + 1), number(4 * i + 2)]);
-        let kind = if i % 3 == 0 { "b" } else { "a" };
+        let kind = if i.is_multiple_of(3) { "b" } else { "a" };
         let y = a / 500.0 + 100.0 * x[0] - x[1] + if kind == "a" { 2.0 } else { 0.0 };
         let missing = if i % 19 == 3 { Value::Null } else { a.into() };
         json!({ "id": batch * 1000 + i, "y": y, "a": missing, "x": x, "kind": kind }).to_string()
