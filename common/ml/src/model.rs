@@ -213,9 +213,10 @@ impl Model {
         let state = self.state_for(&x)?;
         let mut prepared = Vec::with_capacity(x.len());
         for row in Table::of(x).rows() {
-            prepared.extend(state.transform(&self.spec, row.x).ok_or_else(|| self.gives_no("transformed features"))?);
+            prepared
+                .extend(state.transform(&self.spec, row.x).ok_or_else(|| self.gives_no("features made of numbers"))?);
         }
-        Array2::from_shape_vec(x.dim(), prepared).map_err(|_| self.gives_no("transformed features"))
+        Array2::from_shape_vec(x.dim(), prepared).map_err(|_| self.gives_no("features made of numbers"))
     }
 
     /// The texts of every row, one per column, as features (rows x features). Error for models that are no transformers of text.

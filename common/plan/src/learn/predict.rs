@@ -267,7 +267,10 @@ impl ScalarUDFImpl for Ask {
             (Question::Transform, _) => transformed(&model, &features, rows),
             _ => self.answer(&model, &features, rows, args.return_field.data_type()),
         };
-        let named = |error: DataFusionError| exec_datafusion_err!("`{}`: {}", self.name, error.strip_backtrace());
+        let named = |error| match error {
+            DataFusionError::Execution(why) => exec_datafusion_err!("`{}`: {why}", self.name),
+            other => other,
+        };
         Ok(ColumnarValue::Array(answer.map_err(named)?))
     }
 }
