@@ -488,12 +488,12 @@ fn contents_are_kept_while_batches_may_see_them() {
     let (mut driver, _) = with_a_table(true);
     let big = "x".repeat(30 << 20).leak();
     let kept = |driver: &Driver| driver.core.durable().jobs[&JobId(1)].reloaded_bytes() >> 20;
-    let wrong = |driver: &Driver| driver.core.job_status(driver.now(), "j").remove(0).tables.remove(0).wrong;
+    let wrong = |driver: &mut Driver| driver.core.job_status(driver.now(), "j").remove(0).tables.remove(0).wrong;
     let mut job = driver.core.durable().jobs[&JobId(1)].clone();
     found(&mut driver, Ok(big));
-    assert_eq!((kept(&driver), wrong(&driver)), (30, String::new()));
+    assert_eq!((kept(&driver), wrong(&mut driver)), (30, String::new()));
     found(&mut driver, Ok("y".repeat(33 << 20).leak()));
-    assert!(wrong(&driver).contains("at most 32 MiB"));
+    assert!(wrong(&mut driver).contains("at most 32 MiB"));
     // Folded from the log: what waits is replaced, what was seen is kept until a checkpoint.
     let content = |text: &'static str| TableContent { hash: text.len() as u64, bytes: text.into() };
     let frozen = |batch| JobRecord::Frozen { batch: BatchId(batch), time_ms: batch as i64, counts: Vec::new() };

@@ -100,6 +100,7 @@ impl Oracle {
                 files.counts.batches += 1;
             }
             JobRecord::Imported { .. } => files.counts.imports += 1,
+            JobRecord::Reloaded { .. } => {}
             JobRecord::Chosen { .. } => panic!("no stage here chooses"),
             JobRecord::Files(key, _) => panic!("{key:?} watches no directory"),
             JobRecord::Checkpoint(version) => {
