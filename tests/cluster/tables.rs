@@ -123,7 +123,7 @@ fn check_totals(totals: &BTreeMap<String, String>, joined: &BTreeMap<String, Str
     assert_eq!(names, ["old", "new", "newer", "newest"]);
     let numbers: Vec<u64> = totals.values().flat_map(rows).map(|row| number(&row, "number")).collect();
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
-    assert!(joined.len() > 10);
+    assert!(joined.len() > 3, "{joined:#?}");
     for (time, text) in joined {
         let of_batch = rows(&totals[time]).iter().map(name).next();
         assert!(rows(text).iter().all(|row| Some(name(row)) == of_batch), "batch {time}");
