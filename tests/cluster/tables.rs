@@ -58,7 +58,7 @@ fn outputs(cluster: &Cluster, output: &str) -> BTreeMap<String, String> {
     let Ok(batches) = std::fs::read_dir(cluster.path(output)) else { return BTreeMap::new() };
     let batches = batches.map(|entry| entry.expect("it can be read").path());
     let text = |batch: std::path::PathBuf| {
-        let text = std::fs::read_to_string(batch.join("part-00000")).ok()?;
+        let text = std::fs::read_to_string(batch.join("part-00000.jsonl")).ok()?;
         Some((batch.file_name()?.to_string_lossy().into_owned(), text))
     };
     batches.filter_map(text).collect()
@@ -109,7 +109,7 @@ fn a_table_follows_its_file_through_kills() {
     assert_eq!(table(&fine)["since"], table(&status)["since"]);
     cluster.ask(&["stop", "tables", "--json"]).json();
     check_totals(&outputs(&cluster, "totals"), &outputs(&cluster, "joined"));
-    cluster.end(&[]);
+    cluster.end(&["a table keeps its content"]);
 }
 
 /// Names come one after the other, in both outputs with the same batch, and `number` has counted each batch once.
@@ -123,7 +123,7 @@ fn check_totals(totals: &BTreeMap<String, String>, joined: &BTreeMap<String, Str
     assert_eq!(names, ["old", "new", "newer", "newest"]);
     let numbers: Vec<u64> = totals.values().flat_map(rows).map(|row| number(&row, "number")).collect();
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
-    assert!(joined.len() > 10);
+    assert!(joined.len() > 3, "{joined:#?}");
     for (time, text) in joined {
         let of_batch = rows(&totals[time]).iter().map(name).next();
         assert!(rows(text).iter().all(|row| Some(name(row)) == of_batch), "batch {time}");

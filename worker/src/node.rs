@@ -46,7 +46,7 @@ pub(crate) struct Node {
     pub(crate) identity: RwLock<Identity>,
     members: watch::Sender<HashMap<WorkerId, String>>,
     peers: Mutex<HashMap<WorkerId, Peer>>,
-    outbox: Mutex<Option<mpsc::Sender<pb::WorkerMessage>>>,
+    outbox: Mutex<Outbox>,
     pub(crate) blocks: BlockStore,
     pub(crate) shuffle: ShuffleStore,
     pub(crate) states: StateSet,
@@ -62,6 +62,14 @@ pub(crate) struct Node {
     pub(crate) stop: CancellationToken,
     pub(crate) running_tasks: AtomicU32,
     pub(crate) fenced_requests: AtomicU64,
+}
+
+/// Where what the driver is to hear goes.
+#[derive(Debug, Default)]
+struct Outbox {
+    /// How often it was opened and closed.
+    session: u64,
+    sender: Option<mpsc::Sender<pb::WorkerMessage>>,
 }
 
 impl Node {
@@ -121,15 +129,22 @@ impl Node {
     }
 
     /// Where messages to the driver go while a session is open.
-    pub(crate) fn set_outbox(&self, outbox: Option<mpsc::Sender<pb::WorkerMessage>>) {
-        *lock(&self.outbox) = outbox;
+    pub(crate) fn set_outbox(&self, sender: Option<mpsc::Sender<pb::WorkerMessage>>) {
+        let mut outbox = lock(&self.outbox);
+        outbox.session += 1;
+        outbox.sender = sender;
+    }
+
+    /// The session of now, if there is one: its number, and where to say something in it.
+    pub(crate) fn session(&self) -> Option<(u64, mpsc::Sender<pb::WorkerMessage>)> {
+        let outbox = lock(&self.outbox);
+        Some((outbox.session, outbox.sender.clone()?))
     }
 
     /// Says something to the driver; false when there is no session. What matters is said again in the next one.
     pub(crate) async fn report(&self, kind: worker_message::Kind) -> bool {
-        let outbox = lock(&self.outbox).clone();
-        match outbox {
-            Some(outbox) => outbox.send(pb::WorkerMessage { kind: Some(kind) }).await.is_ok(),
+        match self.session() {
+            Some((_, outbox)) => outbox.send(pb::WorkerMessage { kind: Some(kind) }).await.is_ok(),
             None => false,
         }
     }

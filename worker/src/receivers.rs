@@ -148,13 +148,10 @@ impl Receivers {
     }
 
     /// Reports again what was reported in a session that is gone.
-    pub(crate) async fn report_again(&self, node: &Node) {
+    pub(crate) async fn report_again(&self) {
         let sinks: Vec<Arc<Sink>> = lock(&self.running).values().map(|running| running.sink.clone()).collect();
         for sink in sinks {
-            let unanswered: Vec<pb::BlockReceived> = lock(&sink.unanswered).iter().cloned().collect();
-            for report in unanswered {
-                node.report(worker_message::Kind::BlockReceived(report)).await;
-            }
+            sink.report(None).await;
         }
     }
 
@@ -336,6 +333,8 @@ struct Sink {
     reports: mpsc::Sender<Copying>,
     /// Reported and not answered.
     unanswered: Mutex<VecDeque<pb::BlockReceived>>,
+    /// The session in which all of those were said.
+    reported_in: tokio::sync::Mutex<u64>,
     through: watch::Sender<u64>,
     /// Choices of files asked for, and the newest that is logged.
     choices: AtomicU64,
@@ -365,6 +364,7 @@ impl Sink {
             replicate_to: RwLock::new(message.replicate_to.iter().map(|id| WorkerId(*id)).collect()),
             reports,
             unanswered: Mutex::default(),
+            reported_in: tokio::sync::Mutex::default(),
             through: watch::Sender::new(message.start_offset),
             choices: AtomicU64::new(0),
             chosen: watch::Sender::new(0),
@@ -387,10 +387,28 @@ impl Sink {
                 self.kill.cancel();
                 return;
             };
-            let report = pb::BlockReceived { block: Some(block), holders };
-            lock(&self.unanswered).push_back(report.clone());
-            self.node.report(worker_message::Kind::BlockReceived(report)).await;
+            self.report(Some(pb::BlockReceived { block: Some(block), holders })).await;
         }
+    }
+
+    /// Reports a block; in a new session only behind all that were not answered, since the driver refuses a block
+    /// that does not follow on what it has logged.
+    async fn report(&self, new: Option<pb::BlockReceived>) {
+        let mut reported_in = self.reported_in.lock().await;
+        lock(&self.unanswered).extend(new.clone());
+        let Some((session, outbox)) = self.node.session() else { return };
+        let due: Vec<_> = match *reported_in == session {
+            true => new.into_iter().collect(),
+            false => lock(&self.unanswered).iter().cloned().collect(),
+        };
+        for report in due {
+            let kind = Some(worker_message::Kind::BlockReceived(report));
+            // What a session that has ended takes no more is said in the next one.
+            if outbox.send(pb::WorkerMessage { kind }).await.is_err() {
+                return;
+            }
+        }
+        *reported_in = session;
     }
 
     fn logged(&self, through: u64) {

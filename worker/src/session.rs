@@ -126,7 +126,7 @@ async fn session(
     let beats = heartbeat::run(node.clone(), outbox, Duration::from_millis(u64::from(welcome.heartbeat_ms.max(10))));
     let beats = tokio::spawn(beats);
     if welcome.resumed {
-        node.receivers.report_again(node).await;
+        node.receivers.report_again().await;
     }
     let ended = follow_driver(node, &mut messages).await;
     beats.abort();
