@@ -1,0 +1,1 @@
+//! Where files are: local directories and object stores, behind one interface.
