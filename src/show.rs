@@ -111,13 +111,14 @@ fn show_job(job: &JobStatus) {
     }
     if let Some(counters) = &job.counters {
         println!(
-            "  faults: {} task failures, {} units run again on {} workers, {} key groups moved, {} blocks copied, {} fenced, {} rewinds",
+            "  faults: {} task failures, {} units run again on {} workers, {} key groups moved, {} blocks copied, {} fenced, {} steps back, {} rewinds",
             counters.task_failures,
             counters.units_recomputed,
             counters.recomputing_workers,
             counters.groups_moved,
             counters.blocks_copied,
             counters.fenced,
+            counters.steps_back,
             counters.rewinds
         );
     }

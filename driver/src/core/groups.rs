@@ -4,7 +4,8 @@
 //!            owner lost               RestoreState answered
 //!  READY ───────────────► RESTORING ───────────────────────► READY
 //!    ▲                      │ no copy at the state's version
-//!    └──────────────────────┴─► REWIND to the newest checkpoint all groups have, then RESTORING
+//!    └──────────────────────┴─► REWIND by one batch, which all that hold a group can undo, or to the
+//!                               newest checkpoint all groups have; then RESTORING
 //! ```
 //! A new owner always proves by [`RestoreState`](pb::RestoreState) that it has the version the job builds
 //! on. A worker that joins is first filled as a follower, and made owner before a batch has touched the group.
@@ -26,8 +27,12 @@ pub(crate) struct Group {
     restore_asked: bool,
     /// Version each follower is known to hold; `None` while it is filled.
     pub(crate) followers: BTreeMap<WorkerId, Option<BatchId>>,
-    /// Workers that turned out not to have the state.
-    failed: BTreeSet<WorkerId>,
+    /// The version its owner was known to hold when it became the owner.
+    owner_held: Option<BatchId>,
+    /// The owner has had the state once, and whatever batches did to it since.
+    proven: bool,
+    /// Workers that turned out not to have the state at the job's version, with the version they are known to hold.
+    failed: BTreeMap<WorkerId, Option<BatchId>>,
     /// Its owner, or the one it had.
     last_owner: Option<WorkerId>,
     /// Who should have it, the owner first.
@@ -39,6 +44,14 @@ impl Group {
     pub(crate) fn distrust(&mut self) {
         self.ready = false;
         self.restore_asked = false;
+    }
+
+    /// Workers whose memory has, as far as is known, the state at `version` or can undo what came after it.
+    fn reach_back_to(&self, version: BatchId) -> BTreeSet<WorkerId> {
+        let has = |held: &Option<BatchId>| *held >= Some(version);
+        let owner = self.owner.filter(|_| self.proven || has(&self.owner_held));
+        let others = self.followers.iter().chain(&self.failed).filter(|(_, held)| has(held));
+        owner.into_iter().chain(others.map(|(worker, _)| *worker)).collect()
     }
 
     /// Nothing of it has to move or to be filled.
@@ -170,7 +183,8 @@ impl Job {
         group.owner = Some(owner);
         group.ready = false;
         group.restore_asked = false;
-        group.followers.remove(&owner);
+        group.proven = false;
+        group.owner_held = group.followers.remove(&owner).flatten();
         group.followers.values_mut().for_each(|version| *version = None);
         let Some(before) = group.last_owner.replace(owner).filter(|before| *before != owner) else { return };
         self.counters.groups_moved += 1;
@@ -187,7 +201,7 @@ impl Job {
             if group.owner.is_some() {
                 continue;
             }
-            let followers = group.followers.iter().filter(|(worker, _)| !group.failed.contains(worker));
+            let followers = group.followers.iter().filter(|(worker, _)| !group.failed.contains_key(worker));
             let best = followers.max_by_key(|(w, version)| (**version, rendezvous(job, number as u64, **w)));
             let best = best.map(|(worker, _)| *worker).or_else(|| group.wanted.first().copied().filter(|_| fresh));
             match best {
@@ -201,28 +215,27 @@ impl Job {
         changed | (stuck && self.rewind(cx))
     }
 
-    /// No copy of some group is at the state's version: everything goes back to a checkpoint that all groups
-    /// have, if there is one.
+    /// No copy of some group is at the state's version: everything goes back to a version that all groups have, if
+    /// there is one.
     fn rewind(&mut self, cx: &mut Cx<'_>) -> bool {
-        let Some((version, holders)) = self.newest_common_checkpoint() else {
+        let on_disk = self.newest_common_checkpoint().map(|found| (found, false));
+        let in_memory = self.batch_before().map(|found| (found, true));
+        let newest = on_disk.into_iter().chain(in_memory).max_by_key(|((version, _), _)| *version);
+        let Some(((version, holders), in_memory)) = newest else {
             self.groups.due = true;
             self.wait_for_lost_data(cx, "the state of some key groups is on no live worker, in memory or on disk");
             return false;
         };
-        tracing::info!(
-            job = self.durable.id.0,
-            from = self.state_version.0,
-            to = version.0,
-            "rewinding to a checkpoint"
-        );
-        self.counters.rewinds += 1;
+        tracing::info!(job = self.durable.id.0, from = self.state_version.0, to = version.0, in_memory, "going back");
+        let counter = if in_memory { &mut self.counters.steps_back } else { &mut self.counters.rewinds };
+        *counter += 1;
         self.cancel_run(cx);
         self.state_version = version;
         let job = self.durable.id;
         for (number, holders) in holders.iter().enumerate() {
             let group = &mut self.groups.list[number];
-            group.followers.clear();
             group.failed.clear();
+            group.followers = holders.iter().map(|worker| (*worker, None)).collect();
             let stays = group.owner.filter(|owner| holders.contains(owner));
             let ranked = || holders.iter().copied().max_by_key(|worker| rendezvous(job, number as u64, *worker));
             if let Some(owner) = stays.or_else(ranked) {
@@ -230,6 +243,19 @@ impl Job {
             }
         }
         true
+    }
+
+    /// The version before the last batch, and who can go back to it in memory. A follower may lack the last batch when
+    /// its owner is lost, but not the one before: that is what stages with state wait for.
+    fn batch_before(&self) -> Option<(BatchId, Vec<BTreeSet<WorkerId>>)> {
+        // Of what a checkpoint covers the blocks are gone.
+        let version = Some(self.state_version).filter(|version| *version > self.durable.checkpoint)?.prev();
+        let holders = self.groups.list.iter().map(|group| {
+            let holders = group.reach_back_to(version);
+            Some(holders.into_iter().filter(|worker| self.is_live(*worker)).collect::<BTreeSet<_>>())
+                .filter(|holders| !holders.is_empty())
+        });
+        Some((version, holders.collect::<Option<_>>()?))
     }
 
     fn newest_common_checkpoint(&self) -> Option<(BatchId, Vec<BTreeSet<WorkerId>>)> {
@@ -338,6 +364,7 @@ impl Job {
         for number in owned(&message.groups, &self.groups.list) {
             let group = &mut self.groups.list[number];
             group.ready = true;
+            group.proven = true;
             group.restore_asked = false;
             group.failed.clear();
         }
@@ -347,7 +374,7 @@ impl Job {
             tracing::info!(job = self.durable.id.0, group = number, worker = worker.0, "state is not there");
             let group = &mut self.groups.list[number];
             group.owner = None;
-            group.failed.insert(worker);
+            group.failed.insert(worker, group.owner_held.take());
             let holders = self.checkpoints.get_mut(&BatchId(message.version));
             if let Some(holders) = holders.and_then(|groups| groups.get_mut(number)) {
                 holders.remove(&worker);

@@ -19,6 +19,16 @@ impl World {
         }
     }
 
+    /// The moment in which only the owners may have what a batch did to the state.
+    pub(crate) fn strike_after_a_batch(&mut self) {
+        let at_risk = self.scenario.mode != Mode::Calm && self.net.now < self.scenario.faults_until;
+        if at_risk && self.net.chance(5) {
+            let slot = self.net.pick(0..self.machines.len() as u64) as usize;
+            let wait = self.net.pick(0..1_000);
+            self.net.after(wait, Ev::Kill { slot });
+        }
+    }
+
     /// Whether all that is logged, or about to be, is also on another machine that is well.
     fn may_lose(&self, slot: usize, disk_stays: bool) -> bool {
         if self.scenario.mode == Mode::Brutal {
@@ -59,7 +69,7 @@ impl World {
         true
     }
 
-    fn kill(&mut self, slot: usize) {
+    pub(crate) fn kill(&mut self, slot: usize) {
         if !self.machines[slot].up || !self.may_lose(slot, true) {
             return;
         }

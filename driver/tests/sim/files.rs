@@ -4,6 +4,7 @@ use crate::compute::Rows;
 use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, JobId};
 use tidemill_driver::core::CommitFiles;
+use tidemill_proto::client as client_pb;
 
 /// A part file: rows per unit.
 #[derive(Debug)]
@@ -71,6 +72,7 @@ counts!(
     batches,
     replayed,
     rewinds,
+    steps_back,
     checkpoints,
     kills,
     silent_kills,
@@ -108,3 +110,16 @@ counts!(
     posts,
     posts_again,
 );
+
+impl Counts {
+    /// Adds what a core counted for a job.
+    pub(crate) fn add_counters(&mut self, counters: &client_pb::Counters) {
+        self.rewinds += counters.rewinds;
+        self.steps_back += counters.steps_back;
+        self.replayed += counters.batches_replayed;
+        self.groups_moved += counters.groups_moved;
+        self.blocks_copied += counters.blocks_copied;
+        self.units_recomputed += counters.units_recomputed;
+        self.fenced += counters.fenced;
+    }
+}

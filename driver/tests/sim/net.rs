@@ -35,6 +35,7 @@ pub(crate) enum Ev {
     MachineGoesOn { slot: usize },
     Heal { pair: (usize, usize) },
     Fault,
+    Kill { slot: usize },
     Script,
 }
 

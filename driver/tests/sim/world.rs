@@ -207,6 +207,11 @@ impl World {
             Ev::Peer { from, from_id, to_id, message } => {
                 let to = self.machines.iter().position(|machine| machine.up && machine.process.id == Some(to_id));
                 let Some(slot) = to else { return };
+                // What a process that was killed had not yet given to the system is lost.
+                let sender_lives = self.machines[from.slot].up && self.proc(from.slot) == from;
+                if !sender_lives && self.net.chance(70) {
+                    return;
+                }
                 if !self.net.cut.contains(&(from.slot.min(slot), from.slot.max(slot))) {
                     self.with_process(self.proc(slot), Ev::Peer { from, from_id, to_id, message });
                 }
@@ -216,6 +221,7 @@ impl World {
             Ev::MachineStart { slot } => self.start_machine(slot),
             Ev::MachineGoesOn { slot } => self.unpause(slot),
             Ev::Heal { pair } => drop(self.net.cut.remove(&pair)),
+            Ev::Kill { slot } => self.kill(slot),
             Ev::Fault | Ev::Script => {}
         }
     }
@@ -434,7 +440,16 @@ impl World {
             Action::Reply { request, result } => drop(self.replies.insert(request, result)),
             // No simulated task says what it has trained.
             Action::PublishModels(_) => {}
-            Action::Publish { job, event } => self.oracle.on_publish(&self.scenario.specs, job, &event),
+            Action::Publish { job, event } => {
+                match &*event {
+                    client_pb::watch_event::Kind::Batch(_) => self.strike_after_a_batch(),
+                    client_pb::watch_event::Kind::Ended(status) => {
+                        status.counters.iter().for_each(|counters| self.files.counts.add_counters(counters));
+                    }
+                    _ => {}
+                }
+                self.oracle.on_publish(&self.scenario.specs, job, &event);
+            }
             Action::Commit { job, batch, outputs } => {
                 let wait = self.net.pick(200..15_000);
                 let term = self.driver.term;
@@ -466,12 +481,7 @@ impl World {
         let Some(core) = &mut self.driver.core else { return };
         let counts = &mut self.files.counts;
         for counters in core.job_status(now, "").into_iter().filter_map(|status| status.counters) {
-            counts.rewinds += counters.rewinds;
-            counts.replayed += counters.batches_replayed;
-            counts.groups_moved += counters.groups_moved;
-            counts.blocks_copied += counters.blocks_copied;
-            counts.units_recomputed += counters.units_recomputed;
-            counts.fenced += counters.fenced;
+            counts.add_counters(&counters);
         }
         counts.fenced += core.fenced();
     }
