@@ -2,7 +2,10 @@
 
 use crate::{Driver, compiled, running};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+use tidemill_driver::core::Compiled;
+use tidemill_driver::core::topology::{SourceShape, Topology};
 use tidemill_driver::record::Durable;
 use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_message};
 
@@ -37,6 +40,25 @@ fn a_busy_receiver_does_not_starve_another() {
     let taken: Vec<u32> = driver.frozen().iter().flat_map(|(_, _, counts)| counts).map(|(key, _)| *key).collect();
     assert_eq!(taken.len(), 3);
     assert!(taken.contains(&0) && taken.contains(&1), "{taken:?}");
+}
+
+/// As Spark's `queueStream`: here with two new entries per tick.
+#[test]
+fn of_a_queue_one_entry_comes_per_batch() {
+    let mut driver = Driver::start(Durable::default(), 1_000_000);
+    driver.join(1, None);
+    let job = compiled(false);
+    let source = SourceShape { one_block_per_batch: true, receivers: 1, ..job.topology.sources[0].clone() };
+    let topology = Topology { sources: vec![source], ..(*job.topology).clone() };
+    driver.submit(Compiled { topology: Arc::new(topology), ..job });
+    for entries in [0..2, 2..4, 4..5, 5..5, 5..5, 5..5] {
+        entries.for_each(|entry| driver.block(1, 0, entry, 10));
+        driver.pass(Duration::from_millis(100));
+        driver.run_all();
+    }
+    let taken: Vec<_> = driver.frozen().into_iter().map(|(_, _, counts)| counts).collect();
+    let one = vec![(0, 1)];
+    assert_eq!(taken, [one.clone(), one.clone(), one.clone(), one.clone(), one, vec![]]);
 }
 
 #[test]
