@@ -5,6 +5,7 @@ use crate::revenue::{Producer, Revenue, batches, counter, number, receiver, rows
 use serde_json::Value;
 use std::io::Write;
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -189,33 +190,24 @@ text = { path = "out", roll = true }
     cluster.end(&[]);
 }
 
-/// One entry of a queue per batch.
+/// The queue of `tests/vectors`, live: Spark's `queueStream`.
 #[test]
 fn a_queue_gives_one_entry_per_batch() {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/dstream");
+    let read = |name: &str| std::fs::read_to_string(vectors.join(name)).expect("the vectors are there");
+    let expected = read("queue.expect.jsonl");
+    let expected = expected.lines().map(|line| {
+        let batch: Value = serde_json::from_str(line).expect("JSON lines");
+        let values = batch["rows"].as_array().expect("rows").iter().map(|row| row["value"].as_str().expect("text"));
+        values.map(|value| format!("{value}\n")).collect::<String>()
+    });
     let cluster = Cluster::start(2);
-    cluster.submit(
-        r#"
-name = "queue"
-batch_interval = "100ms"
-
-[source.lines]
-connector = "queue"
-batches = [["a", "b"], ["c"], ["d", "e", "f"]]
-
-[[output]]
-from = "lines"
-text = { path = "out" }
-"#,
-    );
-    cluster.wait_status("queue", "all entries", |status| number(status, "records") == 6);
+    cluster.submit(&read("queue.toml"));
+    cluster.wait_status("queue", "all entries", |status| number(status, "records") == 5);
     cluster.ask(&["stop", "queue", "--json"]).json();
-    let mut batches: Vec<_> = std::fs::read_dir(cluster.path("out"))
-        .expect("the folder is there")
-        .map(|entry| entry.expect("it can be read").path().join("part-00000"))
-        .filter_map(|part| std::fs::read_to_string(part).ok())
-        .collect();
-    batches.sort_unstable();
-    assert_eq!(batches, ["a\nb\n", "c\n", "d\ne\nf\n"]);
+    let parts = batches(&cluster.path("out")).into_values().map(|batch| batch.join("part-00000"));
+    let found: Vec<_> = parts.map(|part| std::fs::read_to_string(part).expect("lines of text")).collect();
+    assert_eq!(found, expected.collect::<Vec<_>>());
     cluster.end(&[]);
 }
 

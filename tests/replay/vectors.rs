@@ -1,6 +1,7 @@
 //! What Spark gives: `tests/vectors`.
 
 use crate::command::replay;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 fn cases(folder: &str) -> Vec<PathBuf> {
@@ -18,7 +19,7 @@ fn check(folder: &str, expected_cases: usize) {
     for job in jobs {
         let expect = job.with_extension("expect.jsonl");
         let mut options = vec!["--tolerance", "1e-10", "--expect", expect.to_str().expect("a plain path")];
-        if job.file_stem().is_some_and(|name| name == "flat_map" || name == "union") {
+        if job.file_stem().is_some_and(|name| name == "flat_map" || name == "union" || name == "queue") {
             options.push("--ordered");
         }
         for workers in ["1", "3"] {
@@ -31,7 +32,7 @@ fn check(folder: &str, expected_cases: usize) {
 
 #[test]
 fn spark_suites() {
-    check("dstream", 18);
+    check("dstream", 19);
 }
 
 #[test]
@@ -70,4 +71,42 @@ fn learning() {
         assert_eq!(run.code, 0, "{}: {run:#?}", job.display());
         assert!(run.stderr.contains("\"killed_worker\""), "{run:#?}");
     }
+}
+
+/// What stands between backquotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_case_is_accounted_for() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let readme = read("tests/vectors/README.md");
+    let (_, table) = readme.split_once("| file | cases | tests |\n|---|---|---|\n").expect("the table of cases");
+    let (mut seen, mut jobs) = (BTreeSet::new(), BTreeSet::new());
+    for row in table.lines() {
+        let [_, file, cases, tests, _] = row.split('|').map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("not a row: {row}");
+        };
+        assert!(quoted(cases).all(|case| seen.insert((file, case))), "twice: {row}");
+        if tests.strip_prefix("not: ").is_some_and(|reason| !reason.is_empty()) {
+            continue;
+        }
+        assert!(quoted(tests).next().is_some(), "neither a test nor a reason: {row}");
+        for test in quoted(tests) {
+            match test.split_once("::") {
+                Some((file, name)) => {
+                    assert!(read(file).contains(&format!("fn {name}()")), "{test}");
+                }
+                None => assert!(jobs.insert(test.to_owned()), "twice: {test}"),
+            }
+        }
+    }
+    let folders = ["dstream", "learn", "reduce_by_key_and_window", "update_state_by_key"];
+    let name = |job: PathBuf| {
+        let (folder, name) = (job.parent()?.file_name()?.to_str()?, job.file_stem()?.to_str()?);
+        Some(format!("{folder}/{name}"))
+    };
+    assert_eq!(jobs, folders.into_iter().flat_map(cases).filter_map(name).collect());
 }

@@ -5,11 +5,13 @@ mod concat;
 mod fixed;
 mod leaf;
 mod one_batch;
+mod over;
+mod read;
 mod stable_sort;
 
-pub(crate) use batch_map::BatchMapExec;
-pub(crate) use concat::ConcatExec;
+pub(crate) use concat::Concat;
 pub(crate) use fixed::{FixedExec, FixedTable};
 pub(crate) use leaf::{LeafExec, LeafTable, TaskInputs};
-pub(crate) use one_batch::OneBatchExec;
-pub(crate) use stable_sort::{RECOMPUTE, StableSortExec};
+pub(crate) use one_batch::OneBatch;
+pub(crate) use over::{OverExec, OverInput};
+pub(crate) use stable_sort::StableSort;

@@ -1,9 +1,29 @@
-//! Reading what says how fast sources are read.
+//! How fast sources are read, and reading what says so.
 
-use super::Backpressure;
 use super::keys;
 use super::reader::{Reader, Table, Value};
 use super::stream::optional;
+
+/// Spark's `spark.streaming.backpressure`: a PID controller that finds the rate at which a source is read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Backpressure {
+    /// Weight of the difference to the rate of the last batch. Default 1.
+    pub proportional: f64,
+    /// Weight of what has gathered while the batch was late. Default 0.2.
+    pub integral: f64,
+    /// Weight of the change of the difference. Default 0.
+    pub derived: f64,
+    /// The least rate of a source, in records per second. Default 100.
+    pub min_rate: u64,
+    /// Rate of each receiver before there is an estimate, in records per second. Default none.
+    pub initial_rate: Option<u64>,
+}
+
+impl Default for Backpressure {
+    fn default() -> Self {
+        Self { proportional: 1.0, integral: 0.2, derived: 0.0, min_rate: 100, initial_rate: None }
+    }
+}
 
 /// `true`, or a table of what differs from the defaults.
 pub(super) fn read_backpressure<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Backpressure> {

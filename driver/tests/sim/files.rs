@@ -106,6 +106,8 @@ counts!(
     further_lanes,
     models_asked,
     models_not_there,
+    reloads,
+    tables_read,
     rates,
     posts,
     posts_again,

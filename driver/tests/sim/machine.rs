@@ -3,12 +3,12 @@
 use crate::compute::{Rows, State};
 use crate::files::Files;
 use crate::links::Link;
-use crate::models::Told;
 use crate::net::{FollowResult, FromDriver, FromWorker, Net, PeerMessage, PeerReply, Proc};
 use crate::receiving::{Block, Receiver};
 use crate::scenario::{Knobs, Spec};
 use crate::state::{Part, Places};
 use crate::tasks::Running;
+use crate::told::Told;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use tidemill_driver::core::SessionId;
@@ -228,10 +228,14 @@ impl Process {
                     }
                 }
             }
-            Kind::ReloadedTable(_) => {}
+            Kind::ReloadedTable(message) => {
+                if let Some(job) = self.jobs.get_mut(&message.job) {
+                    job.told.reloaded(&message);
+                }
+            }
             Kind::ImportedModel(message) => {
                 if let Some(job) = self.jobs.get_mut(&message.job) {
-                    job.told.put(&message);
+                    job.told.imported(&message);
                 }
             }
             Kind::WriteCheckpoint(write) => self.write_owned(cx, write.job, write.version),

@@ -16,7 +16,9 @@ mod scenario;
 mod script;
 mod shapes;
 mod state;
+mod tables;
 mod tasks;
+mod told;
 mod world;
 
 use files::Counts;

@@ -6,12 +6,10 @@
 
 use crate::compute::{Op, Rows, Shape, State};
 use crate::world::World;
-use std::collections::BTreeMap;
 use tidemill_driver::core::topology::{AskedShape, ModelShape};
 use tidemill_driver::core::{Event, NewModel, RequestId};
 use tidemill_ml::ndarray::Array2;
 use tidemill_ml::{Model, ModelSpec};
-use tidemill_proto::control as pb;
 
 /// Position of the model that stands for the state of a key group.
 pub(crate) const TRAINED: u32 = 0;
@@ -90,50 +88,6 @@ pub(crate) fn added(rows: Rows, asked: Option<f64>) -> Rows {
 /// Where the first model lives.
 pub(crate) fn home(ops: impl Iterator<Item = Op>) -> Option<(usize, usize)> {
     ops.enumerate().find(|(_, op)| *op == Op::Running).map(|(stage, _)| (stage, 0))
-}
-
-/// Imports as a worker was told them, by model and batch.
-#[derive(Debug, Default)]
-pub(crate) struct Told(BTreeMap<(u32, u64), f64>);
-
-impl Told {
-    pub(crate) fn put(&mut self, message: &pb::ImportedModel) {
-        self.0.insert((message.model, message.batch), value(&message.bytes));
-    }
-
-    /// Batches up to this one never run again.
-    pub(crate) fn settle(&mut self, through: u64) {
-        let settled: BTreeMap<u32, u64> = self.0.keys().filter(|(_, batch)| *batch <= through).copied().collect();
-        self.0.retain(|(model, batch), _| settled.get(model).is_none_or(|last| batch >= last));
-    }
-
-    fn get(&self, model: u32, batch: u64) -> f64 {
-        let told = self.0.get(&(model, batch));
-        *told.unwrap_or_else(|| panic!("nobody has told of model {model}, imported with batch {batch}"))
-    }
-
-    /// What a task's expressions ask; `read` holds what owners have said, in order.
-    pub(crate) fn asked(&self, shape: &Shape, task: &pb::Task, read: &[f64]) -> Option<f64> {
-        assert!(task.models.iter().all(|at| at.answers == at.model), "no champion is published here");
-        let mut read = read.iter().copied();
-        together(task.models.iter().filter_map(|at| match (at.model, at.owner, at.version) {
-            (ASKED, 0, 0) => None,
-            (ASKED, 0, version) => Some(self.get(ASKED, version)),
-            (TRAINED, 0, version) => {
-                assert_eq!((version, at.after_training), (task.batch, false), "an import is asked in its batch");
-                Some(of_import(shape, self.get(TRAINED, version)))
-            }
-            (TRAINED, ..) => Some(read.next().expect("the owner was asked")),
-            (model, owner, _) => panic!("model {model} of worker {owner}"),
-        }))
-    }
-
-    /// What a unit of a task begins anew with.
-    pub(crate) fn begins(&self, shape: &Shape, task: &pb::Task, group: u32) -> Option<State> {
-        let home = shape.topology.models[TRAINED as usize].home == Some((task.stage as usize, group as usize));
-        let imported = home && task.imported_models.contains(&TRAINED);
-        imported.then(|| state(shape, self.get(TRAINED, task.batch)))
-    }
 }
 
 impl World {

@@ -5,6 +5,7 @@ use crate::files::Files;
 use crate::models;
 use crate::receiving::Block;
 use crate::scenario::Spec;
+use crate::tables;
 use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, JobId, OutputIdx};
 use tidemill_driver::core::topology::{AskedShape, OutputKind};
@@ -33,8 +34,16 @@ struct Truth {
     batches: BTreeMap<BatchId, Expected>,
     logged: BTreeSet<Block>,
     published: BatchId,
-    /// The number that the first stage asks.
+    told: Told,
+}
+
+/// Numbers that batches see until there are others.
+#[derive(Debug, Default)]
+struct Told {
+    /// The one that the first stage asks.
     asked: Option<f64>,
+    /// Those in tables that are no more as they were submitted.
+    tables: BTreeMap<u32, f64>,
 }
 
 /// The judge.
@@ -102,7 +111,7 @@ impl Oracle {
                 files.counts.batches += 1;
             }
             JobRecord::Imported { .. } => files.counts.imports += 1,
-            JobRecord::Reloaded { .. } => {}
+            JobRecord::Reloaded { .. } => files.counts.reloads += 1,
             JobRecord::Chosen { .. } => panic!("no stage here chooses"),
             JobRecord::Files(key, _) => panic!("{key:?} watches no directory"),
             JobRecord::Checkpoint(version) => {
@@ -115,9 +124,11 @@ impl Oracle {
         if let Some((batch, truth)) = frozen.zip(self.truths.get_mut(id)) {
             let blocks = &self.durable.jobs[id].frozen[&batch];
             if let Some(import) = blocks.imported.get(&models::ASKED) {
-                truth.asked = Some(models::value(&import.bytes));
+                truth.told.asked = Some(models::value(&import.bytes));
             }
-            let expected = evaluate(spec_of(specs, *id), batch, blocks, truth.asked, &mut truth.states);
+            let reloaded = blocks.reloaded.iter();
+            truth.told.tables.extend(reloaded.map(|(table, content)| (*table, tables::value(&content.bytes))));
+            let expected = evaluate(spec_of(specs, *id), batch, blocks, &truth.told, &mut truth.states);
             files.counts.silent_outputs += expected.silent;
             truth.batches.insert(batch, expected);
         }
@@ -241,7 +252,7 @@ fn evaluate(
     spec: &Spec,
     batch: BatchId,
     frozen: &FrozenBatch,
-    asked: Option<f64>,
+    told: &Told,
     states: &mut BTreeMap<(u32, u32), State>,
 ) -> Expected {
     let shape = &spec.shape;
@@ -267,9 +278,10 @@ fn evaluate(
         let hears = |asks: &AskedShape| match (asks.model as u32, asks.after_training) {
             (models::TRAINED, false) => Some(trained_before),
             (models::TRAINED, true) => Some(trained(states)),
-            _ => asked,
+            _ => told.asked,
         };
-        let asked = models::together(stage.models.iter().filter_map(hears));
+        let said = stage.models.iter().filter_map(hears);
+        let added = models::together(said.chain(told.tables.values().copied()));
         let mut units: Vec<(u64, Rows)> = Vec::new();
         let gathered = |group: u32| -> Rows {
             let of_exchange = |exchange: u32| pieces.range((exchange, 0)..=(exchange, u64::MAX));
@@ -294,7 +306,7 @@ fn evaluate(
         }
         let mut of_stage: BTreeMap<u32, Rows> = BTreeMap::new();
         for (order, rows) in units {
-            let rows = models::added(rows, asked);
+            let rows = models::added(rows, added);
             let place = (number as u32, order as u32);
             let brought = shape.run_unit(number, &context, &rows, states.get(&place));
             if let Some(state) = brought.state {

@@ -41,6 +41,9 @@ impl World {
                     if self.net.chance(30) {
                         self.import();
                     }
+                    if self.net.chance(30) {
+                        self.reload();
+                    }
                     let wait = self.net.pick(1_000..2 * self.scenario.fault_every);
                     self.net.after(wait, Ev::Fault);
                 }

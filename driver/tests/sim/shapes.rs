@@ -2,6 +2,7 @@
 
 use crate::compute::{Op, Shape, Stage, Target};
 use crate::models::{self, When};
+use crate::tables;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -225,7 +226,7 @@ impl Builder {
         };
         let output = |(number, kind)| OutputShape { name: format!("o{number}"), kind, rhythm: rhythm(number) };
         let topology = Topology {
-            tables: Vec::new(),
+            tables: tables::shapes(),
             models: models::shapes(models::home(self.stages.iter().map(|stage| stage.op))),
             exchange_from: exchange_from.into_values().collect(),
             key_groups: sizes.key_groups,

@@ -193,20 +193,21 @@ impl Process {
         let specs = cx.specs;
         let Some(held) = self.jobs.get(&task.job) else { return Err((FailureKind::FailureInternal, 0)) };
         let shape = &specs[held.spec].shape;
-        let asked = held.told.asked(shape, task, &inputs.models);
+        let added = held.told.added(shape, task, &inputs.models);
+        cx.files.counts.tables_read += task.tables.len() as u64;
         let mut units: Vec<(u64, Rows)> = Vec::new();
         let mut done = pb::TaskDone::default();
         for split in &task.splits {
             let Some((_, block)) = Block::read(split.block.as_ref()) else { continue };
             let (rows, bad) = block_rows(block.key.0, block.key.1, block.first_offset, block.records);
             done.bad_records += bad;
-            units.push((split.order, models::added(rows, asked)));
+            units.push((split.order, models::added(rows, added)));
         }
         let single = task.splits.is_empty() && task.groups.is_empty();
         for group in task.groups.iter().copied().chain(single.then_some(0)) {
             let pieces = inputs.pieces.iter().flat_map(BTreeMap::values);
             let rows = pieces.flat_map(|piece| shape.share(stage, piece, group)).collect();
-            units.push((u64::from(group), models::added(rows, asked)));
+            units.push((u64::from(group), models::added(rows, added)));
         }
         let survives = match fails {
             Some(_) => cx.net.pick(0..units.len() as u64 + 1) as usize,

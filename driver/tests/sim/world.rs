@@ -6,6 +6,7 @@ use crate::net::{Ev, FromDriver, FromWorker, Net, Proc};
 use crate::oracle::Oracle;
 use crate::receiving::Block;
 use crate::scenario::Scenario;
+use crate::tables;
 use crate::tasks::{self, reaches};
 use std::collections::{BTreeMap, VecDeque};
 use tidemill_common::ids::JobId;
@@ -132,6 +133,7 @@ impl World {
             name: format!("job-{job}"),
             definition: job.to_string(),
             stateful: compiled.topology.stateful(),
+            attachments: tables::submitted(),
             ..DurableJob::default()
         };
         let request = RequestId(self.number());

@@ -1,6 +1,8 @@
 //! Joins within a time, from all rows that ever were.
 
-use super::{JoinKind, Row, Rows, by_k, paired};
+use super::job::JoinKind;
+use super::operators::paired;
+use super::rows::{Row, Rows, by_k};
 use std::collections::BTreeSet;
 
 /// All rows of both sides, each with its batch.

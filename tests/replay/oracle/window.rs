@@ -3,7 +3,8 @@
 //! What the engine promises of sums: four aligned slots make a run, four runs a longer one; a run adds up its parts in
 //! order of time, and so does a window the longest runs that cover it.
 
-use super::{Row, Rows, Totals, add, totals};
+use super::rows::{Row, Rows};
+use super::totals::{Totals, add, totals};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 

@@ -2,9 +2,8 @@
 
 use super::Compiler;
 use super::stages::{Lane, Part};
-use crate::exec::BatchMapExec;
+use crate::exec::OverExec;
 use crate::registry::FunctionKind;
-use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
 use tidemill_common::job::Name;
 
@@ -14,7 +13,7 @@ impl Compiler<'_> {
         self.registered(FunctionKind::BatchMap, function)?;
         let found = self.functions.find_batch_map(&function.text)?.clone();
         let rows = self.checked(input.visible())?;
-        let plan = Arc::new(BatchMapExec::new(rows, found));
+        let plan = self.checked(OverExec::try_new(rows, found))?;
         let part = Part::Branch { keyed: false };
         Some(Lane { plan, part, ..input })
     }

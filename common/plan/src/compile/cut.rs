@@ -9,7 +9,7 @@ use super::Failure;
 use super::join::{Sides, join_head};
 use super::look_up::{fixed, look_up};
 use super::stages::{Head, Lane, Part, Rows, Stages, column, project};
-use crate::exec::{ConcatExec, LeafExec, StableSortExec};
+use crate::exec::{Concat, LeafExec, OverExec, StableSort};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{JoinType, Result};
 use datafusion::error::DataFusionError;
@@ -81,8 +81,9 @@ impl Cutter<'_> {
         } else if let Some(sort) = plan.downcast_ref::<SortExec>() {
             // A limit is per key group; without one a head may sort all its groups together.
             let child = if sort.fetch().is_some() { self.per_unit(child) } else { child };
-            let sort = StableSortExec::try_new(child.plan.clone(), sort.expr().clone(), sort.fetch())?;
-            Ok(child.with(Arc::new(sort)))
+            let sort = StableSort { order: sort.expr().clone(), fetch: sort.fetch() };
+            let sorted = OverExec::try_new(child.plan.clone(), sort)?;
+            Ok(child.with(sorted))
         } else if plan.is::<BoundedWindowAggExec>() || plan.is::<WindowAggExec>() {
             // The planner has seen to it that all rows of a window have one key. Columns are added behind the others.
             match child.part {
@@ -279,7 +280,7 @@ fn hash_keys(partitioning: &Partitioning) -> Option<Vec<usize>> {
 /// their partitions in order.
 pub(super) fn single(plan: Plan, inputs: &[Plan]) -> Result<Plan, Failure> {
     let plan = plan.transform_up(|node| Ok(Transformed::yes(in_order(node, inputs)?))).data()?;
-    Ok(concat(&plan))
+    Ok(concat(&plan)?)
 }
 
 fn in_order(node: Plan, inputs: &[Plan]) -> Result<Plan> {
@@ -293,15 +294,15 @@ fn in_order(node: Plan, inputs: &[Plan]) -> Result<Plan> {
         };
     }
     if let Some(sort) = node.downcast_ref::<SortExec>() {
-        let input = if sort.preserve_partitioning() { sort.input().clone() } else { concat(sort.input()) };
-        return Ok(Arc::new(StableSortExec::try_new(input, sort.expr().clone(), sort.fetch())?));
+        let input = if sort.preserve_partitioning() { sort.input().clone() } else { concat(sort.input())? };
+        return OverExec::try_new(input, StableSort { order: sort.expr().clone(), fetch: sort.fetch() });
     }
     if let Some(merge) = node.downcast_ref::<SortPreservingMergeExec>() {
-        let all = concat(merge.input());
-        return Ok(Arc::new(StableSortExec::try_new(all, merge.expr().clone(), merge.fetch())?));
+        let all = concat(merge.input())?;
+        return OverExec::try_new(all, StableSort { order: merge.expr().clone(), fetch: merge.fetch() });
     }
     if let Some(exchange) = node.downcast_ref::<CoalescePartitionsExec>() {
-        let all = concat(exchange.input());
+        let all = concat(exchange.input())?;
         return Ok(match exchange.fetch() {
             None => all,
             fetch => Arc::new(GlobalLimitExec::new(all, 0, fetch)),
@@ -309,7 +310,7 @@ fn in_order(node: Plan, inputs: &[Plan]) -> Result<Plan> {
     }
     if let Some(exchange) = node.downcast_ref::<RepartitionExec>() {
         if exchange.partitioning().partition_count() == 1 {
-            return Ok(concat(exchange.input()));
+            return concat(exchange.input());
         }
         return Err(not_supported("this spread of rows"));
     }
@@ -326,9 +327,9 @@ fn not_supported(what: &str) -> DataFusionError {
     DataFusionError::Plan(format!("{what} is not supported in a stream's query"))
 }
 
-fn concat(plan: &Plan) -> Plan {
+fn concat(plan: &Plan) -> Result<Plan> {
     match plan.output_partitioning().partition_count() {
-        1 => plan.clone(),
-        _ => Arc::new(ConcatExec::new(plan.clone())),
+        1 => Ok(plan.clone()),
+        _ => OverExec::try_new(plan.clone(), Concat),
     }
 }

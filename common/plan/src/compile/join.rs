@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::stages::{Head, Lane, Part, Rows, Stages, column};
-use crate::exec::OneBatchExec;
+use crate::exec::{OneBatch, OverExec};
 use crate::plan::Reads;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{JoinType, NullEquality, Result};
@@ -40,7 +40,7 @@ pub(super) fn join_head(
     let [left, right] = &plans[..] else {
         return Err(Failure::Uncuttable);
     };
-    let join = HashJoinExecBuilder::new(Arc::new(OneBatchExec::new(left.clone())), right.clone(), on, join_type)
+    let join = HashJoinExecBuilder::new(OverExec::try_new(left.clone(), OneBatch)?, right.clone(), on, join_type)
         .with_filter(filter)
         .with_partition_mode(PartitionMode::Partitioned)
         .with_null_equality(nulls)

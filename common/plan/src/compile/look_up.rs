@@ -5,7 +5,7 @@ use super::aggregate::scan;
 use super::stages::{Lane, Rows, column};
 use super::together::Keys;
 use super::{Compiler, Failure};
-use crate::exec::{FixedExec, FixedTable, OneBatchExec};
+use crate::exec::{FixedExec, FixedTable, OneBatch, OverExec};
 use crate::functions;
 use crate::session::Shape;
 use datafusion::arrow::datatypes::Schema;
@@ -175,7 +175,7 @@ pub(super) fn look_up(
         JoinType::RightSemi | JoinType::RightAnti => (0..visible).collect(),
         _ => return Err(Failure::Uncuttable),
     };
-    let plan = HashJoinExecBuilder::new(Arc::new(OneBatchExec::new(table)), lane.plan.clone(), on, join_type)
+    let plan = HashJoinExecBuilder::new(OverExec::try_new(table, OneBatch)?, lane.plan.clone(), on, join_type)
         .with_filter(filter)
         .with_partition_mode(PartitionMode::Partitioned)
         .with_null_equality(join.null_equality())

@@ -1,7 +1,7 @@
 //! Stages under construction: where the rows of a plan are made, and how they get to where they are needed.
 
 use super::Failure;
-use crate::exec::{ConcatExec, LeafExec, StableSortExec};
+use crate::exec::{Concat, LeafExec, OverExec, StableSort};
 use crate::fragment::Fragment;
 use crate::keys::is_encodable;
 use crate::plan::{Branch, BranchTarget, Exchange, ExchangeKind, KEY_COLUMN, Placement, Reads, Stage, StageInput};
@@ -327,7 +327,7 @@ impl Stages {
         let (stage, mut plans) = self.gather_together(vec![rows], name)?;
         let mut plan = plans.pop().ok_or(Failure::Uncuttable)?;
         if let Some(order) = order {
-            plan = Arc::new(StableSortExec::try_new(plan, order, fetch)?);
+            plan = OverExec::try_new(plan, StableSort { order, fetch })?;
         } else if fetch.is_some() {
             plan = Arc::new(GlobalLimitExec::new(plan, 0, fetch));
         }
@@ -349,13 +349,14 @@ impl Stages {
                 self.exchange(&lane, &lane.plan, ExchangeKind::Gather, stage);
                 let mut all = leaf(input..input + 1, lane.plan.schema());
                 if lane.is_keyed() {
-                    all = Arc::new(StableSortExec::try_new(all, by_last_column(&lane.plan.schema()), None)?);
+                    let order = by_last_column(&lane.plan.schema());
+                    all = OverExec::try_new(all, StableSort { order, fetch: None })?;
                 }
                 lanes.push(lane.with(all).visible()?);
             }
             plans.push(match lanes.len() {
                 1 => lanes.remove(0),
-                _ => Arc::new(ConcatExec::new(UnionExec::try_new(lanes)?)),
+                _ => OverExec::try_new(UnionExec::try_new(lanes)?, Concat)?,
             });
         }
         Ok((stage, plans))

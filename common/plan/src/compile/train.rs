@@ -4,9 +4,10 @@ use super::Compiler;
 use super::expr::{check_names, find, type_name};
 use super::learn::{ONLY, constant_key, hidden, kind_param};
 use super::stages::{Lane, Part, Rows, column};
+use crate::exec::OverExec;
 use crate::learn::matrix::width;
 use crate::learn::prepare::is_category;
-use crate::learn::{Comes, FoldOp, Lesson, PartialExec, Takes, TrainFold, WATCHED, Watch, state_fields};
+use crate::learn::{Comes, FoldOp, Lesson, Partial, Takes, TrainFold, WATCHED, Watch, state_fields};
 use datafusion::arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::common::DataFusionError;
@@ -113,7 +114,7 @@ impl Compiler<'_> {
         let sealed = self.stages.seal(input);
         let sums = self.each_lane(sealed, |it, lane| {
             let rows = it.checked(lane.visible().and_then(|rows| ProjectionExec::try_new(exprs.clone(), rows)))?;
-            let plan = Arc::new(PartialExec::new(Arc::new(rows), lesson.clone(), model));
+            let plan = it.checked(OverExec::try_new(Arc::new(rows), Partial::new(lesson.clone(), model)))?;
             Some(Lane { plan, part: Part::Branch { keyed: false }, ..lane })
         })?;
         let schema = sums.schema();

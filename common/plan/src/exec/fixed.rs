@@ -1,20 +1,16 @@
 //! The other leaf: a table, which has the same rows wherever a batch reads it.
 
-use super::leaf::properties;
+use super::read::{ReadExec, ReadRows};
 use crate::session::Shape;
 use crate::tables::TablesAt;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, exec_datafusion_err, project_schema};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
-use datafusion::physical_plan::memory::MemoryStream;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use datafusion::physical_plan::ExecutionPlan;
 use std::fmt;
 use std::sync::Arc;
 
@@ -66,29 +62,41 @@ impl TableProvider for FixedTable {
         _: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let properties = properties(project_schema(&self.schema, projection)?, self.shape);
-        let (table, projection) = (self.clone(), projection.cloned());
-        Ok(Arc::new(FixedExec { table, projection, properties }))
+        let schema = project_schema(&self.schema, projection)?;
+        let from = TableRows { table: self.clone(), projection: projection.cloned() };
+        Ok(Arc::new(FixedExec::over(from, schema, self.shape)))
     }
 }
 
-/// Reads a table, as it is in the batch of the run. Says nothing about its size: the plan depends on the definition alone.
+/// Reads a table, as it is in the batch of the run.
+pub(crate) type FixedExec = ReadExec<TableRows>;
+
+/// The rows of a table, of all columns or some.
 #[derive(Debug)]
-pub(crate) struct FixedExec {
+pub(crate) struct TableRows {
     table: FixedTable,
     projection: Option<Vec<usize>>,
-    properties: Arc<PlanProperties>,
 }
 
 impl FixedExec {
     /// The same in a plan of this shape.
     pub(crate) fn planned_for(&self, shape: Shape) -> Self {
-        let properties = properties(self.schema(), shape);
-        Self { table: self.table.planned_for(shape), projection: self.projection.clone(), properties }
+        let TableRows { table, projection } = &self.from;
+        let from = TableRows { table: table.planned_for(shape), projection: projection.clone() };
+        Self::over(from, self.schema(), shape)
+    }
+}
+
+impl ReadRows for TableRows {
+    const NAME: &'static str = "FixedExec";
+
+    fn detail(&self, schema: &SchemaRef, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns: Vec<_> = schema.fields().iter().map(|field| field.name().clone()).collect();
+        write!(f, "{} {:016x}, columns={columns:?}", self.table.name, self.table.version)
     }
 
-    /// The rows that the batch of a run sees.
-    fn rows(&self, context: &TaskContext) -> Result<Vec<RecordBatch>> {
+    /// Those that the batch of the run sees.
+    fn rows(&self, _: &SchemaRef, context: &TaskContext) -> Result<Vec<RecordBatch>> {
         let current = match context.session_config().get_extension::<TablesAt>() {
             Some(tables) => tables.rows(self.table.number).map_err(|wrong| exec_datafusion_err!("{wrong}"))?,
             None => None,
@@ -98,55 +106,5 @@ impl FixedExec {
             Some(columns) => Ok(rows.iter().map(|rows| rows.project(columns)).collect::<Result<Vec<_>, _>>()?),
             None => Ok(rows.to_vec()),
         }
-    }
-}
-
-impl DisplayAs for FixedExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns: Vec<_> = self.schema().fields().iter().map(|field| field.name().clone()).collect();
-        write!(f, "FixedExec: {} {:016x}, columns={columns:?}", self.table.name, self.table.version)
-    }
-}
-
-impl ExecutionPlan for FixedExec {
-    fn name(&self) -> &str {
-        "FixedExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![]
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    /// All rows are in the first partition.
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let rows = if partition == 0 { self.rows(&context)? } else { Vec::new() };
-        Ok(Box::pin(MemoryStream::try_new(rows, self.schema(), None)?))
     }
 }

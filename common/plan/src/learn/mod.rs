@@ -16,7 +16,7 @@ pub(crate) mod train;
 mod watch;
 
 pub(crate) use evaluate::{EvaluateFold, TestFold};
-pub(crate) use partial::PartialExec;
+pub(crate) use partial::Partial;
 pub use predict::{AskedModel, Models};
 pub(crate) use rows::{Lesson, Takes};
 pub(crate) use train::{Comes, TrainFold, WATCHED, Watch};

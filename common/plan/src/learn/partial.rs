@@ -2,44 +2,33 @@
 
 use super::predict::{AskedModel, model_of_task};
 use super::rows::{Lesson, SPLIT_ROWS};
-use crate::exec::RECOMPUTE;
+use crate::exec::OverInput;
 use datafusion::arrow::array::{BinaryBuilder, Int64Builder, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, exec_datafusion_err, internal_err};
+use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{EmissionType, ReplaceChildrenOptions};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
-use futures::{StreamExt, stream};
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::EmissionType;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use futures::{Stream, StreamExt, stream};
 use std::fmt;
 use std::sync::Arc;
 use tidemill_ml::Model;
 
 /// Of every [`SPLIT_ROWS`] rows of a unit, in order, what they add to a model as the batch before has left it: the sums, and how many of
 /// the rows have a null. A unit is fixed by data and so are its splits, wherever batches of rows end.
-#[derive(Debug)]
-pub(crate) struct PartialExec {
-    input: Arc<dyn ExecutionPlan>,
+#[derive(Debug, Clone)]
+pub(crate) struct Partial {
     lesson: Lesson,
     asked: AskedModel,
-    properties: Arc<PlanProperties>,
 }
 
-impl PartialExec {
-    /// `input` gives the columns of the lesson; `model` is the model's position.
-    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, lesson: Lesson, model: usize) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(Self::schema()),
-            input.output_partitioning().clone(),
-            EmissionType::Final,
-            input.boundedness(),
-        );
-        let asked = AskedModel { model, after_training: false };
-        Self { input, lesson, asked, properties: Arc::new(properties) }
+impl Partial {
+    /// Over a plan that gives the columns of the lesson; `model` is the model's position.
+    pub(crate) fn new(lesson: Lesson, model: usize) -> Self {
+        Self { lesson, asked: AskedModel { model, after_training: false } }
     }
 
     fn schema() -> SchemaRef {
@@ -53,52 +42,32 @@ impl PartialExec {
     }
 }
 
-impl DisplayAs for PartialExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PartialExec: {:?}", self.lesson)
-    }
-}
+impl OverInput for Partial {
+    const NAME: &'static str = "PartialExec";
 
-impl ExecutionPlan for PartialExec {
-    fn name(&self) -> &str {
-        "PartialExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Result<PlanProperties> {
+        Ok(PlanProperties::new(
+            EquivalenceProperties::new(Self::schema()),
+            input.output_partitioning().clone(),
+            EmissionType::Final,
+            input.boundedness(),
+        ))
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn detail(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, ": {:?}", self.lesson)
     }
 
-    fn apply_expressions(
+    fn run(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let [input] = children.as_slice() else {
-            return internal_err!("there is one input");
-        };
-        Ok(Arc::new(Self::new(input.clone(), self.lesson.clone(), self.asked.model)))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, RECOMPUTE)
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let mut input = self.input.execute(partition, context.clone())?;
+        input: &Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + 'static> {
         let memory = MemoryConsumer::new("partial sums").register(context.memory_pool());
-        let (lesson, asked, schema) = (self.lesson.clone(), self.asked.clone(), self.input.schema());
-        let sums = stream::once(async move {
+        let (Self { lesson, asked }, schema) = (self.clone(), input.schema());
+        let mut input = input.execute(partition, context)?;
+        Ok(stream::once(async move {
             let model = model_of_task(&asked);
             let model = model.ok_or_else(|| exec_datafusion_err!("model `{}` outside of a batch", lesson.model))?;
             let mut sums = Sums { lesson, model, partials: BinaryBuilder::new(), nulls: Int64Builder::new() };
@@ -119,8 +88,7 @@ impl ExecutionPlan for PartialExec {
                 sums.add(&concat_batches(&schema, &held)?)?;
             }
             sums.finish()
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(Self::schema(), sums)))
+        }))
     }
 }
 
@@ -149,6 +117,6 @@ impl Sums {
 
     fn finish(mut self) -> Result<RecordBatch> {
         let columns = vec![Arc::new(self.partials.finish()) as _, Arc::new(self.nulls.finish()) as _];
-        Ok(RecordBatch::try_new(PartialExec::schema(), columns)?)
+        Ok(RecordBatch::try_new(Partial::schema(), columns)?)
     }
 }

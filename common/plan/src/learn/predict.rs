@@ -3,10 +3,11 @@
 //! Each sees the model as the batch before left it (test, then train); with `_after_training` behind its name it sees
 //! what the batch itself has made of it. The models of a task are in a task-local, as the batch's time is.
 
-use super::PartialExec;
+use super::Partial;
 use super::arms::chosen;
 use super::matrix::{columns_of, matrix, width};
 use super::prepare::{transformed, transformed_type};
+use crate::exec::OverExec;
 use crate::keys::is_encodable;
 use datafusion::arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListBuilder, PrimitiveBuilder};
 use datafusion::arrow::compute::cast;
@@ -111,7 +112,7 @@ pub(super) fn model_of_task(asked: &AskedModel) -> Option<Arc<Model>> {
 /// The models that a plan asks, in expressions or to learn.
 pub(crate) fn asked_by_plan(plan: &Arc<dyn ExecutionPlan>, found: &mut BTreeSet<AskedModel>) {
     use datafusion::common::tree_node::TreeNodeRecursion;
-    found.extend(plan.downcast_ref::<PartialExec>().map(|partial| partial.asked().clone()));
+    found.extend(plan.downcast_ref::<OverExec<Partial>>().map(|partial| partial.operation().asked().clone()));
     // The walk itself cannot fail.
     let _ = plan.apply_expressions(&mut |expr| {
         asked_by(expr, found);

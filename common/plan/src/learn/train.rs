@@ -38,7 +38,7 @@ pub(crate) enum Comes {
     Records,
     /// Rows that are learnt together.
     Rows,
-    /// What [`PartialExec`](super::PartialExec) gives; not for a model that is watched.
+    /// What [`Partial`](super::Partial) gives; not for a model that is watched.
     Partials,
 }
 

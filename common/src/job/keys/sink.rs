@@ -1,0 +1,63 @@
+//! Keys of outputs.
+
+use super::{Key, PRINT_ROWS, RETRIES, Shape};
+
+/// Keys of an output beside its sink.
+pub(in crate::job) const OUTPUT: &[Key] = &[
+    Key::new("from", Shape::Name, "The source or stream that is read."),
+    Key::new("from_model", Shape::Name, "In place of `from`: what a model has learnt, one row per batch."),
+    Key::new("name", Shape::Name, "The output's name. Default: that of what it reads."),
+];
+
+/// The sinks of an output; exactly one of them.
+pub(in crate::job) const SINKS: &[Key] = &[
+    Key::new("print", Shape::TrueOrTable(PRINT), "Shows the first rows of every batch."),
+    Key::new("json", Shape::Table(JSON), "Writes JSON lines, exactly once."),
+    Key::new("text", Shape::TextSink, "Writes a line of text for every row, exactly once."),
+    Key::new("csv", Shape::Table(CSV), "Writes delimited text, exactly once."),
+    Key::new("parquet", Shape::Table(PARQUET), "Writes Parquet files, exactly once."),
+    Key::new("object", Shape::Table(OBJECT), "Writes Arrow IPC files, exactly once."),
+    Key::new("http", Shape::Table(HTTP), "Posts the rows of every batch, at least once."),
+    Key::new("for_each_batch", Shape::Text, "A function in Rust that sees all rows of the batch, at least once."),
+];
+
+pub(in crate::job) const PRINT: &[Key] =
+    &[Key::new("rows", Shape::Count(PRINT_ROWS), "Rows shown of every batch. Default 10.")];
+
+const PATH: Key = Key::new("path", Shape::Text, "A directory, relative to the job file.");
+const ROLLS: Key =
+    Key::new("roll", Shape::TrueOrTable(ROLL), "One set of files for all batches. Default: a directory for each.");
+
+pub(in crate::job) const JSON: &[Key] = &[PATH.required(), ROLLS];
+
+/// The table of [`Shape::TextSink`].
+pub(in crate::job) const TEXT: &[Key] = &[
+    PATH,
+    Key::new("prefix", Shape::Text, "Directories are called prefix-TIME_MS, in place of path/TIME_MS."),
+    Key::new("suffix", Shape::Text, "What ends their names, behind a dot; with `prefix`."),
+    Key::new("column", Shape::Column, "The column that is written. Default: the only one."),
+    ROLLS,
+];
+
+pub(in crate::job) const CSV: &[Key] = &[
+    PATH.required(),
+    Key::new("header", Shape::Flag, "Whether every file begins with the names of the columns. Default true."),
+    Key::new("delimiter", Shape::Text, "What separates the fields: one byte. Default a comma."),
+    ROLLS,
+];
+
+pub(in crate::job) const PARQUET: &[Key] = &[PATH.required()];
+
+pub(in crate::job) const OBJECT: &[Key] = &[PATH.required()];
+
+pub(in crate::job) const ROLL: &[Key] = &[
+    Key::new("bytes", Shape::Size, "A file is full when it has this many bytes. Default 64MiB."),
+    Key::new("age", Shape::Duration, "A file is full when its first batch is this old. Default 10min."),
+];
+
+pub(in crate::job) const HTTP: &[Key] = &[
+    Key::new("url", Shape::Text, "Where the rows are posted.").required(),
+    Key::new("timeout", Shape::Duration, "How long one attempt may take. Default 10s."),
+    Key::new("retries", Shape::Count(RETRIES), "Attempts after the first. Default 5."),
+    Key::new("headers", Shape::TextByName, "Further headers."),
+];
