@@ -11,7 +11,7 @@ use tidemill_driver::core::topology::{
 };
 use tidemill_driver::core::{Action, Compiled, Core, CoreConfig, Event, NewJob, NewModel, Now, RequestId, SessionId};
 use tidemill_driver::record::{Durable, DurableJob, Ending, JobRecord, Record, TableContent};
-use tidemill_ml::ModelSpec;
+use tidemill_ml::{Model, ModelSpec};
 use tidemill_plan::{FunctionKind, FunctionRef, Placement, Rhythm};
 use tidemill_proto::PROTOCOL_VERSION;
 use tidemill_proto::common::{BlockRef, Function, ReceiverRef};
@@ -341,6 +341,7 @@ fn with_a_choice() -> Compiled {
     let shape = |name: &str, candidates: &[usize]| ModelShape {
         name: name.into(),
         spec: spec.clone(),
+        initial: Arc::new(Model::new(spec.clone()).unwrap()),
         features: None,
         home: None,
         candidates: candidates.to_vec(),
