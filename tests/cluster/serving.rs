@@ -116,6 +116,10 @@ fn check_answers(cluster: &Cluster) {
         "{arms}"
     );
     assert_eq!(says(cluster, "offer", &json!({ "id": 1, "features": [5] }))["arm"], "large");
+    for model in ["scaled", "bounded", "filled", "colours", "page", "offer", "best"] {
+        let (code, served) = http(cluster, "GET", &format!("/models/{model}"), "");
+        assert!(code == 200 && served["format"] == "tidemill-model" && !served["state"].is_null(), "{model}: {served}");
+    }
     for (model, body, why) in [
         ("scaled", json!({ "features": [1, 2] }), "the model has 1 features, the rows have 2"),
         ("colours", json!({ "features": ["red", "red"] }), "the model has 1 features, the rows have 2"),
