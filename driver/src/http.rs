@@ -5,9 +5,11 @@
 //! | `GET /models` | a summary of the newest version of every model |
 //! | `GET /models/NAME` | the model as JSON, as `tidemill model export` writes it |
 //! | `PUT /models/NAME` | takes the place of the model of a running job, as `tidemill model import` |
-//! | `POST /models/NAME/predict` | `{"features": [..]}` or `{"features": [[..], ..]}` to predictions, or to what a transformer makes of them |
+//! | `POST /models/NAME/predict` | what the model [says](predict) of `{"features": [..]}`, or `{"id": ..}` for a bandit |
 //!
 //! `?job=` tells models of the same name apart, `?version=` asks for an older version, by batch or name.
+
+mod predict;
 
 use crate::ask::{Loop, Stopping};
 use crate::core::{NewModel, RequestError};
@@ -17,10 +19,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Deserialize;
 use serde_json::{Value, json};
-use tidemill_ml::Model;
-use tidemill_ml::ndarray::{Array2, ArrayView1, ArrayView2};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -98,7 +97,7 @@ pub(crate) async fn serve(listener: TcpListener, face: Face, stop: CancellationT
     let routes = Router::new()
         .route("/models", get(list))
         .route("/models/{name}", get(show).put(import))
-        .route("/models/{name}/predict", post(predict))
+        .route("/models/{name}/predict", post(ask))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES))
         .with_state(face);
     if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await {
@@ -136,7 +135,7 @@ async fn import(
     Ok(Json(json!({ "job": imported.name, "model": name, "batch": imported.frozen + 1 })))
 }
 
-async fn predict(
+async fn ask(
     State(face): State<Face>,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
@@ -144,73 +143,11 @@ async fn predict(
 ) -> Result<Json<Value>, Wrong> {
     let which = Which::read(query.as_deref())?;
     let found = which.find(&face.published, &name)?;
-    let (x, single) = features(&body)?;
     let model = found.version.model()?;
-    if x.iter().any(|value| value.is_nan()) && !model.spec().transforms() {
-        return Err(Wrong::Request("a feature is null, which only transformers take".into()));
-    }
-    let answer = answer(&model, x.view()).map_err(|error| Wrong::Request(error.to_string()))?;
+    let answer = predict::answer(&model, &body).map_err(Wrong::Request)?;
     let mut reply = json!({ "job": found.job, "model": found.name, "batch": found.version.batch.0 });
-    for (name, mut values) in answer {
-        reply[name] = if single { values.pop().unwrap_or(Value::Null) } else { Value::Array(values) };
+    for (name, values) in answer {
+        reply[name] = values;
     }
     Ok(Json(reply))
-}
-
-/// What a model says of rows: predictions, and probabilities or distances where it has them.
-fn answer(model: &Model, x: ArrayView2<'_, f64>) -> Result<Vec<(&'static str, Vec<Value>)>, tidemill_ml::ModelError> {
-    let number = |value: &f64| match value.is_finite() {
-        true => json!(value),
-        false => json!(value.to_string()),
-    };
-    if model.spec().transforms() {
-        let rows = model.transform(x)?;
-        let list = |row: ArrayView1<'_, f64>| {
-            row.iter().map(|value| if value.is_nan() { Value::Null } else { number(value) }).collect()
-        };
-        return Ok(vec![("transformed", rows.rows().into_iter().map(list).collect())]);
-    }
-    let predictions = model.predict(x)?.iter().map(number).collect();
-    let mut answer = vec![("prediction", predictions)];
-    if model.spec().classes().is_some() {
-        let rows = model.predict_proba(x)?;
-        answer.push(("probabilities", rows.rows().into_iter().map(|row| row.iter().map(number).collect()).collect()));
-    }
-    if model.spec().clusters() {
-        answer.push(("distance", model.distance(x)?.iter().map(number).collect()));
-    }
-    Ok(answer)
-}
-
-/// The rows of a request, and whether it was a single one.
-fn features(body: &[u8]) -> Result<(Array2<f64>, bool), Wrong> {
-    const EXPECTED: &str = "expected {\"features\": [1.0, 2.0]} or {\"features\": [[1.0, 2.0], [3.0, 4.0]]}";
-    let wrong = |what: String| Wrong::Request(format!("{what}; {EXPECTED}"));
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Features {
-        One(Vec<Option<f64>>),
-        Many(Vec<Vec<Option<f64>>>),
-    }
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        features: Features,
-    }
-    let body: Body = serde_json::from_slice(body).map_err(|error| wrong(format!("the body does not read: {error}")))?;
-    let (rows, single) = match body.features {
-        Features::One(row) => (vec![row], true),
-        Features::Many(rows) => (rows, false),
-    };
-    let width = rows.first().map_or(0, Vec::len);
-    if let Some(other) = rows.iter().position(|row| row.len() != width) {
-        let found = rows[other].len();
-        return Err(wrong(format!("row {other} has {found} features, row 0 has {width}")));
-    }
-    let count = rows.len();
-    let x = Array2::from_shape_vec(
-        (count, width),
-        rows.into_iter().flatten().map(|value| value.unwrap_or(f64::NAN)).collect(),
-    );
-    Ok((x.map_err(|error| wrong(error.to_string()))?, single))
 }

@@ -32,7 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use tidemill_common::ids::JobId;
+use tidemill_common::ids::{BatchId, JobId};
 use tidemill_plan::Functions;
 use tidemill_proto::client::client_server::ClientServer;
 use tidemill_proto::control::control_server::ControlServer;
@@ -106,13 +106,13 @@ impl Driver {
     ) -> Result<Self, DriverError> {
         let address = listener.local_addr()?;
         let (log, durable) = Log::open(&config.data_dir)?;
+        let published = read_published(config.data_dir.join("models"), durable.completed()).await?;
         let (durable, compiled) = recompile(durable, config.functions.clone()).await?;
         let clock = Clock::start();
         let fresh_id = format!("{:016x}", random_id());
         let (core, first) = Core::start(config.core, durable, compiled, &fresh_id, clock.now());
         let cluster_id = core.cluster_id().to_string();
         let (input, inputs) = mpsc::channel(INPUT_QUEUE);
-        let published = read_published(config.data_dir.join("models")).await?;
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         let shell = Shell {
             core,
@@ -200,8 +200,8 @@ async fn recompile(
 }
 
 /// The models that were published before.
-async fn read_published(dir: PathBuf) -> Result<Published, DriverError> {
-    let work = tokio::task::spawn_blocking(move || Published::open(&dir));
+async fn read_published(dir: PathBuf, completed: BTreeMap<JobId, BatchId>) -> Result<Published, DriverError> {
+    let work = tokio::task::spawn_blocking(move || Published::open(&dir, &completed));
     work.await.map_err(|error| DriverError::Loop(error.to_string()))
 }
 

@@ -1,7 +1,8 @@
 //! The models that jobs have published: what is listed, exported and served.
 //!
 //! A model is published when the batch that trained it is complete, as a whole and never in between. The last versions are kept, and
-//! those that were given a name; files ([`store`]) bring both over a restart.
+//! those that were given a name; files ([`store`]) bring both over a restart. A version's file is written before the log says that its
+//! batch is complete, so none is missing afterwards; one whose batch did not become complete is removed, and written again by the batch.
 
 mod store;
 
@@ -67,6 +68,16 @@ pub struct Publication {
     pub models: Vec<PublishedModel>,
     /// Whether they have to be on the disk.
     pub sync: bool,
+}
+
+impl Publication {
+    /// Name and version of every model, and how many versions to keep of it.
+    fn versions(&self) -> impl Iterator<Item = (&str, Version, usize)> {
+        let Self { id, batch, time_ms, models, .. } = self;
+        models.iter().map(|PublishedModel { name, bytes, keep }| {
+            (name.as_str(), Version::new(*id, *batch, *time_ms, bytes.clone()), *keep)
+        })
+    }
 }
 
 /// A model as a batch has left it.
@@ -174,11 +185,15 @@ pub(crate) struct Found {
 }
 
 impl Published {
-    /// What was published before, from the files in a directory.
-    pub(crate) fn open(dir: &Path) -> Self {
+    /// What was published before, from the files in a directory; `completed` has the last complete batch of the jobs of the log.
+    pub(crate) fn open(dir: &Path, completed: &BTreeMap<JobId, BatchId>) -> Self {
         let store = Store::new(dir);
         let mut jobs = Jobs::new();
         for (place, version) in store.read() {
+            if completed.get(&version.job).is_some_and(|completed| version.batch > *completed) {
+                store.remove(&place);
+                continue;
+            }
             let job = jobs.entry(place.job).or_default();
             job.last_ms = job.last_ms.max(version.time_ms);
             let versions = job.models.entry(place.model).or_default();
@@ -201,29 +216,31 @@ impl Published {
         self.jobs.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the models of a batch beside the older versions. Files that cannot be written are only missed after a restart.
-    pub(crate) fn publish(&self, publication: Publication) {
-        let Publication { id, job, batch, time_ms, models, sync } = publication;
-        let mut written = Vec::new();
+    /// Writes the models of a batch, which may be asked when it is complete. Files that cannot be written are only missed after a restart.
+    pub(crate) fn write_files(&self, publication: &Publication) {
+        let Publication { job, batch, sync, .. } = publication;
+        for (name, version, _) in publication.versions() {
+            if let Err(error) = self.store.write(&Place::of_batch(job, name, *batch), &version, *sync) {
+                tracing::warn!(job, %batch, %error, "a published model could not be written");
+            }
+        }
+    }
+
+    /// Puts the models of a batch that is complete beside the older versions.
+    pub(crate) fn publish(&self, publication: &Publication) {
+        let Publication { job, batch, time_ms, .. } = publication;
         let mut gone = Vec::new();
         let forgotten = {
             let mut jobs = self.write();
             let of_job = jobs.entry(job.clone()).or_default();
-            of_job.last_ms = of_job.last_ms.max(time_ms);
-            for PublishedModel { name, bytes, keep } in models {
-                let place = |batch| Place::of_batch(&job, &name, batch);
-                let version = Version::new(id, batch, time_ms, bytes);
-                written.push((place(batch), version.clone()));
-                let old = of_job.models.entry(name.clone()).or_default().push(version, keep);
-                gone.extend(old.into_iter().filter(|old| *old != batch).map(place));
+            of_job.last_ms = of_job.last_ms.max(*time_ms);
+            for (name, version, keep) in publication.versions() {
+                let old = of_job.models.entry(name.into()).or_default().push(version, keep);
+                let old = old.into_iter().filter(|old| old != batch);
+                gone.extend(old.map(|old| Place::of_batch(job, name, old)));
             }
-            forget_oldest(&mut jobs, &job)
+            forget_oldest(&mut jobs, job)
         };
-        for (place, version) in written {
-            if let Err(error) = self.store.write(&place, &version, sync) {
-                tracing::warn!(job, %batch, %error, "a published model could not be written");
-            }
-        }
         gone.iter().for_each(|place| self.store.remove(place));
         forgotten.iter().for_each(|job| self.store.remove_job(job));
     }

@@ -379,6 +379,11 @@ pub struct Durable {
 }
 
 impl Durable {
+    /// The last complete batch of every job.
+    pub fn completed(&self) -> BTreeMap<JobId, BatchId> {
+        self.jobs.values().map(|job| (job.id, job.completed)).collect()
+    }
+
     /// Folds one record in.
     pub fn apply(&mut self, record: &Record) {
         match record {

@@ -1,7 +1,7 @@
 //! The driver's event loop: feeds the core, writes its log, carries its actions out.
 //!
 //! One task owns the core. In each turn it takes what has gathered, hands it to the core, appends all
-//! log records in one write, and only then sends, answers and publishes.
+//! log records in one write, and only then sends, answers and publishes. The files of what it will publish are written before.
 
 use crate::core::{Action, Core, Event, Now, RequestError, RequestId, SessionId, WatchedTable};
 use crate::log::{Log, LogError};
@@ -160,6 +160,11 @@ impl Shell {
                 other => rest.push(other),
             }
         }
+        for action in &rest {
+            if let Action::PublishModels(publication) = action {
+                self.published.write_files(publication);
+            }
+        }
         self.log.append(&records, self.core.wants_sync())?;
         for action in rest {
             self.carry_out_one(action);
@@ -182,7 +187,7 @@ impl Shell {
                     let _ = answer.send(result);
                 }
             }
-            Action::PublishModels(publication) => self.published.publish(publication),
+            Action::PublishModels(publication) => self.published.publish(&publication),
             Action::Publish { job, event } => self.watchers.publish(job, *event),
             Action::Commit { job, batch, outputs } => {
                 let (input, stop) = (self.input.clone(), self.stop.clone());
@@ -216,4 +221,76 @@ impl Shell {
 /// Sends an event of a job's manual clock (replay).
 pub(crate) fn manual_tick(job: JobId, time_ms: i64) -> Input {
     Input::Event(Event::ManualTick { job, time_ms })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::CoreConfig;
+    use crate::models::{Publication, PublishedModel};
+    use crate::record::{DurableJob, JobRecord, Totals};
+    use std::collections::BTreeMap;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::path::Path;
+    use std::sync::Arc;
+    use tidemill_common::ids::BatchId;
+
+    /// A driver with one session, that dies when it sends a message.
+    fn mortal(dir: &Path) -> Shell {
+        let (log, durable) = Log::open(dir).unwrap();
+        let (core, _) = Core::start(CoreConfig::default(), durable, BTreeMap::new(), "c", Clock::start().now());
+        let (input, _) = mpsc::channel(1);
+        let (sender, _) = mpsc::channel(1);
+        Shell {
+            core,
+            log,
+            clock: Clock::start(),
+            input,
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            before_send: Some(Arc::new(|_| panic!("the driver dies"))),
+            sessions: [(SessionId(1), sender)].into(),
+            requests: HashMap::new(),
+            next_request: 0,
+            watchers: Watchers::default(),
+            published: Published::open(&dir.join("models"), &BTreeMap::new()),
+        }
+    }
+
+    fn publication(batch: u64) -> Publication {
+        let models = vec![PublishedModel { name: "m".into(), bytes: vec![batch as u8].into(), keep: 10 }];
+        Publication { id: JobId(1), job: "j".into(), batch: BatchId(batch), time_ms: 1000, models, sync: true }
+    }
+
+    /// Versions that are there when the driver starts again.
+    fn versions(dir: &Path) -> Vec<u64> {
+        let (_, durable) = Log::open(dir).unwrap();
+        let published = Published::open(&dir.join("models"), &durable.completed());
+        let found = published.find(None, "m", None).unwrap();
+        published.versions(&found).0.into_iter().map(|batch| batch.0).collect()
+    }
+
+    #[test]
+    fn what_a_complete_batch_publishes_is_there_when_the_driver_dies_after_the_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = Box::new(DurableJob { id: JobId(1), name: "j".into(), ..DurableJob::default() });
+        let complete = |batch| {
+            let record = JobRecord::Completed { batch: BatchId(batch), totals: Totals::default() };
+            vec![Action::Log(Record::Job(JobId(1), record)), Action::PublishModels(publication(batch))]
+        };
+        let mut shell = mortal(dir.path());
+        shell.carry_out(vec![Action::Log(Record::Submitted(job))]).unwrap();
+        shell.carry_out(complete(1)).unwrap();
+        let message = pb::driver_message::Kind::BatchComplete(pb::BatchComplete::default());
+        let mut actions = complete(2);
+        actions.insert(1, Action::Send { session: SessionId(1), message });
+        let died = catch_unwind(AssertUnwindSafe(|| shell.carry_out(actions)));
+        assert!(died.is_err(), "the driver dies between the record and the publication");
+        drop(shell);
+        assert_eq!(versions(dir.path()), [1, 2]);
+
+        // Once more, before the record of batch 3 is written.
+        Published::open(&dir.path().join("models"), &BTreeMap::new()).write_files(&publication(3));
+        assert_eq!(versions(dir.path()), [1, 2]);
+    }
 }

@@ -9,5 +9,6 @@ mod own;
 mod processes;
 mod refusals;
 mod revenue;
+mod serving;
 mod sources;
 mod tables;

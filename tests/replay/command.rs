@@ -57,6 +57,32 @@ impl Case {
     pub(crate) fn replay(&self, options: &[&str]) -> Run {
         replay(&self.job(), &self.dir.path().join("input.json"), options)
     }
+
+    /// With so many workers, and with one of three killed in these batches, the job prints what it did before.
+    pub(crate) fn prints_the_same(&self, once: &str, workers: &[&str], kills: &[&str]) {
+        for workers in workers {
+            assert_eq!(self.replay(&["--workers", workers]).ok(), once, "{workers} workers");
+        }
+        for batch in kills {
+            assert_eq!(self.replay(&["--workers", "3", "--kill", batch]).ok(), once, "killed in batch {batch}");
+        }
+    }
+}
+
+/// A job whose source `points` has these columns, and what else is in it. `settings` are those of the job, `format` those of the source.
+pub(crate) fn job_over_points(settings: &str, format: &str, columns: &str, rest: &str) -> String {
+    format!(
+        r#"name = "points"
+batch_interval = "1s"
+{settings}
+
+[source.points]
+connector = "socket"
+address = "127.0.0.1:9999"
+{format}
+columns = {{ {columns} }}
+{rest}"#
+    )
 }
 
 /// Runs `tidemill replay JOB --input INPUT OPTIONS`.

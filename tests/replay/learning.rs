@@ -1,18 +1,18 @@
 //! Models beside windows: trained when the window fires, asked in every batch, the same to the byte whatever is lost.
 
-use crate::command::Case;
+use crate::command::{Case, job_over_points};
+
+/// A job over values and vectors of two numbers, a tab between them.
+fn over_lines(rest: &str) -> String {
+    job_over_points("", "format = \"csv\"\ndelimiter = \"\\t\"", "y = \"double\", x = \"vector(2)\"", rest)
+}
+
+/// A job over rows of these columns, in small blocks and few key groups.
+fn over_small_blocks(columns: &str, rest: &str) -> String {
+    job_over_points("block_bytes = \"1KiB\"\nkey_groups = 4", "format = \"json\"", columns, rest)
+}
 
 const JOB: &str = r#"
-name = "learning"
-batch_interval = "1s"
-
-[source.points]
-connector = "socket"
-address = "127.0.0.1:9999"
-format = "csv"
-delimiter = "\t"
-columns = { y = "double", x = "vector(2)" }
-
 [model.line]
 kind = "linear_regression"
 step_size = 0.5
@@ -65,7 +65,8 @@ print = true
 /// Line 1 of a window of two batches, in whose second the import comes; the other model learns in every batch.
 #[test]
 fn an_import_is_the_same_everywhere() {
-    let job = JOB.replace("[stream.recent]", "[model.fixed]\nkind = \"linear_regression\"\n\n[stream.recent]");
+    let job =
+        over_lines(JOB).replace("[stream.recent]", "[model.fixed]\nkind = \"linear_regression\"\n\n[stream.recent]");
     let job = job.replace("select = { y", "select = { fixed = \"predict('fixed', x)\", y");
     let document = |kind: &str, parameters: serde_json::Value, weights: [f64; 2]| {
         let mut spec = parameters;
@@ -100,44 +101,23 @@ fn an_import_is_the_same_everywhere() {
     assert!(after[3] < 10.0 && before[4] == after[3], "{once}");
     let each: Vec<&str> = once.lines().filter(|line| line.contains("\"output\": \"each\"")).collect();
     assert!(each[3].contains("\"prediction\":5.0"), "{once}");
-    for workers in ["2", "3", "5"] {
-        assert_eq!(case.replay(&["--workers", workers]).ok(), once);
-    }
-    for kill in ["2", "3", "4"] {
-        assert_eq!(case.replay(&["--workers", "3", "--kill", kill]).ok(), once);
-    }
+    case.prints_the_same(&once, &["2", "3", "5"], &["2", "3", "4"]);
 }
 
 #[test]
 fn a_model_trained_over_a_window_is_the_same_everywhere() {
     let batches = serde_json::json!([["1.0\t1,0", "2.0\t0,1"], ["1.0\t1,0"], ["3.0\t1,1"], ["3.0\t1,1"], []]);
-    let case = Case::new(JOB, &serde_json::json!({ "sources": { "points": batches } }).to_string());
+    let case = Case::new(&over_lines(JOB), &serde_json::json!({ "sources": { "points": batches } }).to_string());
     let once = case.replay(&["--workers", "1"]).ok();
     let fired = |output: &str| once.lines().filter(|line| line.contains(&format!("\"output\": \"{output}\""))).count();
     assert_eq!((fired("trained"), fired("line"), fired("predictions"), fired("each")), (2, 2, 5, 5), "{once}");
     assert!(once.contains(r#"{"y":1.0,"before":0.0,"after":0.49046817359701056}"#), "{once}");
     assert!(once.contains(r#""prediction":0.0"#), "each row is predicted before it is learnt: {once}");
-    for workers in ["2", "5"] {
-        assert_eq!(case.replay(&["--workers", workers]).ok(), once);
-    }
-    for kill in ["1", "2", "4"] {
-        assert_eq!(case.replay(&["--workers", "3", "--kill", kill]).ok(), once);
-    }
+    case.prints_the_same(&once, &["2", "5"], &["1", "2", "4"]);
 }
 
 /// A model of every way to learn: from sums made per block and per key group, and from rows.
 const SPREAD: &str = r#"
-name = "spread"
-batch_interval = "1s"
-block_bytes = "1KiB"
-key_groups = 4
-
-[source.points]
-connector = "socket"
-address = "127.0.0.1:9999"
-format = "json"
-columns = { y = "double", c = "double", u = "double", x = "vector(3)", a = "double" }
-
 [model.once]
 kind = "linear_regression"
 iterations = 1
@@ -257,23 +237,19 @@ fn sums_made_where_the_rows_are_are_the_same_everywhere() {
             "[[output]]\nfrom = \"{name}\"\nprint = true\n[[output]]\nname = \"{name}_model\"\nfrom_model = \"{name}\"\nprint = true\n"
         )
     };
-    let job = SPREAD.to_string() + &outputs.map(print).concat();
+    let columns = "y = \"double\", c = \"double\", u = \"double\", x = \"vector(3)\", a = \"double\"";
+    let job = over_small_blocks(columns, SPREAD) + &outputs.map(print).concat();
     let batches: Vec<_> = [120, 60, 0, 90].into_iter().zip(1..).map(|(n, batch)| points(batch, n)).collect();
     let case = Case::new(&job, &serde_json::json!({ "sources": { "points": batches } }).to_string());
     let once = case.replay(&["--workers", "1"]).ok();
     assert!(once.contains(r#""output": "once", "rows": [{"rows":90,"skipped":30,"updates":1,"#), "{once}");
     assert!(once.contains(r#""output": "squares", "rows": [{"rows":113,"skipped":7,"updates":20,"#), "{once}");
-    for workers in ["3", "5"] {
-        assert_eq!(case.replay(&["--workers", workers]).ok(), once);
-    }
-    for kill in ["1", "2", "4"] {
-        assert_eq!(case.replay(&["--workers", "3", "--kill", kill]).ok(), once);
-    }
+    case.prints_the_same(&once, &["3", "5"], &["1", "2", "4"]);
 }
 
 #[test]
 fn rows_of_another_width_fail_the_job_and_say_so() {
-    let job = JOB.replace("iterations = 2", "iterations = 1\ninitial_weights = [0.0, 0.0, 0.0]");
+    let job = over_lines(JOB).replace("iterations = 2", "iterations = 1\ninitial_weights = [0.0, 0.0, 0.0]");
     let job = job.replace(
         "select = { y = \"y\", before = \"predict('line', x)\", after = \"predict_after_training('line', x)\" }",
         "select = { y = \"y\", before = \"y\" }",
@@ -286,16 +262,6 @@ fn rows_of_another_width_fail_the_job_and_say_so() {
 }
 
 const CHOICE: &str = r#"
-name = "choice"
-batch_interval = "1s"
-
-[source.points]
-connector = "socket"
-address = "127.0.0.1:9999"
-format = "csv"
-delimiter = "\t"
-columns = { y = "double", x = "vector(2)" }
-
 [model.slow]
 kind = "linear_regression"
 step_size = 1e-6
@@ -335,7 +301,7 @@ print = true
 #[test]
 fn the_champion_answers_from_the_batch_after_it_was_chosen() {
     let batches = vec![["1.0\t1,0", "2.0\t0,1", "3.1\t1,1", "2.9\t1,1"]; 6];
-    let case = Case::new(CHOICE, &serde_json::json!({ "sources": { "points": batches } }).to_string());
+    let case = Case::new(&over_lines(CHOICE), &serde_json::json!({ "sources": { "points": batches } }).to_string());
     let once = case.replay(&["--workers", "1"]).ok();
     let mut champion = "slow".to_string();
     let mut changes = 0;
@@ -352,27 +318,11 @@ fn the_champion_answers_from_the_batch_after_it_was_chosen() {
         champion = chosen["champion"].as_str().expect("a name").to_string();
     }
     assert_eq!((changes, champion.as_str()), (1, "quick"), "{once}");
-    for workers in ["2", "5"] {
-        assert_eq!(case.replay(&["--workers", workers]).ok(), once);
-    }
-    for kill in ["3", "4"] {
-        assert_eq!(case.replay(&["--workers", "3", "--kill", kill]).ok(), once);
-    }
+    case.prints_the_same(&once, &["2", "5"], &["3", "4"]);
 }
 
 /// The same model three times, with another action each, and one that learns record by record.
 const ACTIONS: &str = r#"
-name = "actions"
-batch_interval = "1s"
-block_bytes = "1KiB"
-key_groups = 4
-
-[source.points]
-connector = "socket"
-address = "127.0.0.1:9999"
-format = "json"
-columns = { c = "double", x = "vector(2)" }
-
 [model.told]
 kind = "gaussian_naive_bayes"
 
@@ -445,7 +395,8 @@ fn a_model_that_acts_on_drift_is_better_afterwards_and_the_same_everywhere() {
         serde_json::json!({ "c": f64::from(u8::from(side != (batch >= change))), "x": x }).to_string()
     };
     let input: Vec<Vec<String>> = (1..=batches).map(|batch| (0..80).map(|i| row(batch, i)).collect()).collect();
-    let case = Case::new(ACTIONS, &serde_json::json!({ "sources": { "points": input } }).to_string());
+    let job = over_small_blocks("c = \"double\", x = \"vector(2)\"", ACTIONS);
+    let case = Case::new(&job, &serde_json::json!({ "sources": { "points": input } }).to_string());
     let once = case.replay(&["--workers", "1"]).ok();
     let rows = |output: &str| -> Vec<(u64, serde_json::Value)> {
         let lines = once.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line of JSON"));
@@ -468,10 +419,5 @@ fn a_model_that_acts_on_drift_is_better_afterwards_and_the_same_everywhere() {
         assert!(seen.is_some_and(|(batch, _)| *batch >= change), "{model}: {of_model:?}");
     }
     assert!(rows("tree_acted").iter().any(|(batch, rows)| *batch >= change && rows[0]["drift"].is_string()), "{once}");
-    for workers in ["3", "5"] {
-        assert_eq!(case.replay(&["--workers", workers]).ok(), once);
-    }
-    for kill in ["3", "7", "9"] {
-        assert_eq!(case.replay(&["--workers", "3", "--kill", kill]).ok(), once);
-    }
+    case.prints_the_same(&once, &["3", "5"], &["3", "7", "9"]);
 }

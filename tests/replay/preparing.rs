@@ -1,19 +1,10 @@
 //! Transformers and bandits: of use, and the same to the byte whatever is lost.
 
-use crate::command::Case;
+use crate::command::{Case, job_over_points};
 use serde_json::{Value, json};
 
 /// Features of very different sizes, some missing, one a category; two models on them, and a bandit between the two.
 const JOB: &str = r#"
-name = "preparing"
-batch_interval = "1s"
-
-[source.points]
-connector = "socket"
-address = "127.0.0.1:9999"
-format = "json"
-columns = { id = "bigint", y = "double", a = "double", x = "vector(2)", kind = "string" }
-
 [model.filled]
 kind = "imputer"
 
@@ -122,6 +113,12 @@ fn points(batch: u64, n: u64) -> Vec<String> {
     (0..n).map(row).collect()
 }
 
+/// The whole job.
+fn job() -> String {
+    let columns = "id = \"bigint\", y = \"double\", a = \"double\", x = \"vector(2)\", kind = \"string\"";
+    job_over_points("", "format = \"json\"", columns, JOB) + &outputs()
+}
+
 fn outputs() -> String {
     let print = |of: &str, name: &str| format!("[[output]]\n{of} = \"{name}\"\nprint = true\n");
     let models = ["filled", "scaled", "bounded", "kinds", "fine", "arms", "upper", "greedy", "context"];
@@ -139,7 +136,7 @@ fn rows(printed: &str, output: &str) -> Vec<Vec<Value>> {
 #[test]
 fn prepared_features_and_chosen_arms_are_the_same_everywhere() {
     let batches: Vec<_> = [60, 40, 0, 50, 60, 60].into_iter().zip(1..).map(|(n, batch)| points(batch, n)).collect();
-    let case = Case::new(&(JOB.to_string() + &outputs()), &json!({ "sources": { "points": batches } }).to_string());
+    let case = Case::new(&job(), &json!({ "sources": { "points": batches } }).to_string());
     let once = case.replay(&["--workers", "1"]).ok();
 
     // Scaled, one step size does for all; raw, the thousands drive it away.
@@ -159,17 +156,14 @@ fn prepared_features_and_chosen_arms_are_the_same_everywhere() {
     let of_fine = |column: &str| last.iter().filter(|row| row[column] == "fine").count();
     assert!(["arm", "upper", "greedy", "context"].into_iter().all(|column| of_fine(column) > 25), "{last:?}");
 
-    for workers in ["3", "5"] {
-        assert_eq!(case.replay(&["--workers", workers]).ok(), once);
-    }
-    assert_eq!(case.replay(&["--workers", "3", "--kill", "4"]).ok(), once);
+    case.prints_the_same(&once, &["3", "5"], &["4"]);
 }
 
 #[test]
 fn what_does_not_go_together_is_said_where_it_stands() {
     let wrong = |from: &str, to: &str, said: &str| {
         assert!(JOB.contains(from), "{from}");
-        let case = Case::new(&(JOB.replacen(from, to, 1) + &outputs()), &json!({ "sources": {} }).to_string());
+        let case = Case::new(&job().replacen(from, to, 1), &json!({ "sources": {} }).to_string());
         let run = case.replay(&[]);
         assert_ne!(run.code, 0);
         assert!(run.stderr.contains(said), "{said}: {}", run.stderr);

@@ -6,7 +6,7 @@ use crate::{
     error::ModelError,
     kmeans::KMeansState,
     linear::Linear,
-    model::{Learned, LearnedKind, Trained},
+    model::{Counters, Learned, LearnedKind, Trained},
     partial::Partial,
     passive::PassiveAggressive,
     prepare::{Categories, ImputerSpec, MinMaxScalerSpec, Seen, StandardScalerSpec},
@@ -63,7 +63,7 @@ pub(crate) trait Family: Sized {
     }
 
     /// The place of an arm for every row of these ids and contexts (rows x context); None if it is no bandit.
-    fn choose(&self, _: &Self::Spec, _batch: u64, _ids: &[u64], _context: &ArrayView2<'_, f64>) -> Option<Vec<usize>> {
+    fn choose(&self, _: &Self::Spec, _: &Counters, _ids: &[u64], _context: &ArrayView2<'_, f64>) -> Option<Vec<usize>> {
         None
     }
 
@@ -224,11 +224,11 @@ impl State {
     pub(crate) fn choose(
         &self,
         spec: &ModelSpec,
-        batch: u64,
+        seen: &Counters,
         ids: &[u64],
         context: &ArrayView2<'_, f64>,
     ) -> Option<Vec<usize>> {
-        paired!(spec, self, |s, t| t.choose(s, batch, ids, context))
+        paired!(spec, self, |s, t| t.choose(s, seen, ids, context))
     }
 
     pub(crate) fn record(&mut self, spec: &ModelSpec, row: &Row<'_>) -> Option<f64> {

@@ -278,7 +278,7 @@ impl Model {
                 Err(ModelError::Dimension { expected, found })
             }
             _ => state
-                .choose(&self.spec, self.counters.batches, ids, &context)
+                .choose(&self.spec, &self.counters, ids, &context)
                 .ok_or_else(|| self.gives_no("choices among arms")),
         }
     }

@@ -136,10 +136,10 @@ impl ModelSpec {
     /// Names of what a bandit chooses from ([`Model::choose`](crate::Model::choose)).
     pub fn arms(&self) -> Option<&[String]> {
         match self {
-            ModelSpec::EpsilonGreedy(spec) => Some(&spec.arms),
-            ModelSpec::Ucb1(spec) => Some(&spec.arms),
-            ModelSpec::ThompsonSampling(spec) => Some(&spec.arms),
-            ModelSpec::LinUcb(spec) => Some(&spec.arms),
+            ModelSpec::EpsilonGreedy(spec) => Some(spec.shared().arms),
+            ModelSpec::Ucb1(spec) => Some(spec.shared().arms),
+            ModelSpec::ThompsonSampling(spec) => Some(spec.shared().arms),
+            ModelSpec::LinUcb(spec) => Some(spec.shared().arms),
             _ => None,
         }
     }

@@ -41,7 +41,7 @@ pub use fragment::{Fragment, Runner};
 pub use ipc::{from_ipc, to_ipc};
 pub use join_within::JoinOp;
 pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, encode_rows, key_group};
-pub use learn::{AskedModel, FoldOp, Folded, ModelPlan, Models};
+pub use learn::{AskedModel, FoldOp, Folded, ModelPlan, Models, row_ids};
 pub use map_state::{MapOp, Timeout};
 pub use parquet_rows::parquet_rows;
 pub use partition::Partitioned;

@@ -180,11 +180,11 @@ impl Job {
         self.last_batch_micros = micros;
         // First who answers from now on: a batch that is complete is not asked again.
         self.note_champions(cx, champions);
+        self.publish_models(cx, batch, time_ms, models);
         self.record(cx, JobRecord::Completed { batch, totals });
         let event = client_pb::BatchOutput { batch: batch.0, time_ms, records, micros, outputs };
         let event = Box::new(client_pb::watch_event::Kind::Batch(event));
         cx.out.push(Action::Publish { job: self.durable.id, event });
-        self.publish_models(cx, batch, time_ms, models);
         self.close_incidents(cx);
         if let Some(run) = self.run.take() {
             self.estimate_rates(cx, &run);
@@ -197,7 +197,7 @@ impl Job {
             let shape = self.topology.models.get(model.model as usize)?;
             Some(PublishedModel { name: shape.name.clone(), bytes: model.bytes, keep: shape.keep })
         };
-        let champions = self.published_champions(&trained);
+        let champions = self.published_champions(batch, &trained);
         let models: Vec<_> = trained.into_iter().filter_map(named).chain(champions).collect();
         if !models.is_empty() {
             let (id, job) = (self.durable.id, self.durable.name.clone());

@@ -132,7 +132,7 @@ impl Job {
             let answers = self.answering(run, asked.model);
             let home = self.topology.models.get(answers).and_then(|model| model.home);
             let (model, answers, after_training) = (asked.model as u32, answers as u32, asked.after_training);
-            let imported = self.durable.imported_at(answers, run.batch);
+            let imported = self.durable.last_import(answers, run.batch).map(|(batch, _)| batch);
             let (owner, version) = match home {
                 None => (0, imported.unwrap_or_default()),
                 Some(_) if !after_training && imported == Some(run.batch) => (0, run.batch),

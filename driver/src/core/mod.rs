@@ -104,7 +104,7 @@ pub enum Action {
         /// What.
         event: Box<client_pb::watch_event::Kind>,
     },
-    /// Show what a batch has made of models.
+    /// Show what a batch has made of models, once all records are in the log; files of it are written before the records.
     PublishModels(Publication),
     /// Bring the rows of a batch to where they go; answer with [`Event::Committed`].
     Commit {

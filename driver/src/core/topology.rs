@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
 use tidemill_common::job::{Connector, DEFAULT_KEEP, HttpSink, ModelDef, Sink, TableDef};
-use tidemill_ml::ModelSpec;
+use tidemill_ml::{Model, ModelSpec};
 use tidemill_plan::{AskedModel, BranchTarget, FileOutput, JobPlan, ModelPlan, Placement, Rhythm, StageInput};
 
 /// The shape of a job.
@@ -57,6 +57,8 @@ pub struct ModelShape {
     pub name: String,
     /// What it is.
     pub spec: ModelSpec,
+    /// As it is before the first batch.
+    pub initial: Arc<Model>,
     /// Features of the rows that it learns from; none if any number will do.
     pub features: Option<usize>,
     /// The stage that trains it, and the key group it lives in; none for a model that nothing trains.
@@ -223,6 +225,7 @@ impl ModelShape {
         Self {
             name: model.name.clone(),
             spec: model.spec.clone(),
+            initial: model.initial.clone(),
             features: model.features,
             home: model.home.map(|(stage, group)| (stage.0 as usize, group as usize)),
             candidates: model.candidates.clone(),

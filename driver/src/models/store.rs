@@ -86,7 +86,7 @@ impl Store {
         if sync { File::open(&folder)?.sync_all() } else { Ok(()) }
     }
 
-    /// Removes a version; one that is left behind is found again after a restart, and goes with a later batch.
+    /// Removes a version; one that is left behind is found again after a restart, and goes then or with a later batch.
     pub(super) fn remove(&self, place: &Place) {
         let file = self.of_job(&place.job).join(&place.model).join(&place.file);
         warn(fs::remove_file(&file), &file);

@@ -29,10 +29,10 @@ impl DurableJob {
         released.chain(self.frozen.iter().flat_map(of_batch))
     }
 
-    /// The batch of a model's last import up to a batch.
-    pub fn imported_at(&self, model: u32, batch: BatchId) -> Option<BatchId> {
+    /// A model's last import up to a batch, with its batch.
+    pub fn last_import(&self, model: u32, batch: BatchId) -> Option<(BatchId, &Import)> {
         let of_model = self.imported().filter(|(other, at, _)| *other == model && *at <= batch);
-        of_model.map(|(_, at, _)| at).last()
+        of_model.map(|(_, at, import)| (at, import)).last()
     }
 
     /// Bytes of all imports, those that wait for a batch included.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidemill_driver::core::topology::{AskedShape, ModelShape, Topology};
 use tidemill_driver::core::{Action, Compiled, Event, NewModel, RequestId, SessionId};
 use tidemill_driver::record::{Durable, JobRecord};
-use tidemill_ml::ModelSpec;
+use tidemill_ml::{Model, ModelSpec};
 use tidemill_proto::control::{self as pb, driver_message, task_report};
 
 /// Models `a` and `b`, and `best` for the champion of both, which the source's stage asks.
@@ -15,6 +15,7 @@ fn with_a_choice() -> Compiled {
     let shape = |name: &str, candidates: &[usize]| ModelShape {
         name: name.into(),
         spec: spec.clone(),
+        initial: Arc::new(Model::new(spec.clone()).unwrap()),
         features: None,
         home: None,
         candidates: candidates.to_vec(),

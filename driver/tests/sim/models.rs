@@ -6,6 +6,7 @@
 
 use crate::compute::{Op, Rows, Shape, State};
 use crate::world::World;
+use std::sync::Arc;
 use tidemill_driver::core::topology::{AskedShape, ModelShape};
 use tidemill_driver::core::{Event, NewModel, RequestId};
 use tidemill_ml::ndarray::Array2;
@@ -26,6 +27,7 @@ pub(crate) fn shapes(home: Option<(usize, usize)>) -> Vec<ModelShape> {
     let shape = |name: &str, home| ModelShape {
         name: name.into(),
         spec: spec(),
+        initial: Arc::new(Model::new(spec()).expect("a line")),
         features: Some(1),
         home,
         candidates: Vec::new(),

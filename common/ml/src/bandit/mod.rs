@@ -1,7 +1,7 @@
 //! Choosing among arms (models, prices, pages) while learning which is best.
 //!
-//! The choices of a batch are made with what was learnt before it, and a choice is a function of the model, its seed, the number of
-//! batches that it has learnt from, and the row's id: rows may be spread over any number of machines.
+//! The choices of a batch are made with what was learnt before it, and a choice is a function of the model, its seed, the numbers of
+//! batches and rows that it has learnt from, and the row's id: rows may be spread over any number of machines.
 //!
 //! As a model: the first feature of a row is the place of the arm that was chosen, the others are the context it was chosen in; the
 //! label is its reward.
@@ -15,15 +15,15 @@ use crate::{
     exact,
     family::{Family, OnePass, Shape},
     kernel,
-    model::{Learned, LearnedKind, Trained},
+    model::{Counters, Learned, LearnedKind, Trained},
     partial::Partial,
     random::{Stream, keyed},
     rows::{Row, Table},
     stats::Moments,
 };
 use ndarray::ArrayView2;
-pub(crate) use policy::Policy;
 pub use policy::{EpsilonGreedySpec, LinUcbSpec, Rewards, ThompsonSamplingSpec, Ucb1Spec};
+pub(crate) use policy::{Policy, Shared};
 use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
 
@@ -121,7 +121,7 @@ impl<P: Policy> Family for Arms<P> {
     fn new(policy: &P, dimension: usize) -> Self {
         let context = if policy.ridge().is_some() { dimension.saturating_sub(1) } else { 0 };
         let arm = vec![0.0; MOMENTS + context + context * context];
-        Arms { context, arms: vec![arm; policy.arms().len()], policy: PhantomData }
+        Arms { context, arms: vec![arm; policy.shared().arms.len()], policy: PhantomData }
     }
 
     fn fixed_dimension(policy: &P) -> Option<usize> {
@@ -138,15 +138,19 @@ impl<P: Policy> Family for Arms<P> {
 
     fn consistent(&self, policy: &P) -> bool {
         let numbers = MOMENTS + self.context + self.context * self.context;
-        self.arms.len() == policy.arms().len() && self.arms.iter().all(|arm| arm.len() == numbers)
+        self.arms.len() == policy.shared().arms.len() && self.arms.iter().all(|arm| arm.len() == numbers)
     }
 
-    fn choose(&self, policy: &P, batch: u64, ids: &[u64], context: &ArrayView2<'_, f64>) -> Option<Vec<usize>> {
+    fn choose(&self, policy: &P, seen: &Counters, ids: &[u64], context: &ArrayView2<'_, f64>) -> Option<Vec<usize>> {
         let known = self.known(policy);
-        let key = keyed(policy.seed(), batch);
+        let turns = policy.turns(&known, seen.rows as f64 / seen.batches.max(1) as f64);
+        let key = keyed(policy.shared().seed, seen.batches);
         let choose = |(row, id): (usize, &u64)| {
             let mut numbers = Stream::new(keyed(key, *id));
-            policy.choose(&known, &context.row(row).to_vec(), &mut numbers)
+            match turns.len() {
+                0 => policy.choose(&known, &context.row(row).to_vec(), &mut numbers),
+                count => turns[policy::any(count, &mut numbers)],
+            }
         };
         Some(ids.iter().enumerate().map(choose).collect())
     }
@@ -201,8 +205,9 @@ impl<P: Policy> OnePass for Arms<P> {
     }
 
     fn learn(&mut self, policy: &P, sums: &Partial) -> Trained {
+        let Shared { decay, .. } = policy.shared();
         for (arm, batch) in self.arms.iter_mut().zip(&sums.lists) {
-            fade(arm, policy.decay());
+            fade(arm, decay);
             merge(arm, batch);
         }
         sums.trained_once(0.0)

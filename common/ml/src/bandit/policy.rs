@@ -107,18 +107,20 @@ impl Default for LinUcbSpec {
     }
 }
 
+/// The parameters that all policies have.
+pub(crate) struct Shared<'a> {
+    /// Names of the arms.
+    pub(crate) arms: &'a [String],
+    /// Key of all random choices.
+    pub(crate) seed: u64,
+    /// What earlier rewards count for after a batch.
+    pub(crate) decay: f64,
+}
+
 /// How to choose among arms.
 pub(crate) trait Policy {
-    /// Their names.
-    fn arms(&self) -> &[String];
-
-    /// Key of all random choices.
-    fn seed(&self) -> u64 {
-        0
-    }
-
-    /// What earlier rewards count for after a batch.
-    fn decay(&self) -> f64;
+    /// What it has in common with the others.
+    fn shared(&self) -> Shared<'_>;
 
     /// Whether the policy's own parameters can be.
     fn validate_own(&self) -> Result<(), SpecError>;
@@ -133,34 +135,31 @@ pub(crate) trait Policy {
         reward.is_finite()
     }
 
+    /// The arms that about so many rows of a batch share, if the policy would give them all the same one; else none.
+    fn turns(&self, _arms: &[Known], _rows: f64) -> Vec<usize> {
+        Vec::new()
+    }
+
     /// The arm of a row of context `x`.
     fn choose(&self, arms: &[Known], x: &[f64], numbers: &mut Stream) -> usize;
 
     /// Whether the parameters can be.
     fn validate(&self) -> Result<(), SpecError> {
-        let arms = self.arms();
+        let Shared { arms, decay, .. } = self.shared();
         if arms.is_empty() {
             return Err(SpecError::new("arms", "has none", "name what to choose from: arms = [\"a\", \"b\"]"));
         }
         if let Some(twice) = (1..arms.len()).find(|i| arms[..*i].contains(&arms[*i])) {
             return Err(SpecError::new("arms", format!("has `{}` twice", arms[twice]), "give each arm its own name"));
         }
-        number("decay", self.decay(), |d| 0.0 < d && d <= 1.0, "use a number above 0 and at most 1")?;
+        number("decay", decay, |d| 0.0 < d && d <= 1.0, "use a number above 0 and at most 1")?;
         self.validate_own()
     }
 }
 
 impl Policy for EpsilonGreedySpec {
-    fn arms(&self) -> &[String] {
-        &self.arms
-    }
-
-    fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    fn decay(&self) -> f64 {
-        self.decay
+    fn shared(&self) -> Shared<'_> {
+        Shared { arms: &self.arms, seed: self.seed, decay: self.decay }
     }
 
     fn validate_own(&self) -> Result<(), SpecError> {
@@ -176,42 +175,57 @@ impl Policy for EpsilonGreedySpec {
 }
 
 impl Policy for Ucb1Spec {
-    fn arms(&self) -> &[String] {
-        &self.arms
-    }
-
-    fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    fn decay(&self) -> f64 {
-        self.decay
+    fn shared(&self) -> Shared<'_> {
+        Shared { arms: &self.arms, seed: self.seed, decay: self.decay }
     }
 
     fn validate_own(&self) -> Result<(), SpecError> {
         number("exploration", self.exploration, |c| c >= 0.0, "use 0 or more")
     }
 
+    /// Rewards come after the batch: of each turn the pull is counted at once, and the means stay (Desautels, Krause, Burdick,
+    /// Parallelizing exploration-exploitation tradeoffs in Gaussian process bandit optimization, 2014).
+    fn turns(&self, arms: &[Known], rows: f64) -> Vec<usize> {
+        let mut pulls = pulls(arms);
+        if pulls.contains(&0.0) {
+            return Vec::new();
+        }
+        let turns = libm::ceil(rows).clamp(1.0, MOST_TURNS);
+        let each = rows.max(1.0) / turns;
+        let turn = |_| {
+            let arm = self.best(arms, &pulls);
+            pulls[arm] += each;
+            arm
+        };
+        (0..turns as usize).map(turn).collect()
+    }
+
     fn choose(&self, arms: &[Known], _: &[f64], numbers: &mut Stream) -> usize {
-        let total = arms.iter().fold(0.0, |sum, arm| sum + arm.rewards.n);
+        untried(arms, numbers).unwrap_or_else(|| self.best(arms, &pulls(arms)))
+    }
+}
+
+/// Turns that the rows of a batch are given at most; each then stands for several.
+const MOST_TURNS: f64 = 1000.0;
+
+/// The weight of each arm's rewards.
+fn pulls(arms: &[Known]) -> Vec<f64> {
+    arms.iter().map(|arm| arm.rewards.n).collect()
+}
+
+impl Ucb1Spec {
+    /// The arm of the greatest bound, if each was pulled so often.
+    fn best(&self, arms: &[Known], pulls: &[f64]) -> usize {
+        let total = pulls.iter().fold(0.0, |sum, pulls| sum + pulls);
         // Below one reward (all is forgotten) the logarithm would be negative.
         let log = libm::log(total.max(1.0));
-        let bound = |arm: &Known| arm.rewards.mean + self.exploration * libm::sqrt(log / arm.rewards.n);
-        untried(arms, numbers).unwrap_or_else(|| best(arms.iter().map(bound)))
+        best(arms.iter().zip(pulls).map(|(arm, pulls)| arm.rewards.mean + self.exploration * libm::sqrt(log / pulls)))
     }
 }
 
 impl Policy for ThompsonSamplingSpec {
-    fn arms(&self) -> &[String] {
-        &self.arms
-    }
-
-    fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    fn decay(&self) -> f64 {
-        self.decay
+    fn shared(&self) -> Shared<'_> {
+        Shared { arms: &self.arms, seed: self.seed, decay: self.decay }
     }
 
     fn validate_own(&self) -> Result<(), SpecError> {
@@ -238,12 +252,9 @@ impl Policy for ThompsonSamplingSpec {
 }
 
 impl Policy for LinUcbSpec {
-    fn arms(&self) -> &[String] {
-        &self.arms
-    }
-
-    fn decay(&self) -> f64 {
-        self.decay
+    /// It draws nothing.
+    fn shared(&self) -> Shared<'_> {
+        Shared { arms: &self.arms, seed: 0, decay: self.decay }
     }
 
     fn validate_own(&self) -> Result<(), SpecError> {
@@ -266,9 +277,9 @@ impl Policy for LinUcbSpec {
     }
 }
 
-/// Any of so many arms.
-fn any(arms: usize, numbers: &mut Stream) -> usize {
-    ((numbers.unit() * arms as f64) as usize).min(arms.saturating_sub(1))
+/// Any of so many.
+pub(super) fn any(count: usize, numbers: &mut Stream) -> usize {
+    ((numbers.unit() * count as f64) as usize).min(count.saturating_sub(1))
 }
 
 /// One of the arms without a reward, if there is one.

@@ -136,3 +136,35 @@ fn shares_and_regret() {
     ];
     assert_eq!(model.learned(), expected);
 }
+
+#[test]
+fn ucb1_shares_a_batch_between_arms_that_are_nearly_as_good() {
+    let spec = Ucb1Spec { arms: arms(), exploration: 1.0, ..Default::default() };
+    let mut model = Model::new(ModelSpec::Ucb1(spec)).unwrap();
+    let nothing = Array2::zeros((200, 0));
+    let chosen: Vec<usize> = (0..200).map(|i| i % 3).collect();
+    let reward: Vec<f64> = chosen.iter().map(|arm| [0.5, 0.51, 0.0][*arm]).collect();
+    learn(&mut model, &chosen, &reward, &nothing);
+    let chosen = model.choose(&(0..200).collect::<Vec<_>>(), nothing.view()).unwrap();
+    let count = |of: usize| chosen.iter().filter(|arm| **arm == of).count();
+    assert!(count(0) > 60 && count(1) > 60 && count(2) == 0, "{} {} {}", count(0), count(1), count(2));
+}
+
+#[test]
+fn ucb1_is_the_papers_where_a_batch_has_one_row() {
+    let spec = Ucb1Spec { arms: arms(), ..Default::default() };
+    let (mut model, nothing) = (Model::new(ModelSpec::Ucb1(spec)).unwrap(), Array2::zeros((1, 0)));
+    let (mut counts, mut sums) = ([0.0_f64; 3], [0.0; 3]);
+    let bound = |count: f64, sum: f64, all: f64| sum / count + (2.0 * all.ln() / count).sqrt();
+    for row in 0..300 {
+        let arm = model.choose(&[row], nothing.view()).unwrap()[0];
+        let all: f64 = counts.iter().sum();
+        let bounds: Vec<f64> = (0..3).map(|arm| bound(counts[arm], sums[arm], all)).collect();
+        let untried = counts.contains(&0.0);
+        assert!(if untried { counts[arm] == 0.0 } else { bounds.iter().all(|other| *other <= bounds[arm] + 1e-9) });
+        let reward = [0.2, 0.9, 0.4][arm];
+        learn(&mut model, &[arm], &[reward], &nothing);
+        counts[arm] += 1.0;
+        sums[arm] += reward;
+    }
+}

@@ -15,6 +15,7 @@ mod show;
 pub(crate) mod train;
 mod watch;
 
+pub use arms::row_ids;
 pub(crate) use evaluate::{EvaluateFold, TestFold};
 pub(crate) use partial::Partial;
 pub use predict::{AskedModel, Models};
