@@ -13,5 +13,5 @@ pub(crate) use concat::Concat;
 pub(crate) use fixed::{FixedExec, FixedTable};
 pub(crate) use leaf::{LeafExec, LeafTable, TaskInputs};
 pub(crate) use one_batch::OneBatch;
-pub(crate) use over::{OverExec, OverInput};
+pub(crate) use over::{OverExec, OverInput, at_the_end};
 pub(crate) use stable_sort::StableSort;

@@ -296,7 +296,7 @@ pub(super) fn keyed_logical(schema: &SchemaRef, keys: &[usize], aggregates: &Agg
 
 /// Plans over a leaf of these columns.
 pub(super) fn scan(schema: &SchemaRef, shape: Shape) -> Result<LogicalPlanBuilder> {
-    let table = LeafTable { number: 0, schema: schema.clone(), shape };
+    let table = LeafTable::new(0, schema.clone(), shape);
     LogicalPlanBuilder::scan("input", provider_as_source(Arc::new(table)), None)
 }
 

@@ -46,7 +46,7 @@ impl Compiler<'_> {
         (kind, on): (JoinKind, &On),
         name: &Name,
     ) -> Option<Rows> {
-        let table_first = from[0].text == table.name;
+        let table_first = from[0].text == table.name();
         let (stream, of_table) = (input.schema(), table.columns());
         let schemas = if table_first { [&*of_table, &*stream] } else { [&*stream, &*of_table] };
         let keys = self.common_keys(schemas[0], schemas[1], from, on)?;
@@ -87,7 +87,7 @@ fn side(name: &str, schema: &Schema, index: usize) -> Expr {
 impl LookUp<'_> {
     fn logical(&self, shape: Shape) -> Result<LogicalPlan> {
         let table = provider_as_source(Arc::new(self.table.planned_for(shape)));
-        let table = LogicalPlanBuilder::scan(self.table.name.as_str(), table, None)?;
+        let table = LogicalPlanBuilder::scan(self.table.name(), table, None)?;
         let stream = scan(&Arc::new(self.schemas[usize::from(self.table_first)].clone()), shape)?;
         let (left, right) = if self.table_first { (table, stream) } else { (stream, table) };
         let Keys { left: left_keys, right: right_keys, .. } = self.keys;

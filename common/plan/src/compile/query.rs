@@ -30,13 +30,13 @@ impl Compiler<'_> {
         let (functions, uses, models) = (self.functions, self.uses.clone(), self.models.clone());
         let logical = |shape| {
             let context = SessionContext::new_with_state(session::state(shape, functions, &uses, &models));
-            let streams = from.iter().filter(|from| tables.iter().all(|table| table.name != from.text));
+            let streams = from.iter().filter(|from| tables.iter().all(|table| table.name() != from.text));
             for (number, (input, from)) in inputs.iter().zip(streams).enumerate() {
-                let table = LeafTable { number, schema: input.schema(), shape };
+                let table = LeafTable::new(number, input.schema(), shape);
                 context.register_table(TableReference::bare(from.text.as_str()), Arc::new(table))?;
             }
             for table in tables {
-                let name = TableReference::bare(table.name.as_str());
+                let name = TableReference::bare(table.name());
                 context.register_table(name, Arc::new(table.planned_for(shape)))?;
             }
             let plan = block_on(context.state().create_logical_plan(&sql.text))?;

@@ -1,6 +1,6 @@
 //! A registered function over all rows of a unit.
 
-use super::over::{OverInput, gathered};
+use super::over::{OverInput, at_the_end, gathered};
 use crate::registry::BatchMap;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::record_batch::RecordBatch;
@@ -8,8 +8,7 @@ use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::execution_plan::EmissionType;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use datafusion::physical_plan::{ExecutionPlan, PlanProperties};
 use futures::{Stream, stream};
 use std::fmt;
 use std::sync::Arc;
@@ -19,12 +18,7 @@ impl OverInput for BatchMap {
     const NAME: &'static str = "BatchMapExec";
 
     fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Result<PlanProperties> {
-        Ok(PlanProperties::new(
-            EquivalenceProperties::new(self.schema()),
-            input.output_partitioning().clone(),
-            EmissionType::Final,
-            input.boundedness(),
-        ))
+        Ok(at_the_end(EquivalenceProperties::new(self.schema()), input))
     }
 
     fn detail(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

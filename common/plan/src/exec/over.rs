@@ -5,10 +5,12 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, apply_expression_roots};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, apply_expression_roots,
+};
 use futures::{Stream, StreamExt};
 use std::fmt;
 use std::sync::Arc;
@@ -107,6 +109,11 @@ impl<O: OverInput> ExecutionPlan for OverExec<O> {
         let rows = self.operation.run(&self.input, partition, context)?;
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
+}
+
+/// Of a plan whose rows come once it has seen all of a partition.
+pub(crate) fn at_the_end(equivalences: EquivalenceProperties, input: &Arc<dyn ExecutionPlan>) -> PlanProperties {
+    PlanProperties::new(equivalences, input.output_partitioning().clone(), EmissionType::Final, input.boundedness())
 }
 
 /// All that `input` gives. `copies` is how often its rows will be held at once, itself included: `memory` grows by so much.

@@ -1,6 +1,6 @@
 //! A sort that keeps ties in input order; DataFusion's does not.
 
-use super::over::{OverInput, gathered};
+use super::over::{OverInput, at_the_end, gathered};
 use crate::decode::BATCH_ROWS;
 use datafusion::arrow::array::{RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
@@ -10,7 +10,6 @@ use datafusion::common::{DataFusionError, Result, resources_datafusion_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use std::fmt;
@@ -31,12 +30,7 @@ impl OverInput for StableSort {
     fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Result<PlanProperties> {
         let mut equivalences = input.equivalence_properties().clone();
         equivalences.reorder(self.order.clone())?;
-        Ok(PlanProperties::new(
-            equivalences,
-            input.output_partitioning().clone(),
-            EmissionType::Final,
-            input.boundedness(),
-        ))
+        Ok(at_the_end(equivalences, input))
     }
 
     fn detail(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

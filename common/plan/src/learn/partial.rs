@@ -2,7 +2,7 @@
 
 use super::predict::{AskedModel, model_of_task};
 use super::rows::{Lesson, SPLIT_ROWS};
-use crate::exec::OverInput;
+use crate::exec::{OverInput, at_the_end};
 use datafusion::arrow::array::{BinaryBuilder, Int64Builder, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -10,8 +10,7 @@ use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::execution_plan::EmissionType;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use datafusion::physical_plan::{ExecutionPlan, PlanProperties};
 use futures::{Stream, StreamExt, stream};
 use std::fmt;
 use std::sync::Arc;
@@ -46,12 +45,7 @@ impl OverInput for Partial {
     const NAME: &'static str = "PartialExec";
 
     fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Result<PlanProperties> {
-        Ok(PlanProperties::new(
-            EquivalenceProperties::new(Self::schema()),
-            input.output_partitioning().clone(),
-            EmissionType::Final,
-            input.boundedness(),
-        ))
+        Ok(at_the_end(EquivalenceProperties::new(Self::schema()), input))
     }
 
     fn detail(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
