@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{BatchId, ExchangeId, JobId, OutputIdx, SourceIdx, WorkerId};
 use tidemill_common::job::{Backpressure, Settings};
+use tidemill_common::location::Location;
 use tidemill_driver::Publication;
 use tidemill_driver::core::topology::{
     AskedShape, ModelShape, OutputKind, OutputShape, SourceShape, StageShape, TableShape, Topology,
@@ -434,7 +435,8 @@ fn with_a_table(stateful: bool) -> (Driver, u64) {
     let def = Arc::new(tidemill_common::job::parse(text).unwrap().tables.remove(0));
     let compiled = compiled(stateful);
     let mut topology = Topology::clone(&compiled.topology);
-    topology.tables = vec![TableShape { def, watched: Some(("/t.csv".into(), Duration::from_secs(1))) }];
+    topology.tables =
+        vec![TableShape { def, watched: Some((Location::Local("/t.csv".into()), Duration::from_secs(1))) }];
     let compiled = Compiled { topology: Arc::new(topology), ..compiled };
     let durable = DurableJob { name: "j".into(), stateful, attachments: vec![b"a".to_vec()], ..DurableJob::default() };
     driver.event(Event::Submit { request: RequestId(1), job: Box::new(NewJob { durable, compiled }) });
