@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use tidemill_common::diag::Diagnostics;
 use tidemill_common::job;
+use tidemill_common::location::Location;
+use tidemill_driver::MAX_ATTACHMENT_BYTES;
 use tidemill_plan::{CompiledJob, FunctionRef, Functions, attachment_names, compile_text};
 use tidemill_proto::client::SubmitRequest;
 use tidemill_proto::common::Function;
@@ -29,11 +31,11 @@ impl Definition {
         let mut definition = Self { path, text, attachments: Vec::new() };
         let mut def = job::parse(&definition.text).map_err(|errors| definition.wrong(&errors))?;
         for name in attachment_names(&mut def) {
-            let file = definition.base_dir().join(name.as_str());
-            let bytes = std::fs::read(&file).map_err(|error| {
-                Failure::usage(format!("{} refers to {}: {error}", definition.path.display(), file.display()))
+            let file = Location::resolve(&definition.base_dir(), name);
+            let bytes = tidemill_store::read(&file, MAX_ATTACHMENT_BYTES as u64).map_err(|error| {
+                Failure::usage(format!("{} refers to a file that cannot be read: {error}", definition.path.display()))
             })?;
-            definition.attachments.push(bytes);
+            definition.attachments.push(bytes.to_vec());
         }
         Ok(definition)
     }

@@ -6,7 +6,8 @@ use crate::exit::{Done, Failure, Outcome};
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
+use tidemill_common::location::Location;
+use tidemill_proto::MAX_MESSAGE_BYTES;
 use tidemill_proto::client::{ImportModelRequest, ModelReply, ModelRequest, ModelsRequest, TagModelRequest};
 
 /// What to do with models.
@@ -26,16 +27,17 @@ pub(crate) enum ModelCommand {
     Export {
         #[command(flatten)]
         which: WhichModel,
-        /// The file; standard output by default.
-        #[arg(long)]
-        out: Option<PathBuf>,
+        /// The file, or the URL of an object; standard output by default.
+        #[arg(long, value_name = "FILE|URL", value_parser = Location::parse)]
+        out: Option<Location>,
     },
     /// Put an exported model in the place of one of a running job, from its next batch on.
     Import {
         /// The model's name.
         model: String,
-        /// The file: JSON, as `export` writes it; of the same kind and parameters.
-        file: PathBuf,
+        /// The file, or the URL of an object: JSON, as `export` writes it; of the same kind and parameters.
+        #[arg(value_name = "FILE|URL", value_parser = Location::parse)]
+        file: Location,
         /// The job's name, where several have a model of this name.
         #[arg(long)]
         job: Option<String>,
@@ -139,21 +141,22 @@ async fn show(which: WhichModel) -> Done {
     Ok(Outcome::Fine)
 }
 
-async fn export(which: WhichModel, out: Option<PathBuf>) -> Done {
+async fn export(which: WhichModel, out: Option<Location>) -> Done {
     let reply = fetch(which).await?;
     let model = parse(&reply.model)?;
     let text = serde_json::to_string_pretty(&model).map_err(|error| Failure::failed(error.to_string()))?;
     match out {
         None => println!("{text}"),
-        Some(path) => std::fs::write(&path, text + "\n")
-            .map_err(|error| Failure::usage(format!("cannot write `{}`: {error}", path.display())))?,
+        Some(file) => tidemill_store::write(&file, (text + "\n").into_bytes())
+            .map_err(|error| Failure::usage(format!("cannot write the model: {error}")))?,
     }
     Ok(Outcome::Fine)
 }
 
-async fn import(model: String, file: &Path, job: Option<String>, driver: &DriverUrl) -> Done {
-    let document = std::fs::read_to_string(file)
-        .map_err(|error| Failure::usage(format!("cannot read `{}`: {error}", file.display())))?;
+async fn import(model: String, file: &Location, job: Option<String>, driver: &DriverUrl) -> Done {
+    let unusable = |error: String| Failure::usage(format!("cannot read the model: {error}"));
+    let bytes = tidemill_store::read(file, MAX_MESSAGE_BYTES as u64).map_err(|error| unusable(error.to_string()))?;
+    let document = String::from_utf8(bytes.to_vec()).map_err(|error| unusable(format!("{file}: {error}")))?;
     let mut client = client::connect(&driver.driver).await?;
     let request = ImportModelRequest { job: job.unwrap_or_default(), model: model.clone(), document };
     let reply = client.import_model(request).await.map_err(client::refused)?.into_inner();

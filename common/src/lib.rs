@@ -5,4 +5,5 @@ pub mod diag;
 pub mod ids;
 pub mod job;
 pub mod layout;
+pub mod location;
 pub mod units;

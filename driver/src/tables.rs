@@ -1,6 +1,6 @@
 //! Looks at the files of tables, and tells the loop when one of them has another content.
 //!
-//! A file is looked at by its time and length, and read when one of them is another; then it is checked here, off the
+//! A file is looked at by its time and length (an object's tag is part of its time), and read when one of them is another; then it is checked here, off the
 //! loop. After a start all are read once, so what has changed meanwhile is found.
 
 use crate::ask::Loop;
@@ -9,26 +9,22 @@ use crate::record::TableContent;
 use crate::shell::Input;
 use crate::submit::MAX_ATTACHMENT_BYTES;
 use std::collections::HashMap;
-use std::io;
-use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tidemill_common::ids::JobId;
 use tidemill_plan::{content_hash, read_table};
+use tidemill_store::Entry;
 use tokio_util::sync::CancellationToken;
 
 /// No file is looked at more often.
 const BEAT: Duration = Duration::from_millis(100);
 
-/// Time of the last change, and length.
-type Stamp = (SystemTime, u64);
-
 /// What the last look at a file has found.
 #[derive(Debug, Clone, PartialEq)]
 enum Seen {
     /// A content that can be used.
-    Good(Stamp, u64),
+    Good(Entry, u64),
     /// One that cannot.
-    Bad(Stamp),
+    Bad(Entry),
     /// No file, and why not.
     Nothing(String),
 }
@@ -65,23 +61,22 @@ pub(crate) async fn watch(driver: Loop, stop: CancellationToken) {
 
 /// Looks at a file: what is there, and what is new about it.
 fn look(table: &WatchedTable, before: Option<Seen>) -> (Option<Seen>, Option<Result<TableContent, String>>) {
-    let shown = table.file.display();
-    let stamp = match stamp(&table.file) {
+    let stamp = match tidemill_store::stamp(&table.file) {
         Ok(stamp) => stamp,
         Err(error) => {
             let now = Some(Seen::Nothing(error.to_string()));
-            let found = (now != before).then(|| Err(format!("{shown}: {error}")));
+            let found = (now != before).then(|| Err(error.to_string()));
             return (now, found);
         }
     };
     match before {
-        Some(Seen::Good(at, hash)) if at == stamp && hash == table.hash && !table.wrong => return (before, None),
-        Some(Seen::Bad(at)) if at == stamp => return (before, None),
+        Some(Seen::Good(ref at, hash)) if *at == stamp && hash == table.hash && !table.wrong => return (before, None),
+        Some(Seen::Bad(ref at)) if *at == stamp => return (before, None),
         _ => {}
     }
-    let content = read(table, stamp.1);
+    let content = read(table);
     // One that is being written is looked at again.
-    if self::stamp(&table.file).ok() != Some(stamp) {
+    if tidemill_store::stamp(&table.file).ok().as_ref() != Some(&stamp) {
         return (None, None);
     }
     match content {
@@ -89,24 +84,16 @@ fn look(table: &WatchedTable, before: Option<Seen>) -> (Option<Seen>, Option<Res
             let known = content.hash == table.hash && !table.wrong;
             (Some(Seen::Good(stamp, content.hash)), (!known).then_some(Ok(content)))
         }
-        Err(wrong) => (Some(Seen::Bad(stamp)), Some(Err(format!("{shown}: {wrong}")))),
+        Err(wrong) => (Some(Seen::Bad(stamp)), Some(Err(wrong))),
     }
-}
-
-fn stamp(file: &Path) -> io::Result<Stamp> {
-    let found = std::fs::metadata(file)?;
-    Ok((found.modified()?, found.len()))
 }
 
 /// The content, if the table can be made of it.
-fn read(table: &WatchedTable, length: u64) -> Result<TableContent, String> {
-    if length > MAX_ATTACHMENT_BYTES as u64 {
-        return Err(format!("it has {length} bytes; at most 32 MiB are taken"));
-    }
-    let bytes = bytes::Bytes::from(std::fs::read(&table.file).map_err(|error| error.to_string())?);
+fn read(table: &WatchedTable) -> Result<TableContent, String> {
+    let bytes = tidemill_store::read(&table.file, MAX_ATTACHMENT_BYTES as u64).map_err(|error| error.to_string())?;
     let hash = content_hash(&bytes);
     if hash != table.hash {
-        read_table(&table.def, bytes.clone())?;
+        read_table(&table.def, bytes.clone()).map_err(|wrong| format!("{}: {wrong}", table.file))?;
     }
     Ok(TableContent { hash, bytes })
 }

@@ -12,10 +12,12 @@ use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, JobId, OutputIdx, TaskId};
 use tidemill_common::job::{Durability, FileSink, MAX_BODY_BYTES, Sink};
-use tidemill_common::layout::part_name;
+use tidemill_common::layout::{part_name, parts_dir};
+use tidemill_common::location::Location;
 use tidemill_plan::registry::Batch;
 use tidemill_plan::{KEY_COLUMN, PartRow, RowEncoding, rows_to_json};
 use tidemill_proto::control as pb;
+use tidemill_store::Objects;
 
 /// Rows of one unit for one output.
 #[derive(Clone)]
@@ -175,18 +177,34 @@ async fn write_part(
     let schema = job.plan.outputs[output.0 as usize].schema.clone();
     let encoding = RowEncoding::new(files.format.clone(), schema);
     let units: Vec<OutputRecords> = records.iter().map(|unit| (*unit).clone()).collect();
-    let folder = files.place.parts_dir(&job.base_dir, JobId(task.job), BatchId(task.batch), output);
+    let folder = files.place.folder(&job.base_dir);
+    let parts = parts_dir(JobId(task.job), BatchId(task.batch), output);
     let file = part_name(task.stage, TaskId(task.task_id));
-    let place = folder.join(&file);
+    let name = format!("{parts}/{file}");
     let sync = job.plan.def.settings.durability == Durability::Disk;
     let work = move |_: &Node| -> Result<u64, TaskError> {
         let rows = part_rows(&encoding, &units)?;
-        let written = write_file(&folder, &place, &rows, sync);
-        written.map_err(|error| TaskError::Resources(format!("{}: {error}", place.display())))?;
+        put_part(&folder, &name, &rows, sync)?;
         Ok(rows.len() as u64)
     };
     let rows = node.blocking(work).await.map_err(|error| TaskError::Internal(error.message().into()))??;
     Ok(Some(pb::OutputPart { output: output.0, file, rows }))
+}
+
+/// Brings a part to its name in the folder of the output.
+fn put_part(folder: &Location, name: &str, rows: &[PartRow], sync: bool) -> Result<(), TaskError> {
+    match folder {
+        Location::Local(folder) => {
+            let place = folder.join(name);
+            let written = write_file(&place, rows, sync);
+            written.map_err(|error| TaskError::Resources(format!("{}: {error}", place.display())))
+        }
+        Location::Object(url) => {
+            let mut part = Vec::new();
+            tidemill_plan::write_part(&mut part, rows).map_err(|error| TaskError::Internal(error.to_string()))?;
+            Objects::new(url.clone()).put(name, part).map_err(|error| TaskError::Resources(error.to_string()))
+        }
+    }
 }
 
 /// The rows of a task with their places in the order of the batch, ascending. Rows with keys go by key, wherever
@@ -208,8 +226,10 @@ fn part_rows(encoding: &RowEncoding, units: &[OutputRecords]) -> Result<Vec<Part
     Ok(rows)
 }
 
-fn write_file(folder: &Path, place: &Path, rows: &[PartRow], sync: bool) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
+fn write_file(place: &Path, rows: &[PartRow], sync: bool) -> io::Result<()> {
+    if let Some(folder) = place.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
     let mut file = BufWriter::new(std::fs::File::create(place)?);
     tidemill_plan::write_part(&mut file, rows)?;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use tidemill_common::ids::WorkerId;
 use tidemill_common::job::{Connector, FileContent, FilesSource, Settings};
+use tidemill_common::location::Location;
 use tidemill_plan::registry::ReceiverOptions;
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, worker_message};
@@ -259,7 +260,7 @@ fn watched_files(
     let known = logged.known.into_iter().map(|file| (file.name, (file.size, file.modified_ns)));
     let open = logged.open.into_iter().filter_map(|open| Some((from_wire(open.file?), open.first_offset)));
     WatchedFiles {
-        directory: base_dir.join(&def.path),
+        directory: Location::resolve(base_dir, &def.path).into(),
         pattern: def.pattern.clone(),
         new_files_only: def.new_files_only,
         poll_interval: def.poll_interval,

@@ -165,7 +165,7 @@ pub(super) fn read_model<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name)
 
 fn read_save<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<SaveModel> {
     let table = r.table(value, "`save`", value.span(), &[keys::SAVE])?;
-    let path = table.get("path").and_then(|v| r.local_path(v, "a directory"));
+    let path = table.get("path").and_then(|v| r.location(v, "a directory"));
     let every = match table.get("every") {
         Some(value) => r.count(value, keys::POSITIVE),
         None => Some(1),

@@ -4,6 +4,7 @@ use super::foreign::Hints;
 use super::keys::{Choices, Key, words};
 use super::{Name, Period, Span, Sql};
 use crate::diag::{Diagnostic, Diagnostics};
+use crate::location::{Location, WrongLocation};
 use crate::units::{parse_duration, parse_size, parse_time};
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -323,18 +324,20 @@ impl<'t> Reader<'t> {
         Some(Name { text, span: self.inside(value) })
     }
 
-    /// The path of something on a file system, not empty.
-    pub(super) fn local_path(&mut self, value: &'t Value<'t>, expected: &str) -> Option<Name> {
+    /// The path of something on a file system or the URL of something in an object store.
+    pub(super) fn location(&mut self, value: &'t Value<'t>, expected: &str) -> Option<Name> {
         let path = self.text(value)?;
-        let wrong = if path.text.is_empty() {
-            Diagnostic::new("this path is empty").help(format!("expected {expected}"))
-        } else if path.text.contains("://") {
-            Diagnostic::new("object stores and other URLs cannot be used here")
-                .help("copy files from or to a local path")
-        } else {
-            return Some(path);
+        let Err(wrong) = Location::parse(&path.text) else { return Some(path) };
+        let help = match &wrong {
+            WrongLocation::Empty => format!("expected {expected}"),
+            WrongLocation::Scheme(_) => {
+                "there are paths, and object stores: `s3://`, `gs://`, `az://`, `abfs://` and `abfss://`".into()
+            }
+            WrongLocation::NoBucket => "a URL is `s3://bucket/some/key`".into(),
+            WrongLocation::Key(_) => "no part of a URL is empty, `.` or `..`".into(),
         };
-        self.push(wrong.at(path.span).label("expected a path"));
+        let wrong = Diagnostic::new(wrong.to_string()).help(help).at(path.span);
+        self.push(wrong.label("expected a path or a URL"));
         None
     }
 

@@ -5,6 +5,7 @@ use super::reader::{Reader, Table, Value};
 use super::source::read_delimiter;
 use super::{FileFormat, FilePlace, FileSink, HttpSink, Name, Roll, Sink};
 use crate::diag::Diagnostic;
+use crate::location::Location;
 use std::time::Duration;
 
 /// Reads the sink that `key` names.
@@ -43,14 +44,15 @@ fn read_plain<'t>(
     format: FileFormat,
 ) -> Option<FileSink> {
     let table = r.table(value, title, value.span(), &[known])?;
-    let path = table.get("path").and_then(|v| r.local_path(v, "a directory"));
-    let roll = table.get("roll").map(|v| read_roll(r, v));
-    Some(FileSink { place: FilePlace::Directory(path?.text), format, roll: super::stream::optional(roll)? })
+    let path = table.get("path").and_then(|v| r.location(v, "a directory"));
+    let place = path.map(|path| FilePlace::Directory(path.text));
+    let roll = read_roll(r, &table, place.as_ref());
+    Some(FileSink { place: place?, format, roll: roll? })
 }
 
 fn read_csv<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<FileSink> {
     let table = r.table(value, "`csv`", value.span(), &[keys::CSV])?;
-    let path = table.get("path").and_then(|v| r.local_path(v, "a directory"));
+    let path = table.get("path").and_then(|v| r.location(v, "a directory"));
     let header = match table.get("header") {
         Some(value) => r.boolean(value),
         None => Some(true),
@@ -59,31 +61,26 @@ fn read_csv<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<FileSink> {
         Some(value) => read_delimiter(r, value),
         None => Some(b','),
     };
-    let roll = table.get("roll").map(|v| read_roll(r, v));
+    let place = path.map(|path| FilePlace::Directory(path.text));
+    let roll = read_roll(r, &table, place.as_ref());
     let format = FileFormat::Csv { header: header?, delimiter: delimiter? };
-    Some(FileSink { place: FilePlace::Directory(path?.text), format, roll: super::stream::optional(roll)? })
+    Some(FileSink { place: place?, format, roll: roll? })
 }
 
 fn read_text<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<FileSink> {
     let table = r.table(value, "`text`", value.span(), &[keys::TEXT])?;
     let place = read_place(r, &table);
     let column = table.get("column").map(|v| r.column(v));
-    let roll = table.get("roll").map(|v| read_roll(r, v));
-    let column = super::stream::optional(column)?;
-    let sink = FileSink { place: place?, format: FileFormat::Text { column }, roll: super::stream::optional(roll)? };
-    if let (Some(_), FilePlace::Prefix { .. }) = (&sink.roll, &sink.place) {
-        let wrong = Diagnostic::new("`roll` goes with `path`, not with `prefix`").at(table.key_span("roll"));
-        r.push(wrong.help("a prefix has a directory for every batch"));
-        return None;
-    }
-    Some(sink)
+    let roll = read_roll(r, &table, place.as_ref());
+    let format = FileFormat::Text { column: super::stream::optional(column)? };
+    Some(FileSink { place: place?, format, roll: roll? })
 }
 
 fn read_place<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<FilePlace> {
     let suffix = table.get("suffix").map(|v| r.text(v));
     match (table.get("path"), table.get("prefix")) {
         (Some(path), None) => {
-            let path = r.local_path(path, "a directory");
+            let path = r.location(path, "a directory");
             if table.get("suffix").is_some() {
                 let wrong = Diagnostic::new("`suffix` goes with `prefix`, not with `path`");
                 r.push(wrong.at(table.key_span("suffix")));
@@ -92,7 +89,7 @@ fn read_place<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<FilePlace> {
             Some(FilePlace::Directory(path?.text))
         }
         (None, Some(prefix)) => {
-            let prefix = r.local_path(prefix, "a path whose last part begins the names of directories")?;
+            let prefix = r.location(prefix, "a path whose last part begins the names of directories")?;
             let suffix: Option<Name> = super::stream::optional(suffix)?;
             if let Some(bad) =
                 suffix.as_ref().filter(|suffix| suffix.text.contains(['/', '\\']) || suffix.text.is_empty())
@@ -101,9 +98,11 @@ fn read_place<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<FilePlace> {
                 r.push(wrong.at(bad.span.clone()).label("expected text without `/`"));
                 return None;
             }
-            if prefix.text.ends_with('/') {
+            let nameless = matches!(Location::parse(&prefix.text), Ok(Location::Object(url)) if url.key().is_empty());
+            if nameless || prefix.text.ends_with('/') {
                 let wrong = Diagnostic::new("this prefix has no name").at(prefix.span);
-                r.push(wrong.label("ends in `/`").help("directories in a folder are `path`"));
+                let label = if nameless { "only a bucket" } else { "ends in `/`" };
+                r.push(wrong.label(label).help("directories in a folder are `path`"));
                 return None;
             }
             Some(FilePlace::Prefix { prefix: prefix.text, suffix: suffix.map(|suffix| suffix.text) })
@@ -119,7 +118,24 @@ fn read_place<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<FilePlace> {
     }
 }
 
-fn read_roll<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Roll> {
+/// `roll`, if the output has it and its place can have it.
+fn read_roll<'t>(r: &mut Reader<'t>, table: &Table<'t>, place: Option<&FilePlace>) -> Option<Option<Roll>> {
+    let Some(value) = table.get("roll") else { return Some(None) };
+    let roll = read_limits(r, value)?;
+    let wrong = match place? {
+        FilePlace::Prefix { .. } => Diagnostic::new("`roll` goes with `path`, not with `prefix`")
+            .help("a prefix has a directory for every batch"),
+        FilePlace::Directory(path) if matches!(Location::parse(path), Ok(Location::Object(_))) => {
+            Diagnostic::new("nothing can be appended to an object, so `roll` goes with directories only")
+                .help("leave `roll` out, for objects of every batch, or write to a directory")
+        }
+        FilePlace::Directory(_) => return Some(Some(roll)),
+    };
+    r.push(wrong.at(table.key_span("roll")));
+    None
+}
+
+fn read_limits<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Roll> {
     let mut roll = Roll { bytes: 64 << 20, age: Duration::from_secs(600) };
     if value.get_ref().is_bool() {
         r.only_true(value)?;

@@ -58,7 +58,7 @@ fn refuse_keys_of_others(r: &mut Reader<'_>, table: &Table<'_>, ours: &[Key]) {
 }
 
 fn read_files<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<SourceDef> {
-    let path = table.get("path").and_then(|v| r.local_path(v, "a directory"));
+    let path = table.get("path").and_then(|v| r.location(v, "a directory"));
     let pattern = match table.get("pattern") {
         Some(value) => r.text(value).filter(|pattern| check_pattern(r, pattern)).map(|pattern| pattern.text),
         None => Some("*".to_owned()),

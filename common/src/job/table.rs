@@ -40,7 +40,7 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<TableDef> {
     r.check_known(table, &[keys::TABLE], &[]);
     r.check_required(table, &[keys::TABLE]);
-    let path = table.get("path").and_then(|v| r.local_path(v, "a file"));
+    let path = table.get("path").and_then(|v| r.location(v, "a file"));
     let kind = table.get("format").and_then(|v| r.choice(v, keys::TABLE_FORMATS));
     let header = match table.get("header") {
         Some(value) => r.boolean(value),

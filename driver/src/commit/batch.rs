@@ -5,19 +5,27 @@ use crate::core::CommitFiles;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::Path;
+use tidemill_common::layout::staging_dir;
 use tidemill_plan::RowWriter;
 
 /// A file is followed by another one when its rows have this many bytes.
-const FILE_BYTES: u64 = 128 << 20;
+pub(super) const FILE_BYTES: u64 = 128 << 20;
+
+/// A file with some rows of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WrittenFile {
+    pub(super) name: String,
+    pub(super) rows: u64,
+}
 
 /// Writes the files into a staging directory and renames that into place. A crash on the way leaves no such
 /// directory, or the whole of it.
-pub(super) fn place(writer: &Writer, files: &CommitFiles, parts: &Path) -> io::Result<()> {
-    let place = files.to.place.of_batch(&files.to.base_dir, files.time_ms);
+pub(super) fn place(writer: &Writer, files: &CommitFiles, folder: &Path, parts: &Path) -> io::Result<()> {
+    let place = folder.join(files.to.place.batch_name(files.time_ms));
     if place.exists() {
         return Ok(());
     }
-    let staging = files.to.place.staging_dir(&files.to.base_dir, writer.job, writer.batch, files.output);
+    let staging = folder.join(staging_dir(writer.job, writer.batch, files.output));
     if staging.exists() {
         fs::remove_dir_all(&staging)?;
     }
@@ -27,9 +35,15 @@ pub(super) fn place(writer: &Writer, files: &CommitFiles, parts: &Path) -> io::R
     if files.sync { sync_dir(place.parent()) } else { Ok(()) }
 }
 
-fn write(files: &CommitFiles, parts: &Path, staging: &Path, file_bytes: u64) -> io::Result<()> {
+/// Writes the files of a batch into a directory; says which.
+pub(super) fn write(
+    files: &CommitFiles,
+    parts: &Path,
+    staging: &Path,
+    file_bytes: u64,
+) -> io::Result<Vec<WrittenFile>> {
     let mut file: Option<RowWriter<BufWriter<File>>> = None;
-    let mut number = 0;
+    let mut written: Vec<WrittenFile> = Vec::new();
     let finish = |file: RowWriter<BufWriter<File>>| {
         let file = file.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
         if files.sync { file.sync_all() } else { Ok(()) }
@@ -41,16 +55,22 @@ fn write(files: &CommitFiles, parts: &Path, staging: &Path, file_bytes: u64) -> 
         let open = match &mut file {
             Some(open) => open,
             None => {
-                let name = format!("part-{number:05}{}", files.to.encoding.extension());
-                number += 1;
-                let out = BufWriter::new(File::create(staging.join(name))?);
+                let name = format!("part-{:05}{}", written.len(), files.to.encoding.extension());
+                let out = BufWriter::new(File::create(staging.join(&name))?);
+                written.push(WrittenFile { name, rows: 0 });
                 file.insert(files.to.encoding.writer(out)?)
             }
         };
         open.write(row?)?;
+        if let Some(file) = written.last_mut() {
+            file.rows += 1;
+        }
     }
     file.map_or(Ok(()), finish)?;
-    if files.sync { sync_dir(Some(staging)) } else { Ok(()) }
+    if files.sync {
+        sync_dir(Some(staging))?;
+    }
+    Ok(written)
 }
 
 #[cfg(test)]
@@ -92,11 +112,12 @@ mod tests {
         let output = Output::new(None);
         output.part(1, "0000-1", &[(0, "aaaa"), (1, "bbbb"), (2, "cccc")]);
         let files = output.files(1000, &["0000-1"]);
-        let parts =
-            files.to.place.parts_dir(&files.to.base_dir, output.writer(1).job, output.writer(1).batch, files.output);
+        let parts = output.parts(1);
         let staging = output.path("staging");
         fs::create_dir_all(&staging).unwrap();
-        write(&files, &parts, &staging, 10).unwrap();
+        let written = write(&files, &parts, &staging, 10).unwrap();
+        let rows: Vec<_> = written.iter().map(|file| file.rows).collect();
+        assert_eq!(rows, [2, 1]);
         assert_eq!(read(&staging.join("part-00000.jsonl")), "aaaa\nbbbb\n");
         assert_eq!(read(&staging.join("part-00001.jsonl")), "cccc\n");
     }

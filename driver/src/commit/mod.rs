@@ -1,12 +1,13 @@
 //! Brings the rows of a batch to where they go: into files once (INV-4), or to a server at least once.
 //!
 //! Tasks leave parts in a directory of the batch. Here those of the tasks that counted are merged into one order and
-//! written as files: a [directory per batch](batch), or a [rolling set of files](rolling). Either appears by one
-//! rename, and doing it again changes nothing: after a crash the batch runs again and comes here once more. So do the
-//! [models](model) that a job saves.
+//! written as files: a [directory per batch](batch), a [rolling set of files](rolling), or [objects](objects) in a
+//! store. The first two appear by one rename, the third by its manifest, and doing it again changes nothing: after a
+//! crash the batch runs again and comes here once more. So do the [models](model) that a job saves.
 
 mod batch;
 mod model;
+mod objects;
 mod post;
 mod rolling;
 
@@ -14,8 +15,28 @@ use crate::core::{Commit, CommitFiles};
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tidemill_common::ids::{BatchId, JobId};
+use tidemill_common::layout::parts_dir;
+use tidemill_common::location::Location;
+use tidemill_store::{Objects, StoreError};
 use tokio_util::sync::CancellationToken;
+
+/// How long a store may be away before that is the end of the job.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Waits between attempts double from the first to the longest.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Why something could not be put in place.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Disk(#[from] io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Whose rows are committed.
 #[derive(Debug, Clone)]
@@ -39,26 +60,52 @@ pub(crate) async fn commit(writer: Writer, outputs: Vec<Commit>, stop: Cancellat
         match output {
             Commit::Post(post) => post::send(&writer, post, &stop).await?,
             Commit::Files(files) => {
-                let writer = writer.clone();
-                let work =
-                    move || put(&writer, &files).map_err(|error| format!("{}: {error}", files.to.root().display()));
-                tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())??;
+                let (writer, place) = (writer.clone(), files.to.root());
+                patiently(place, &stop, move || put(&writer, &files)).await?;
             }
             Commit::Model(model) => {
-                let work =
-                    move || model::save(&model).map_err(|error| format!("{}: {error}", model.directory.display()));
-                tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())??;
+                patiently(model.directory.clone(), &stop, move || model::save(&model)).await?;
             }
         }
     }
     Ok(())
 }
 
-fn put(writer: &Writer, files: &CommitFiles) -> io::Result<()> {
-    let parts = files.to.place.parts_dir(&files.to.base_dir, writer.job, writer.batch, files.output);
+/// Does something until it is done, or has failed for good. All that is done here can be done again.
+async fn patiently(
+    place: Location,
+    stop: &CancellationToken,
+    work: impl Fn() -> Result<(), Failure> + Send + Sync + 'static,
+) -> Result<(), String> {
+    let (work, began) = (Arc::new(work), Instant::now());
+    let mut wait = FIRST_WAIT;
+    loop {
+        let now = work.clone();
+        match tokio::task::spawn_blocking(move || now()).await.map_err(|error| error.to_string())? {
+            Ok(()) => return Ok(()),
+            Err(Failure::Disk(error)) => return Err(format!("{place}: {error}")),
+            Err(Failure::Store(error)) if !error.is_passing() || began.elapsed() >= PATIENCE => {
+                return Err(error.to_string());
+            }
+            Err(Failure::Store(error)) => tracing::warn!(%error, "a store is away; what it is to hold is sent again"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Err("the driver is stopping".to_string()),
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+fn put(writer: &Writer, files: &CommitFiles) -> Result<(), Failure> {
+    let folder = match files.to.folder() {
+        Location::Object(url) => return objects::place(&Objects::new(url), writer, files),
+        Location::Local(folder) => folder,
+    };
+    let parts = folder.join(parts_dir(writer.job, writer.batch, files.output));
     match files.to.roll {
-        Some(roll) => rolling::append(writer, files, roll, &parts)?,
-        None => batch::place(writer, files, &parts)?,
+        Some(roll) => rolling::append(writer, files, roll, &folder, &parts)?,
+        None => batch::place(writer, files, &folder, &parts)?,
     }
     if parts.exists() {
         fs::remove_dir_all(&parts)?;
@@ -83,7 +130,6 @@ fn sync_dir(directory: Option<&Path>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use tidemill_common::ids::OutputIdx;
     use tidemill_common::job::{FileFormat, FilePlace, FileSink, Roll};
     use tidemill_plan::arrow::datatypes::Schema;
@@ -122,19 +168,27 @@ mod tests {
             CommitFiles { output: OutputIdx(0), to, time_ms, parts, sync: true }
         }
 
+        /// Where the tasks of a batch leave their parts.
+        pub(super) fn parts(&self, batch: u64) -> PathBuf {
+            let Location::Local(folder) = self.place.folder(self.base()) else { panic!("a local folder") };
+            folder.join(parts_dir(self.job, BatchId(batch), OutputIdx(0)))
+        }
+
         /// Writes a part as a task does.
         pub(super) fn part(&self, batch: u64, name: &str, rows: &[(u64, &str)]) {
-            let folder = self.place.parts_dir(self.base(), self.job, BatchId(batch), OutputIdx(0));
+            let folder = self.parts(batch);
             fs::create_dir_all(&folder).unwrap();
-            let row = |(order, row): &(u64, &str)| PartRow {
-                lane: 0,
-                order: *order,
-                key: vec![],
-                row: row.as_bytes().to_vec(),
-            };
-            let rows: Vec<PartRow> = rows.iter().map(row).collect();
-            tidemill_plan::write_part(&mut File::create(folder.join(name)).unwrap(), &rows).unwrap();
+            fs::write(folder.join(name), part(rows)).unwrap();
         }
+    }
+
+    /// A part with these rows and their places.
+    pub(super) fn part(rows: &[(u64, &str)]) -> Vec<u8> {
+        let row =
+            |(order, row): &(u64, &str)| PartRow { lane: 0, order: *order, key: vec![], row: row.as_bytes().to_vec() };
+        let mut bytes = Vec::new();
+        tidemill_plan::write_part(&mut bytes, &rows.iter().map(row).collect::<Vec<_>>()).unwrap();
+        bytes
     }
 
     pub(super) fn read(path: &Path) -> String {

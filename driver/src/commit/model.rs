@@ -1,25 +1,38 @@
-//! Models as files: one for every batch that is saved, and `latest.json`.
+//! Models as files or objects: one for every batch that is saved, and `latest.json`.
 
+use super::Failure;
 use crate::core::SavedModel;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+use tidemill_common::location::Location;
 use tidemill_ml::Model;
+use tidemill_store::Objects;
 
-/// Writes the model as JSON if it is its turn. Each file appears by a rename; doing it again writes the same.
-pub(super) fn save(model: &SavedModel) -> io::Result<()> {
+/// Writes the model as JSON if it is its turn. Each file appears as a whole; doing it again writes the same.
+pub(super) fn save(model: &SavedModel) -> Result<(), Failure> {
     let SavedModel { name, directory, every, time_ms, bytes, sync } = model;
     let read = Model::from_bytes(bytes).map_err(io::Error::other)?;
     let (batches, ..) = read.seen();
     if !batches.is_multiple_of(*every) {
         return Ok(());
     }
-    let text = serde_json::to_string_pretty(&read.to_json())? + "\n";
-    fs::create_dir_all(directory)?;
-    for file in [format!("{name}-{time_ms}.json"), "latest.json".to_string()] {
-        put(directory, &file, &text, *sync)?;
+    let text = serde_json::to_string_pretty(&read.to_json()).map_err(io::Error::from)? + "\n";
+    let names = [format!("{name}-{time_ms}.json"), "latest.json".to_string()];
+    match directory {
+        Location::Object(url) => {
+            let objects = Objects::new(url.clone());
+            names.iter().try_for_each(|name| objects.put(name, text.clone()))?;
+        }
+        Location::Local(directory) => {
+            fs::create_dir_all(directory)?;
+            names.iter().try_for_each(|name| put(directory, name, &text, *sync))?;
+            if *sync {
+                super::sync_dir(Some(directory))?;
+            }
+        }
     }
-    if *sync { super::sync_dir(Some(directory)) } else { Ok(()) }
+    Ok(())
 }
 
 fn put(directory: &Path, file: &str, text: &str, sync: bool) -> io::Result<()> {
@@ -37,9 +50,8 @@ mod tests {
     use super::*;
     use crate::commit::tests::{names, read};
     use serde_json::{Value, json};
-    use std::path::PathBuf;
 
-    fn model(directory: PathBuf, every: u64, batches: u64) -> SavedModel {
+    fn model(directory: Location, every: u64, batches: u64) -> SavedModel {
         let document = json!({
             "format": "tidemill-model", "version": 1, "spec": { "kind": "linear_regression" },
             "counters": { "batches": batches },
@@ -53,9 +65,10 @@ mod tests {
     fn a_model_is_saved_whenever_it_has_learnt_so_much_more() {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("models/m");
+        let place = Location::Local(directory.clone());
         for batches in 1..=5 {
-            save(&model(directory.clone(), 2, batches)).unwrap();
-            save(&model(directory.clone(), 2, batches)).unwrap();
+            save(&model(place.clone(), 2, batches)).unwrap();
+            save(&model(place.clone(), 2, batches)).unwrap();
         }
         assert_eq!(names(&directory), ["latest.json", "m-2000.json", "m-4000.json"]);
         assert_eq!(read(&directory.join("latest.json")), read(&directory.join("m-4000.json")));

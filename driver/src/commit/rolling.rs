@@ -73,11 +73,10 @@ struct Entry {
 }
 
 /// Appends a batch, unless it is in the files already.
-pub(super) fn append(writer: &Writer, files: &CommitFiles, roll: Roll, parts: &Path) -> io::Result<()> {
-    let folder = files.to.root();
-    fs::create_dir_all(&folder)?;
-    let _lock = lock(&folder)?;
-    let mut manifest = Manifest::load(&folder)?;
+pub(super) fn append(writer: &Writer, files: &CommitFiles, roll: Roll, folder: &Path, parts: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let _lock = lock(folder)?;
+    let mut manifest = Manifest::load(folder)?;
     if manifest.writer != writer.job_name() {
         // A job that wrote here before has ended. Its files stay, and its batches have other numbers.
         manifest.close();
@@ -95,15 +94,15 @@ pub(super) fn append(writer: &Writer, files: &CommitFiles, roll: Roll, parts: &P
             OpenFile { name, bytes: 0, rows: 0, batches: Vec::new() }
         }
     };
-    let (bytes, count) = append_rows(files, parts, &folder, &open)?;
+    let (bytes, count) = append_rows(files, parts, folder, &open)?;
     open.batches.push(Entry { batch: writer.batch.0, time_ms: files.time_ms, offset: open.bytes, rows: count });
     open.bytes += bytes;
     open.rows += count;
     manifest.open = Some(open);
     manifest.batch = writer.batch.0;
     manifest.time_ms = files.time_ms;
-    manifest.archive(&folder, files.sync)?;
-    replace(&folder, MANIFEST, &manifest, files.sync)
+    manifest.archive(folder, files.sync)?;
+    replace(folder, MANIFEST, &manifest, files.sync)
 }
 
 /// One at a time: a job that was stopped at once may still be at its last batch when the next one begins.

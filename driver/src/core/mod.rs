@@ -33,9 +33,9 @@ use bytes::Bytes;
 use job::Job;
 use members::Members;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use tidemill_common::ids::{BatchId, JobId, OutputIdx, Term, WorkerId};
 use tidemill_common::job::HttpSink;
+use tidemill_common::location::Location;
 use tidemill_plan::FileOutput;
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control as pb;
@@ -149,7 +149,7 @@ pub struct SavedModel {
     /// Its name.
     pub name: String,
     /// Where the files are.
-    pub directory: PathBuf,
+    pub directory: Location,
     /// It is saved whenever it has learnt so many batches more.
     pub every: u64,
     /// Batch time: names the file.
@@ -395,7 +395,7 @@ impl Core {
     }
 
     fn directory_taken(&self, topology: &Topology) -> Option<RequestError> {
-        let directories: BTreeSet<PathBuf> = topology.directories().collect();
+        let directories: BTreeSet<Location> = topology.directories().collect();
         self.jobs.values().find_map(|job| {
             let directory = job.topology.directories().find(|directory| directories.contains(directory))?;
             Some(RequestError::DirectoryTaken { job: job.durable.name.clone(), directory })

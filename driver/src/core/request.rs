@@ -1,6 +1,6 @@
 //! Why clients are refused.
 
-use std::path::PathBuf;
+use tidemill_common::location::Location;
 
 /// Why a client's request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,12 +15,12 @@ pub enum RequestError {
     #[error("job `{0}` has ended already")]
     Ended(String),
     /// Another job writes to the same directory.
-    #[error("job `{job}` writes to {} already; give each output a directory of its own", directory.display())]
+    #[error("job `{job}` writes to {directory} already; give each output a directory of its own")]
     DirectoryTaken {
         /// The job.
         job: String,
         /// The directory, or the prefix of directories.
-        directory: PathBuf,
+        directory: Location,
     },
     /// Not every process has the functions that the job uses.
     #[error("the job uses functions in Rust that not every worker knows:\n  {}\nstart the driver and all workers from the same program", .0.join("\n  "))]

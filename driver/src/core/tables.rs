@@ -8,11 +8,11 @@ use super::run::BatchRun;
 use super::{Core, Cx};
 use crate::record::{JobRecord, TableContent};
 use crate::submit::MAX_ATTACHMENT_BYTES;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{BatchId, JobId, WorkerId};
 use tidemill_common::job::TableDef;
+use tidemill_common::location::Location;
 use tidemill_plan::content_hash;
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control::{self as pb, driver_message};
@@ -30,7 +30,7 @@ pub struct WatchedTable {
     /// How it is read.
     pub def: Arc<TableDef>,
     /// The file.
-    pub file: PathBuf,
+    pub file: Location,
     /// How often it is looked at.
     pub interval: Duration,
     /// The content that the job has.

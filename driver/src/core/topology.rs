@@ -1,10 +1,11 @@
 //! What the core needs to know of a compiled job: its shape, without expressions or Arrow.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
 use tidemill_common::job::{Connector, DEFAULT_KEEP, HttpSink, ModelDef, Sink, TableDef};
+use tidemill_common::location::Location;
 use tidemill_ml::{Model, ModelSpec};
 use tidemill_plan::{AskedModel, BranchTarget, FileOutput, JobPlan, ModelPlan, Placement, Rhythm, StageInput};
 
@@ -68,7 +69,7 @@ pub struct ModelShape {
     /// Versions to keep for those who ask the driver.
     pub keep: usize,
     /// Where it is saved, and whenever it has learnt how many batches more.
-    pub save: Option<(PathBuf, u64)>,
+    pub save: Option<(Location, u64)>,
 }
 
 /// A model that a stage asks.
@@ -86,7 +87,7 @@ pub struct TableShape {
     /// How it is read.
     pub def: Arc<TableDef>,
     /// The file it follows and how often that is looked at; none for a table that stays as it was submitted.
-    pub watched: Option<(PathBuf, Duration)>,
+    pub watched: Option<(Location, Duration)>,
 }
 
 /// The shape of a source.
@@ -177,7 +178,7 @@ impl Topology {
     }
 
     /// Directories that no other job may write to.
-    pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
+    pub fn directories(&self) -> impl Iterator<Item = Location> {
         let outputs = self.outputs.iter().filter_map(|output| match &output.kind {
             OutputKind::Files(files) => Some(files.root()),
             _ => None,
@@ -239,7 +240,7 @@ impl TableShape {
     /// Without a folder, files are not looked at.
     fn new(table: &TableDef, base_dir: Option<&Path>) -> Self {
         let reload = table.reload.as_ref().zip(base_dir);
-        let watched = reload.map(|(reload, base_dir)| (base_dir.join(&reload.path), reload.interval));
+        let watched = reload.map(|(reload, base_dir)| (Location::resolve(base_dir, &reload.path), reload.interval));
         Self { def: Arc::new(table.clone()), watched }
     }
 }

@@ -4,6 +4,7 @@ use crate::{Driver, Sent, compiled};
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{BatchId, JobId};
+use tidemill_common::location::Location;
 use tidemill_driver::core::topology::{TableShape, Topology};
 use tidemill_driver::core::{Compiled, Event, NewJob, RequestId, SessionId};
 use tidemill_driver::record::{Durable, DurableJob, JobRecord, TableContent};
@@ -19,7 +20,8 @@ fn with_a_table(stateful: bool) -> (Driver, u64) {
     let def = Arc::new(tidemill_common::job::parse(text).unwrap().tables.remove(0));
     let compiled = compiled(stateful);
     let mut topology = Topology::clone(&compiled.topology);
-    topology.tables = vec![TableShape { def, watched: Some(("/t.csv".into(), Duration::from_secs(1))) }];
+    topology.tables =
+        vec![TableShape { def, watched: Some((Location::Local("/t.csv".into()), Duration::from_secs(1))) }];
     let compiled = Compiled { topology: Arc::new(topology), ..compiled };
     let durable = DurableJob { name: "j".into(), stateful, attachments: vec![b"a".to_vec()], ..DurableJob::default() };
     driver.event(Event::Submit { request: RequestId(1), job: Box::new(NewJob { durable, compiled }) });

@@ -6,6 +6,7 @@ use crate::world::World;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::job::{FileContent, Format, Name, TableDef};
+use tidemill_common::location::Location;
 use tidemill_driver::core::Event;
 use tidemill_driver::core::topology::TableShape;
 use tidemill_driver::record::TableContent;
@@ -16,7 +17,8 @@ pub(crate) fn shapes() -> Vec<TableShape> {
         let name = Name { text: name.to_string(), span: 0..0 };
         let (content, format) = (FileContent::Lines { header: false }, Format::Text);
         let def = TableDef { path: name.clone(), name, content, format, reload: None };
-        TableShape { watched: Some((def.path.text.clone().into(), Duration::from_secs(1))), def: Arc::new(def) }
+        let file = Location::Local(def.path.text.clone().into());
+        TableShape { watched: Some((file, Duration::from_secs(1))), def: Arc::new(def) }
     };
     vec![shape("prices"), shape("names")]
 }

@@ -21,7 +21,7 @@ mod status;
 mod tests;
 mod user;
 
-pub use files::{FileChoice, FileEntry, FileLog, WatchedFiles};
+pub use files::{Directory, FileChoice, FileEntry, FileLog, WatchedFiles};
 pub use generate::{mix, write_number};
 pub use manual::ManualBatch;
 pub use pace::Pacer;

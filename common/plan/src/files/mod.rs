@@ -12,6 +12,7 @@ pub use writer::RowWriter;
 
 use std::path::{Path, PathBuf};
 use tidemill_common::job::{FilePlace, FileSink, Roll};
+use tidemill_common::location::Location;
 
 /// A file output of a compiled job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,12 @@ impl FileOutput {
     }
 
     /// What no other output may have.
-    pub fn root(&self) -> PathBuf {
+    pub fn root(&self) -> Location {
         self.place.root(&self.base_dir)
+    }
+
+    /// The directory that holds all that is written.
+    pub fn folder(&self) -> Location {
+        self.place.folder(&self.base_dir)
     }
 }

@@ -390,7 +390,14 @@ proptest! {
 fn sinks() {
     let output = |sink: &str| mistakes(&job_with(&format!("[[output]]\nfrom = \"rows\"\nname = \"more\"\n{sink}")));
     let cases = [
-        ("json = { path = \"s3://bucket/x\" }", "object stores and other URLs cannot be used here @ s3://bucket/x"),
+        ("json = { path = \"memory:///x\" }", "`memory://` URLs cannot be used here @ memory:///x"),
+        ("json = { path = \"s3://\" }", "this URL names no bucket @ s3://"),
+        ("json = { path = \"s3://a/../b\" }", "`..` cannot be part of an object's name @ s3://a/../b"),
+        (
+            "json = { path = \"s3://a/b\", roll = true }",
+            "nothing can be appended to an object, so `roll` goes with directories only @ roll",
+        ),
+        ("text = { prefix = \"gs://a\" }", "this prefix has no name @ gs://a"),
         ("csv = { path = \"\" }", "this path is empty @ "),
         ("text = { path = \"a\", prefix = \"b\" }", "`path` and `prefix` exclude each other @ prefix"),
         ("text = { path = \"a\", suffix = \"b\" }", "`suffix` goes with `prefix`, not with `path` @ suffix"),
@@ -410,6 +417,9 @@ fn sinks() {
     let twice = "[[output]]\nfrom = \"rows\"\nname = \"a\"\njson = { path = \"x/../out\" }\n\
         [[output]]\nfrom = \"rows\"\nname = \"b\"\ntext = { prefix = \"./out\" }";
     assert_eq!(mistakes(&job_with(twice)), ["two outputs write to `./out` @ b"]);
+    let twice = "[[output]]\nfrom = \"rows\"\nname = \"a\"\njson = { path = \"s3a://b/out/\" }\n\
+        [[output]]\nfrom = \"rows\"\nname = \"b\"\ntext = { prefix = \"s3://b/out\" }";
+    assert_eq!(mistakes(&job_with(twice)), ["two outputs write to `s3://b/out` @ b"]);
     let saved = "[model.a]\nkind = \"kmeans\"\nsave = { path = \"out\" }\n\
         [[output]]\nfrom = \"rows\"\nname = \"b\"\ntext = { prefix = \"./out\" }";
     let expected = ["no stream trains the model `a` @ out", "two outputs write to `./out` @ b"];
@@ -428,7 +438,7 @@ fn sources_of_files_and_queues() {
     let files = |text: &str| source(&format!("connector = \"files\"\n{text}"));
     let queue = |text: &str| source(&format!("connector = \"queue\"\n{text}"));
     assert_eq!(files(""), ["[source.more] has no `path` @ more"]);
-    assert_eq!(files("path = \"gs://x\""), ["object stores and other URLs cannot be used here @ gs://x"]);
+    assert_eq!(files("path = \"ftp://x\""), ["`ftp://` URLs cannot be used here @ ftp://x"]);
     assert_eq!(files("path = \"in\"\npattern = \"a/*\""), ["`a/*` is not a pattern of file names @ a/*"]);
     assert_eq!(files("path = \"in\"\nformat = \"parquet\""), ["[source.more] has no `columns` @ more"]);
     assert_eq!(files("path = \"in\"\nheader = true"), ["`header` does not apply to this format @ header"]);
@@ -446,10 +456,10 @@ fn tables() {
         ["`lines` is a source or a stream already @ lines"]
     );
     assert_eq!(
-        table("t]\npath = \"s3://a\"\nformat = \"text\""),
+        table("t]\npath = \"http://a\"\nformat = \"text\""),
         [
             "[table.t] has no `columns` @ t",
-            "object stores and other URLs cannot be used here @ s3://a",
+            "`http://` URLs cannot be used here @ http://a",
             "`text` is not among the choices @ text",
         ]
     );

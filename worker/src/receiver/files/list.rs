@@ -1,28 +1,76 @@
 //! What is in a directory.
 
+use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
+use tidemill_common::location::Location;
+use tidemill_store::Objects;
 
 /// A file as it is told from others: another size or time makes it another file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileEntry {
-    /// Its name within the directory.
-    pub name: String,
-    /// Bytes.
-    pub size: u64,
-    /// When it was changed last, in nanoseconds since 1970.
-    pub modified_ns: i64,
+pub use tidemill_store::Entry as FileEntry;
+
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// A directory that is watched.
+#[derive(Debug, Clone)]
+pub enum Directory {
+    /// On a file system.
+    Local(PathBuf),
+    /// In an object store.
+    Objects(Objects),
 }
 
-/// The files of a directory that match, by time and name. Names that begin with `.` or `_` are left out, as Spark
-/// does: they are for files that are being written.
-pub(super) fn list(directory: &Path, pattern: &str) -> io::Result<Vec<FileEntry>> {
+impl From<Location> for Directory {
+    fn from(location: Location) -> Self {
+        match location {
+            Location::Local(path) => Self::Local(path),
+            Location::Object(url) => Self::Objects(Objects::new(url)),
+        }
+    }
+}
+
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(path) => path.display().fmt(f),
+            Self::Objects(objects) => objects.url().fmt(f),
+        }
+    }
+}
+
+impl Directory {
+    /// The files that match, by time and name; or why that cannot be said. Names that begin with `.` or `_` are left
+    /// out, as Spark does: they are for files that are being written.
+    pub(super) fn list(&self, pattern: &str) -> Result<Vec<FileEntry>, String> {
+        let visible = |name: &str| !name.starts_with(['.', '_']) && matches(pattern, name);
+        match self {
+            Self::Local(path) => list(path, visible).map_err(|error| format!("{}: {error}", path.display())),
+            Self::Objects(objects) => {
+                let mut found = objects.list().map_err(|error| error.to_string())?;
+                found.retain(|file| visible(&file.name));
+                // They are by name; below the second, the time is none.
+                found.sort_by_key(|file| file.modified_ns / NANOS_PER_SECOND);
+                Ok(found)
+            }
+        }
+    }
+
+    /// A file as it is now; none if it is not there, or not a file.
+    pub(super) fn entry(&self, name: String) -> Result<Option<FileEntry>, String> {
+        match self {
+            Self::Local(path) => entry(&path.join(&name), name).map_err(|error| error.to_string()),
+            Self::Objects(objects) => objects.entry(&name).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+fn list(directory: &Path, visible: impl Fn(&str) -> bool) -> io::Result<Vec<FileEntry>> {
     let mut found = Vec::new();
     for listed in std::fs::read_dir(directory)? {
         let listed = listed?;
         let Ok(name) = listed.file_name().into_string() else { continue };
-        if !name.starts_with(['.', '_']) && matches(pattern, &name) {
+        if visible(&name) {
             found.extend(entry(&listed.path(), name)?);
         }
     }
@@ -30,8 +78,7 @@ pub(super) fn list(directory: &Path, pattern: &str) -> io::Result<Vec<FileEntry>
     Ok(found)
 }
 
-/// A file as it is now; none if it is not there, or not a file.
-pub(super) fn entry(path: &Path, name: String) -> io::Result<Option<FileEntry>> {
+fn entry(path: &Path, name: String) -> io::Result<Option<FileEntry>> {
     let metadata = match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         metadata => metadata?,
@@ -96,9 +143,10 @@ mod tests {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
         std::fs::create_dir(folder.path().join("folder")).unwrap();
-        let mut names: Vec<_> = list(folder.path(), "*").unwrap().into_iter().map(|file| file.name).collect();
+        let directory = Directory::Local(folder.path().to_path_buf());
+        let mut names: Vec<_> = directory.list("*").unwrap().into_iter().map(|file| file.name).collect();
         names.sort_unstable();
         assert_eq!(names, ["a", "b"]);
-        assert!(entry(&folder.path().join("c"), "c".into()).unwrap().is_none());
+        assert!(directory.entry("c".into()).unwrap().is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Files that appear in a directory, each read once.
+//! Files that appear in a directory, on a file system or in an object store, each read once.
 //!
 //! What makes it once is a log behind [`FileLog`]: a file is remembered there, with the offset of its first record,
 //! before it is read. A receiver that starts again first reads on in the files whose records did not all come
@@ -8,7 +8,7 @@
 mod list;
 mod read;
 
-pub use list::FileEntry;
+pub use list::{Directory, FileEntry};
 pub(crate) use read::Content;
 
 use super::generate::take_in;
@@ -16,23 +16,22 @@ use super::intake::Intake;
 use super::{HoldError, ReceiverError, ReceiverState};
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use read::Piece;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Files that may be known at once; each costs memory here and in the driver.
 const MAX_KNOWN: usize = 100_000;
-/// Chunks of a file that are read ahead.
-const CHUNKS_AHEAD: usize = 2;
+/// Pieces of a file that are read ahead.
+const PIECES_AHEAD: usize = 2;
 
 /// A watched directory, and what is known of it.
 pub struct WatchedFiles {
     /// The directory.
-    pub directory: PathBuf,
+    pub directory: Directory,
     /// Which names count: `*` is any text, `?` any character.
     pub pattern: String,
     /// Whether files that are there when it is first looked at are left out.
@@ -112,8 +111,8 @@ impl Watch {
         let mut gone = Vec::new();
         loop {
             while let Some(file) = self.pending.pop_front() {
-                let (path, name) = (self.files.directory.join(&file.name), file.name.clone());
-                let now = waiting(intake, tokio::task::spawn_blocking(move || list::entry(&path, name))).await?;
+                let directory = self.files.directory.clone();
+                let now = waiting(intake, tokio::task::spawn_blocking(move || directory.entry(file.name))).await?;
                 let Some(now) = now else { return Ok(None) };
                 // One that has gone away meanwhile is not there to be read.
                 if let Ok(Ok(Some(now))) = now {
@@ -121,9 +120,9 @@ impl Watch {
                 }
             }
             let (directory, pattern) = (self.files.directory.clone(), self.files.pattern.clone());
-            let listed = waiting(intake, tokio::task::spawn_blocking(move || list::list(&directory, &pattern))).await?;
+            let listed = waiting(intake, tokio::task::spawn_blocking(move || directory.list(&pattern))).await?;
             let Some(listed) = listed else { return Ok(None) };
-            match listed.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            match listed.unwrap_or_else(|error| Err(error.to_string())) {
                 Ok(found) => {
                     gone.extend(self.look_at(intake, found));
                     if self.files.new_files_only && !self.files.started {
@@ -133,8 +132,11 @@ impl Watch {
                     intake.status.set(ReceiverState::Connected);
                 }
                 Err(error) => {
-                    let error = format!("{}: {error}", self.files.directory.display());
-                    intake.status.set(ReceiverState::BackingOff { error, wait: self.files.poll_interval });
+                    let state = ReceiverState::BackingOff { error, wait: self.files.poll_interval };
+                    if intake.status.snapshot().state != state {
+                        tracing::warn!(?state, "a directory cannot be looked at now; it is tried again");
+                    }
+                    intake.status.set(state);
                 }
             }
             if self.pending.is_empty() && waiting(intake, tokio::time::sleep(self.files.poll_interval)).await?.is_none()
@@ -199,21 +201,24 @@ impl Watch {
 
     /// Takes the records of a file in but for the first `skip`; false when stopped.
     async fn read(&self, intake: &mut Intake, file: &FileEntry, skip: u64) -> Result<bool, ReceiverError> {
-        let (sender, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
-        let (path, content, expected) =
-            (self.files.directory.join(&file.name), self.files.content.clone(), file.clone());
-        tokio::task::spawn_blocking(move || read::chunks(&path, &expected, &content, &sender));
+        let (sender, mut pieces) = mpsc::channel(PIECES_AHEAD);
+        let (directory, content, expected) = (self.files.directory.clone(), self.files.content.clone(), file.clone());
+        tokio::task::spawn_blocking(move || read::pieces(&directory, &expected, &content, &sender));
         let mut skip = skip + self.files.content.header_lines();
         loop {
-            match waiting(intake, chunks.recv()).await? {
+            match waiting(intake, pieces.recv()).await? {
                 None => return Ok(false),
                 Some(None) => break,
-                Some(Some(Ok(chunk))) => {
+                Some(Some(Piece::Bytes(chunk))) => {
+                    intake.status.set(ReceiverState::Connected);
                     if !take_in_at_rate(intake, behind_lines(chunk, &mut skip)).await? {
                         return Ok(false);
                     }
                 }
-                Some(Some(Err(reason))) => {
+                Some(Some(Piece::Away { reason, wait })) => {
+                    intake.status.set(ReceiverState::BackingOff { error: reason, wait });
+                }
+                Some(Some(Piece::Bad(reason))) => {
                     intake.lines.discard_partial();
                     intake.status.bad_file();
                     tracing::warn!(file = file.name, reason, "a file could not be read, or not to its end");

@@ -1,16 +1,24 @@
 //! The records of a file as lines.
 
-use super::list::{FileEntry, modified_ns};
+use super::list::{Directory, FileEntry, modified_ns};
 use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tidemill_plan::{parquet_rows, rows_to_json};
+use tidemill_store::{Objects, StoreError};
 use tokio::sync::mpsc;
 
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
+const CHANGED: &str = "it has changed since it was chosen";
+/// Waits for a store that is away double from the first to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How often is looked meanwhile whether anybody still wants the file.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What is in the files.
 #[derive(Debug, Clone)]
@@ -30,15 +38,42 @@ impl Content {
     }
 }
 
+/// What comes of reading a file.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// The next bytes.
+    Bytes(Bytes),
+    /// The store is away; it is asked again after a wait.
+    Away {
+        /// What has happened.
+        reason: String,
+        wait: Duration,
+    },
+    /// Why that was not all; the last piece.
+    Bad(String),
+}
+
+type Pieces = mpsc::Sender<Piece>;
+
 /// Sends what is in a file, or at last why that is not all. Ends when nobody listens.
-pub(super) fn chunks(path: &Path, expected: &FileEntry, content: &Content, to: &mpsc::Sender<Result<Bytes, String>>) {
-    let read = open(path, expected).and_then(|file| match content {
-        Content::Lines { .. } => lines(file, expected.size, to),
-        Content::Parquet(schema) => rows(file, schema, to),
-    });
+pub(super) fn pieces(directory: &Directory, expected: &FileEntry, content: &Content, to: &Pieces) {
+    let read = match (directory, content) {
+        (Directory::Local(path), Content::Lines { .. }) => {
+            open(&path.join(&expected.name), expected).and_then(|file| lines(file, expected.size, to))
+        }
+        (Directory::Local(path), Content::Parquet(schema)) => {
+            open(&path.join(&expected.name), expected).and_then(|file| rows(file, schema, to))
+        }
+        (Directory::Objects(objects), Content::Lines { .. }) => {
+            object(objects, expected, to, |bytes| Ok(to.blocking_send(Piece::Bytes(bytes)).is_ok())).map(|_| ())
+        }
+        (Directory::Objects(objects), Content::Parquet(schema)) => {
+            fetch(objects, expected, to).and_then(|file| file.map_or(Ok(()), |file| rows(file, schema, to)))
+        }
+    };
     if let Err(reason) = read {
         // A receiver that was stopped does not listen.
-        let _ = to.blocking_send(Err(reason));
+        let _ = to.blocking_send(Piece::Bad(reason));
     }
 }
 
@@ -47,31 +82,88 @@ fn open(path: &Path, expected: &FileEntry) -> Result<File, String> {
     let file = File::open(path).map_err(text)?;
     let metadata = file.metadata().map_err(text)?;
     if (metadata.len(), modified_ns(&metadata)) != (expected.size, expected.modified_ns) {
-        return Err("it has changed since it was chosen".into());
+        return Err(CHANGED.into());
     }
     Ok(file)
 }
 
-fn lines(file: File, size: u64, to: &mpsc::Sender<Result<Bytes, String>>) -> Result<(), String> {
+fn lines(file: File, size: u64, to: &Pieces) -> Result<(), String> {
     let mut left = file.take(size);
     loop {
         let mut chunk = Vec::with_capacity(CHUNK);
         left.by_ref().take(CHUNK as u64).read_to_end(&mut chunk).map_err(text)?;
-        if chunk.is_empty() || to.blocking_send(Ok(chunk.into())).is_err() {
+        if chunk.is_empty() || to.blocking_send(Piece::Bytes(chunk.into())).is_err() {
             return Ok(());
         }
     }
 }
 
-fn rows(file: File, schema: &SchemaRef, to: &mpsc::Sender<Result<Bytes, String>>) -> Result<(), String> {
+fn rows(file: File, schema: &SchemaRef, to: &Pieces) -> Result<(), String> {
     for batch in parquet_rows(file, schema)? {
         let mut lines = rows_to_json(&batch?).map_err(text)?.join("\n");
         lines.push('\n');
-        if to.blocking_send(Ok(lines.into())).is_err() {
+        if to.blocking_send(Piece::Bytes(lines.into())).is_err() {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// Goes through an object, however long the store is away meanwhile, until `each` wants no more; whether it has had all.
+fn object(
+    objects: &Objects,
+    expected: &FileEntry,
+    to: &Pieces,
+    mut each: impl FnMut(Bytes) -> Result<bool, String>,
+) -> Result<bool, String> {
+    let Some(mut reader) = patiently(to, || objects.reader(&expected.name))? else { return Ok(false) };
+    if reader.entry() != expected {
+        return Err(CHANGED.into());
+    }
+    loop {
+        match patiently(to, || reader.next_bytes())? {
+            None => return Ok(false),
+            Some(None) => return Ok(true),
+            Some(Some(bytes)) => {
+                if !each(bytes)? {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+}
+
+/// An object as a file that goes away with its last user; none if nobody listens any more.
+fn fetch(objects: &Objects, expected: &FileEntry, to: &Pieces) -> Result<Option<File>, String> {
+    let mut file = tempfile::tempfile().map_err(text)?;
+    let all = object(objects, expected, to, |bytes| file.write_all(&bytes).map_err(text).map(|()| true))?;
+    file.rewind().map_err(text)?;
+    Ok(all.then_some(file))
+}
+
+/// Takes a step until it is done, or can never be; none if nobody listens any more.
+fn patiently<T>(to: &Pieces, mut step: impl FnMut() -> Result<T, StoreError>) -> Result<Option<T>, String> {
+    let mut wait = FIRST_WAIT;
+    loop {
+        let error = match step() {
+            Ok(done) => return Ok(Some(done)),
+            Err(error @ (StoreError::NotFound { .. } | StoreError::Changed { .. })) => return Err(error.to_string()),
+            Err(error) => error,
+        };
+        let reason = error.to_string();
+        tracing::warn!(reason, "an object cannot be read now; it is tried again");
+        if to.blocking_send(Piece::Away { reason, wait }).is_err() {
+            return Ok(None);
+        }
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            if to.is_closed() {
+                return Ok(None);
+            }
+            std::thread::sleep(LOOK.min(wait));
+        }
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
 }
 
 fn text(error: impl std::fmt::Display) -> String {

@@ -6,6 +6,9 @@ use crate::receiver::{ReceiverEnd, ReceiverKind, ReceiverStatus, run as run_rece
 use std::fs;
 use std::sync::Mutex;
 use std::time::SystemTime;
+use tidemill_common::location::Location;
+use tidemill_store::Objects;
+use tidemill_store::testkit::TestStore;
 use tokio_util::sync::CancellationToken;
 
 /// What the driver's log would say.
@@ -23,6 +26,7 @@ impl FileLog for Remembered {
 
 struct Folder {
     folder: tempfile::TempDir,
+    directory: Directory,
     remembered: Arc<Remembered>,
     log: Arc<Log>,
     status: Arc<ReceiverStatus>,
@@ -31,7 +35,8 @@ struct Folder {
 impl Folder {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, remembered: Arc::default(), log: Log::new(), status: Arc::default() }
+        let directory = Directory::Local(folder.path().to_path_buf());
+        Self { folder, directory, remembered: Arc::default(), log: Log::new(), status: Arc::default() }
     }
 
     /// Writes a file that was changed so many seconds after some time.
@@ -62,7 +67,7 @@ impl Folder {
             chosen.chain(&choice.skipped).map(|file| (file.name.clone(), (file.size, file.modified_ns)))
         });
         let watched = WatchedFiles {
-            directory: self.folder.path().to_path_buf(),
+            directory: self.directory.clone(),
             pattern: "*.txt".into(),
             new_files_only,
             poll_interval: Duration::from_millis(5),
@@ -168,4 +173,92 @@ fn lines_are_skipped_over_chunks() {
     assert_eq!(behind_lines(Bytes::from("a\nb"), &mut skip), "");
     assert_eq!(behind_lines(Bytes::from("b\nc\nd"), &mut skip), "c\nd");
     assert_eq!(behind_lines(Bytes::from("e\n"), &mut skip), "e\n");
+}
+
+/// A watched directory in a store.
+fn in_a_store() -> (Arc<TestStore>, Objects, Folder) {
+    let store = TestStore::new();
+    let Ok(Location::Object(url)) = Location::parse("s3://bucket/in") else { panic!("a URL") };
+    let objects = Objects::over(store.clone(), url);
+    let folder = Folder { directory: Directory::Objects(objects.clone()), ..Folder::new() };
+    (store, objects, folder)
+}
+
+#[tokio::test]
+async fn objects_are_read_once_and_gone_on_with() {
+    let (_store, objects, folder) = in_a_store();
+    objects.put("a.txt", "1\n2\n3").unwrap();
+    objects.put("_b.txt", "no\n").unwrap();
+    objects.put("below/c.txt", "no\n").unwrap();
+    let (stop, running) = folder.start(0, false);
+    folder.log.reaches(3).await;
+    objects.put("d.txt", "4\n5\n").unwrap();
+    folder.log.reaches(5).await;
+    stop.cancel();
+    running.await.unwrap();
+    // As if only so many records had been logged.
+    for held in [0, 2, 3, 4] {
+        let (remembered, directory) = (folder.remembered.clone(), folder.directory.clone());
+        let again = Folder { remembered, directory, log: Log::at(held), ..Folder::new() };
+        let (stop, running) = again.start(held, false);
+        again.log.reaches(5).await;
+        stop.cancel();
+        running.await.unwrap();
+        assert_eq!(again.log.text(), "1\n2\n3\n4\n5\n"[2 * held as usize..], "from {held}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_was_replaced_is_counted() {
+    let (_store, objects, folder) = in_a_store();
+    objects.put("a.txt", "1\n").unwrap();
+    let (stop, running) = folder.start(0, false);
+    folder.log.reaches(1).await;
+    objects.put("a.txt", "2\n").unwrap();
+    while folder.status.snapshot().bad_files == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stop.cancel();
+    running.await.unwrap();
+    // One that was replaced before its records were in cannot be gone on with.
+    let (remembered, directory) = (folder.remembered.clone(), folder.directory.clone());
+    let again = Folder { remembered, directory, log: Log::new(), ..Folder::new() };
+    let (stop, running) = again.start(0, false);
+    objects.put("b.txt", "3\n").unwrap();
+    again.log.reaches(1).await;
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!((again.log.text().as_str(), again.status.snapshot().bad_files), ("3\n", 1));
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_waited_for() {
+    let (store, objects, folder) = in_a_store();
+    objects.put("a.txt", "1\n2\n").unwrap();
+    store.set_away(true);
+    let (stop, running) = folder.start(0, false);
+    let mut state = folder.status.watch();
+    let waits = |state: &ReceiverState| matches!(state, ReceiverState::BackingOff { error, .. } if error == "s3://bucket/in: the store is away");
+    state.wait_for(waits).await.unwrap();
+    store.set_away(false);
+    folder.log.reaches(2).await;
+    objects.put("b.txt", "3\n").unwrap();
+    folder.log.reaches(3).await;
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!((folder.log.text().as_str(), folder.status.snapshot().bad_files), ("1\n2\n3\n", 0));
+}
+
+#[tokio::test]
+async fn a_file_is_not_lost_when_any_request_fails() {
+    for number in 0..6 {
+        let (store, objects, folder) = in_a_store();
+        objects.put("a.txt", "1\n2\n").unwrap();
+        store.fail_at(number + 1);
+        let (stop, running) = folder.start(0, false);
+        folder.log.reaches(2).await;
+        stop.cancel();
+        running.await.unwrap();
+        assert_eq!((folder.log.text().as_str(), folder.status.snapshot().bad_files), ("1\n2\n", 0), "{number}");
+    }
 }
