@@ -1,10 +1,12 @@
 //! `tidemill bench`: what the engine reaches, end to end: an acknowledged sender over TCP, blocks held
 //! twice, state kept, driver and workers as processes of their own. Figures go to `docs/benchmarks.md`.
 
+mod learn;
+
 use crate::client::{self, Client};
 use crate::exit::{Done, Failure, Outcome};
 use crate::processes::Processes;
-use crate::produce::{self, Pace, ProducerStats, PurchasesConfig, Users};
+use crate::produce::{self, Lines, MadeConfig, Pace, ProducerStats, PurchaseStream, Users};
 use clap::{Args, ValueEnum};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use tonic::Streaming;
 
 /// A measurement takes at most this long.
 const DEADLINE: Duration = Duration::from_secs(300);
+const SEED: u64 = 1;
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,6 +34,8 @@ enum Figure {
     Kill,
     /// Start-up time and resident memory.
     Memory,
+    /// Rows of 100 features per second through parsing, predicting, learning and evaluating.
+    Learn,
 }
 
 /// Options of `tidemill bench`.
@@ -45,6 +50,9 @@ pub(crate) struct BenchArgs {
     /// Records of the throughput measurement.
     #[arg(long, default_value_t = 20_000_000)]
     records: u64,
+    /// Rows of the learning measurement.
+    #[arg(long, default_value_t = 500_000)]
+    rows: u64,
     /// Made-up users instead of the chapter's 20 names.
     #[arg(long)]
     users: Option<u32>,
@@ -60,7 +68,7 @@ pub(crate) struct BenchArgs {
 }
 
 pub(crate) async fn run(args: BenchArgs) -> Done {
-    let all = [Figure::Throughput, Figure::Latency, Figure::Empty, Figure::Kill, Figure::Memory];
+    let all = [Figure::Throughput, Figure::Latency, Figure::Empty, Figure::Kill, Figure::Memory, Figure::Learn];
     let figures = if args.figures.is_empty() { all.to_vec() } else { args.figures.clone() };
     for figure in figures {
         let measured = tokio::time::timeout(DEADLINE, async {
@@ -70,6 +78,7 @@ pub(crate) async fn run(args: BenchArgs) -> Done {
                 Figure::Empty => empty(&args).await,
                 Figure::Kill => kill(&args).await,
                 Figure::Memory => memory(&args).await,
+                Figure::Learn => learn::run(&args).await,
             }
         });
         measured.await.map_err(|_| Failure::failed(format!("{figure:?} was not over after {DEADLINE:?}")))??;
@@ -88,34 +97,41 @@ struct Rig {
     sender: JoinHandle<()>,
 }
 
+/// What is sent, and how fast.
+struct Load {
+    lines: Arc<dyn Lines>,
+    pace: Pace,
+    total: u64,
+}
+
+impl Load {
+    fn purchases(args: &BenchArgs, pace: Pace, total: u64) -> Self {
+        let users = args.users.map_or(Users::Chapter, Users::Synthetic);
+        Self { lines: Arc::new(PurchaseStream::new(&users, SEED)), pace, total }
+    }
+}
+
 impl Rig {
-    async fn start(
-        args: &BenchArgs,
-        batch_ms: u64,
-        pace: Pace,
-        total: u64,
-        users: Option<u32>,
-    ) -> Result<Self, Failure> {
+    /// Starts everything; `definition` is told the sender's address.
+    async fn start(args: &BenchArgs, load: Load, definition: impl FnOnce(&str) -> String) -> Result<Self, Failure> {
         let processes = Processes::start(args.workers).await?;
         let mut client = client::connect(&processes.driver_url).await?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        let config = PurchasesConfig {
-            listen: address,
-            pace,
-            users: users.map_or(Users::Chapter, Users::Synthetic),
-            seed: 1,
-            total: Some(total),
-            acknowledge: true,
-        };
+        let definition = definition(&listener.local_addr()?.to_string());
+        let config = MadeConfig { pace: load.pace, seed: SEED, total: Some(load.total), acknowledge: true };
         let (stats, stop) = (Arc::new(ProducerStats::default()), CancellationToken::new());
-        let sender = tokio::spawn(produce::serve(listener, config, stats.clone(), stop.clone()));
-        let definition = definition(&address.to_string(), batch_ms, args.touched);
+        let sender = tokio::spawn(produce::serve_lines(listener, load.lines, config, stats.clone(), stop.clone()));
         let request = SubmitRequest { definition, file_name: "bench".into(), ..SubmitRequest::default() };
         let job = client.submit(request).await.map_err(client::refused)?.into_inner().job;
         let request = WatchRequest { job: job.to_string() };
         let events = client.watch(request).await.map_err(client::refused)?.into_inner();
         Ok(Self { processes, client, job, events, stats, stop, sender })
+    }
+
+    async fn first_sent(&self) {
+        while self.stats.sent() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     async fn next(&mut self) -> Result<watch_event::Kind, Failure> {
@@ -179,10 +195,9 @@ print = {{ rows = 10 }}
 async fn throughput(args: &BenchArgs) -> Result<(), Failure> {
     let batch_ms = args.batch_ms.unwrap_or(1000);
     let started = Instant::now();
-    let mut rig = Rig::start(args, batch_ms, Pace::Unlimited, args.records, args.users).await?;
-    while rig.stats.sent() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let load = Load::purchases(args, Pace::Unlimited, args.records);
+    let mut rig = Rig::start(args, load, |address| definition(address, batch_ms, args.touched)).await?;
+    rig.first_sent().await;
     let first_sent = Instant::now();
     let (mut done, mut batches) = (0, 0);
     while done < args.records {
@@ -208,7 +223,8 @@ async fn throughput(args: &BenchArgs) -> Result<(), Failure> {
 async fn latency(args: &BenchArgs) -> Result<(), Failure> {
     let batch_ms = args.batch_ms.unwrap_or(10);
     let total = args.rate * 10;
-    let mut rig = Rig::start(args, batch_ms, Pace::PerSecond(args.rate as f64), total, args.users).await?;
+    let load = Load::purchases(args, Pace::PerSecond(args.rate as f64), total);
+    let mut rig = Rig::start(args, load, |address| definition(address, batch_ms, args.touched)).await?;
     let stats = rig.stats.clone();
     let start = Instant::now();
     let sampler = tokio::spawn(async move {
@@ -252,7 +268,8 @@ async fn latency(args: &BenchArgs) -> Result<(), Failure> {
 
 async fn empty(args: &BenchArgs) -> Result<(), Failure> {
     let batch_ms = args.batch_ms.unwrap_or(10);
-    let mut rig = Rig::start(args, batch_ms, Pace::Unlimited, 1000, args.users).await?;
+    let load = Load::purchases(args, Pace::Unlimited, 1000);
+    let mut rig = Rig::start(args, load, |address| definition(address, batch_ms, args.touched)).await?;
     while rig.next_batch().await?.records == 0 {}
     for _ in 0..20 {
         rig.next_batch().await?;
@@ -277,7 +294,8 @@ async fn empty(args: &BenchArgs) -> Result<(), Failure> {
 async fn kill(args: &BenchArgs) -> Result<(), Failure> {
     let batch_ms = args.batch_ms.unwrap_or(100);
     let total = args.rate * 60;
-    let mut rig = Rig::start(args, batch_ms, Pace::PerSecond(args.rate as f64), total, args.users).await?;
+    let load = Load::purchases(args, Pace::PerSecond(args.rate as f64), total);
+    let mut rig = Rig::start(args, load, |address| definition(address, batch_ms, args.touched)).await?;
     let mut done = 0;
     while done < args.rate * 2 {
         done += rig.next_batch().await?.records;
@@ -313,7 +331,8 @@ async fn kill(args: &BenchArgs) -> Result<(), Failure> {
 
 async fn memory(args: &BenchArgs) -> Result<(), Failure> {
     let started = Instant::now();
-    let mut rig = Rig::start(args, args.batch_ms.unwrap_or(100), Pace::Unlimited, 1, args.users).await?;
+    let (batch_ms, load) = (args.batch_ms.unwrap_or(100), Load::purchases(args, Pace::Unlimited, 1));
+    let mut rig = Rig::start(args, load, |address| definition(address, batch_ms, args.touched)).await?;
     rig.next_batch().await?;
     let first_batch = started.elapsed().as_secs_f64();
     let resident: Vec<String> =
