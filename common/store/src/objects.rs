@@ -1,13 +1,13 @@
 //! A directory in an object store: objects whose names begin with the same prefix and `/`.
 
+use crate::StoreError;
 use crate::connect;
 use crate::reader::ObjectReader;
 use crate::requests::{Failed, in_time, wait};
-use crate::{StoreError, reader};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
@@ -127,12 +127,16 @@ impl Objects {
     /// # Errors
     /// See [`StoreError`]; among them that it has more than `limit` bytes.
     pub fn get(&self, name: &str, limit: u64) -> Result<Bytes, StoreError> {
-        let reader = self.reader(name)?;
-        let bytes = reader.entry().size;
-        if bytes > limit {
-            return Err(StoreError::TooLong { url: self.url.child(name).to_string(), bytes, limit });
-        }
-        reader::whole(reader)
+        // One request, so that what is replaced all the time can be read, too.
+        let found = self.at(name, move |store, key| async move {
+            in_time(async {
+                let found = store.get_opts(&key, GetOptions::default()).await?;
+                let size = found.meta.size;
+                Ok::<_, Failed>(if size > limit { Err(size) } else { Ok(found.bytes().await?) })
+            })
+            .await
+        })?;
+        found.map_err(|bytes| StoreError::TooLong { url: self.url.child(name).to_string(), bytes, limit })
     }
 
     /// Removes objects. That one of them is not there is no error.

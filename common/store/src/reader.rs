@@ -2,7 +2,7 @@
 
 use crate::requests::in_time;
 use crate::{Entry, Objects, StoreError};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use object_store::{GetOptions, GetRange, ObjectStore};
 
 /// Bytes that are asked for at once.
@@ -49,13 +49,4 @@ impl ObjectReader {
         self.read = end;
         Ok(Some(bytes))
     }
-}
-
-/// All that is left.
-pub(crate) fn whole(mut reader: ObjectReader) -> Result<Bytes, StoreError> {
-    let mut all = BytesMut::with_capacity(usize::try_from(reader.entry.size).unwrap_or(0));
-    while let Some(bytes) = reader.next_bytes()? {
-        all.extend_from_slice(&bytes);
-    }
-    Ok(all.freeze())
 }

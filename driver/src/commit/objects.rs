@@ -12,11 +12,14 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::thread;
 use tidemill_common::layout::parts_dir;
 use tidemill_store::{Objects, StoreError};
 
 /// The manifest; other programs leave out names that begin with `_`.
 const MANIFEST: &str = "_SUCCESS";
+/// Parts that are fetched at the same time.
+const AT_ONCE: usize = 8;
 /// Bytes of a file that are looked at at once.
 const CHUNK: usize = 64 << 10;
 
@@ -52,8 +55,8 @@ pub(super) fn place(objects: &Objects, writer: &Writer, files: &CommitFiles) -> 
         let (brought, staging) = (work.path().join("parts"), work.path().join("files"));
         fs::create_dir(&brought)?;
         fs::create_dir(&staging)?;
-        for part in &files.parts {
-            fetch(objects, &format!("{parts}/{part}"), &brought.join(part))?;
+        for few in files.parts.chunks(AT_ONCE) {
+            fetch_all(objects, &parts, few, &brought)?;
         }
         // These files need not outlive this.
         let unsynced = CommitFiles { sync: false, ..files.clone() };
@@ -65,6 +68,19 @@ pub(super) fn place(objects: &Objects, writer: &Writer, files: &CommitFiles) -> 
         tracing::warn!(%error, "what tasks have left could not be removed");
     }
     Ok(())
+}
+
+/// Fetches some parts at the same time: each costs little but a wait.
+fn fetch_all(objects: &Objects, parts: &str, few: &[String], to: &Path) -> Result<(), Failure> {
+    thread::scope(|scope| {
+        let begin = |part: &String| {
+            let (name, to) = (format!("{parts}/{part}"), to.join(part));
+            scope.spawn(move || fetch(objects, &name, &to))
+        };
+        let running: Vec<_> = few.iter().map(begin).collect();
+        let panicked = |_| Err(Failure::Disk(io::Error::other("a part could not be fetched")));
+        running.into_iter().try_for_each(|fetched| fetched.join().unwrap_or_else(panicked))
+    })
 }
 
 fn fetch(objects: &Objects, name: &str, to: &Path) -> Result<(), Failure> {
