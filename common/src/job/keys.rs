@@ -274,7 +274,7 @@ pub(super) const GENERATE: &[Key] = &[
 
 /// Keys of a source with `connector = "files"`, beside [`SOURCE`].
 pub(super) const FILES: &[Key] = &[
-    Key::new("path", Shape::Text, "A directory, relative to the job file.").required(),
+    Key::new("path", Shape::Text, "A directory, relative to the job file, or its URL in an object store.").required(),
     Key::new("pattern", Shape::Text, "Names that count, with * and ?. Default: all."),
     Key::new("new_files_only", Shape::Flag, "Whether files that are there at first are left out. Default false."),
     Key::new("poll_interval", Shape::Duration, "How often the directory is looked at. Default 1s."),
@@ -325,13 +325,13 @@ pub(super) const MODEL: &[Key] = &[
 
 /// Keys of `save`.
 pub(super) const SAVE: &[Key] = &[
-    Key::new("path", Shape::Text, "A directory, relative to the job file.").required(),
+    Key::new("path", Shape::Text, "A directory, relative to the job file, or its URL in an object store.").required(),
     Key::new("every", Shape::Count(POSITIVE), "Whenever it has learnt so many batches more. Default 1."),
 ];
 
 /// Keys of a table.
 pub(super) const TABLE: &[Key] = &[
-    Key::new("path", Shape::Text, "A file, relative to the job file.").required(),
+    Key::new("path", Shape::Text, "A file, relative to the job file, or the URL of an object.").required(),
     Key::new("format", Shape::Choice(|| words(TABLE_FORMATS)), "What is in the file.").required(),
     Key::new("columns", Shape::TypeByColumn, "Column names and types.").required(),
     Key::new("header", Shape::Flag, "Whether a csv file begins with a line of names. Default true."),
@@ -559,7 +559,8 @@ pub(super) const SINKS: &[Key] = &[
 pub(super) const PRINT: &[Key] =
     &[Key::new("rows", Shape::Count(PRINT_ROWS), "Rows shown of every batch. Default 10.")];
 
-const PATH: Key = Key::new("path", Shape::Text, "A directory, relative to the job file.");
+const PATH: Key =
+    Key::new("path", Shape::Text, "A directory, relative to the job file, or its URL in an object store.");
 const ROLLS: Key =
     Key::new("roll", Shape::TrueOrTable(ROLL), "One set of files for all batches. Default: a directory for each.");
 
