@@ -250,6 +250,6 @@ pub(super) const MODEL: &[Key] = &[
 
 /// Keys of `save`.
 pub(super) const SAVE: &[Key] = &[
-    Key::new("path", Shape::Text, "A directory, relative to the job file.").required(),
+    Key::new("path", Shape::Text, "A directory, relative to the job file, or its URL in an object store.").required(),
     Key::new("every", Shape::Count(POSITIVE), "Whenever it has learnt so many batches more. Default 1."),
 ];

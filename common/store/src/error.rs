@@ -10,6 +10,8 @@ const METADATA: [&str; 2] = ["169.254.169.254", "metadata.google.internal"];
 /// How stores say that there is no such bucket.
 const NO_BUCKET: [&str; 4] =
     ["NoSuchBucket", "specified bucket does not exist", "ContainerNotFound", "specified container does not exist"];
+/// How the client says that it does not talk without encryption.
+const PLAIN_HTTP: &str = "URL scheme is not allowed";
 /// Bytes of a store's answer that are shown.
 const ANSWER_BYTES: usize = 300;
 
@@ -127,6 +129,10 @@ impl StoreError {
         if METADATA.iter().any(|address| all.contains(address)) {
             return Self::NoCredentials { url: shown, variables: variables(url), reason };
         }
+        if all.contains(PLAIN_HTTP) {
+            let reason = format!("an endpoint that begins with `http://` has to be allowed: set {}", allow_http(url));
+            return Self::Settings { url: shown, reason };
+        }
         match error {
             object_store::Error::NotFound { .. } => Self::NotFound { url: shown },
             object_store::Error::Precondition { .. } => Self::Changed { url: shown },
@@ -161,10 +167,69 @@ fn reason(error: &object_store::Error) -> String {
     text
 }
 
+fn allow_http(url: &ObjectUrl) -> &'static str {
+    match url.scheme() {
+        "s3" => "AWS_ALLOW_HTTP=true",
+        "gs" => "GOOGLE_ALLOW_HTTP=true",
+        _ => "AZURE_ALLOW_HTTP=true",
+    }
+}
+
 fn variables(url: &ObjectUrl) -> &'static str {
     match url.scheme() {
         "s3" => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         "gs" => "GOOGLE_SERVICE_ACCOUNT",
         _ => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use tidemill_common::location::Location;
+
+    fn of(error: object_store::Error) -> StoreError {
+        let Location::Object(url) = Location::resolve(Path::new(""), "s3://bucket/key") else { panic!("a URL") };
+        StoreError::of(&url, error.into())
+    }
+
+    fn generic(text: &str) -> object_store::Error {
+        object_store::Error::Generic { store: "S3", source: text.into() }
+    }
+
+    #[test]
+    fn each_says_what_to_do() {
+        let (path, source) = (|| "key".to_string(), |text: &str| text.into());
+        for (error, passing, text) in [
+            (generic("Connection refused"), true, "s3://bucket/key: Connection refused"),
+            (generic("status code: 503 Slow Down: later"), true, "s3://bucket/key: status code: 503"),
+            (generic("status code: 429 Too Many Requests: later"), true, "s3://bucket/key: status code: 429"),
+            (generic("status code: 400 Bad Request: ExpiredToken"), false, "s3://bucket/key: status code: 400"),
+            (generic("PUT http://169.254.169.254/latest/api/token"), false, "set AWS_ACCESS_KEY_ID and"),
+            (generic("URL scheme is not allowed"), false, "set AWS_ALLOW_HTTP=true"),
+            (
+                object_store::Error::NotFound { path: path(), source: source("<Code>NoSuchBucket</Code>") },
+                false,
+                "there is no such bucket",
+            ),
+            (object_store::Error::NotFound { path: path(), source: source("404") }, false, "there is no such object"),
+            (
+                object_store::Error::PermissionDenied { path: path(), source: source("403 AccessDenied") },
+                false,
+                "access is refused; the credentials in the environment do not allow it (403 AccessDenied)",
+            ),
+            (object_store::Error::Precondition { path: path(), source: source("412") }, false, "it has changed"),
+        ] {
+            let error = of(error);
+            assert!(error.to_string().contains(text), "{error}");
+            assert_eq!(error.is_passing(), passing, "{error}");
+        }
+    }
+
+    #[test]
+    fn long_answers_are_cut() {
+        let text = of(generic(&"\u{e9}".repeat(1000))).to_string();
+        assert!(text.len() < 330 && text.ends_with(".."), "{text}");
     }
 }

@@ -24,7 +24,8 @@ pub(in crate::job) const SINKS: &[Key] = &[
 pub(in crate::job) const PRINT: &[Key] =
     &[Key::new("rows", Shape::Count(PRINT_ROWS), "Rows shown of every batch. Default 10.")];
 
-const PATH: Key = Key::new("path", Shape::Text, "A directory, relative to the job file.");
+const PATH: Key =
+    Key::new("path", Shape::Text, "A directory, relative to the job file, or its URL in an object store.");
 const ROLLS: Key =
     Key::new("roll", Shape::TrueOrTable(ROLL), "One set of files for all batches. Default: a directory for each.");
 

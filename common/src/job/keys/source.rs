@@ -48,7 +48,7 @@ pub(in crate::job) const GENERATE: &[Key] = &[
 
 /// Keys of a source with `connector = "files"`, beside [`SOURCE`].
 pub(in crate::job) const FILES: &[Key] = &[
-    Key::new("path", Shape::Text, "A directory, relative to the job file.").required(),
+    Key::new("path", Shape::Text, "A directory, relative to the job file, or its URL in an object store.").required(),
     Key::new("pattern", Shape::Text, "Names that count, with * and ?. Default: all."),
     Key::new("new_files_only", Shape::Flag, "Whether files that are there at first are left out. Default false."),
     Key::new("poll_interval", Shape::Duration, "How often the directory is looked at. Default 1s."),
@@ -91,7 +91,7 @@ pub(in crate::job) const CONNECTOR_KEYS: &[(&str, &[Key])] =
 
 /// Keys of a table.
 pub(in crate::job) const TABLE: &[Key] = &[
-    Key::new("path", Shape::Text, "A file, relative to the job file.").required(),
+    Key::new("path", Shape::Text, "A file, relative to the job file, or the URL of an object.").required(),
     Key::new("format", Shape::Choice(|| words(TABLE_FORMATS)), "What is in the file.").required(),
     Key::new("columns", Shape::TypeByColumn, "Column names and types.").required(),
     Key::new("header", Shape::Flag, "Whether a csv file begins with a line of names. Default true."),

@@ -3,6 +3,9 @@
 use super::*;
 use crate::receiver::tests::{Log, config};
 use crate::receiver::{ReceiverEnd, ReceiverKind, ReceiverStatus, run as run_receiver};
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use parquet::arrow::ArrowWriter;
 use std::fs;
 use std::sync::Mutex;
 use std::time::SystemTime;
@@ -27,6 +30,7 @@ impl FileLog for Remembered {
 struct Folder {
     folder: tempfile::TempDir,
     directory: Directory,
+    content: Content,
     remembered: Arc<Remembered>,
     log: Arc<Log>,
     status: Arc<ReceiverStatus>,
@@ -36,7 +40,8 @@ impl Folder {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let directory = Directory::Local(folder.path().to_path_buf());
-        Self { folder, directory, remembered: Arc::default(), log: Log::new(), status: Arc::default() }
+        let content = Content::Lines { header: false };
+        Self { folder, directory, content, remembered: Arc::default(), log: Log::new(), status: Arc::default() }
     }
 
     /// Writes a file that was changed so many seconds after some time.
@@ -71,7 +76,7 @@ impl Folder {
             pattern: "*.txt".into(),
             new_files_only,
             poll_interval: Duration::from_millis(5),
-            content: Content::Lines { header: false },
+            content: self.content.clone(),
             started: !choices.is_empty(),
             known: known.collect(),
             open,
@@ -206,6 +211,23 @@ async fn objects_are_read_once_and_gone_on_with() {
         running.await.unwrap();
         assert_eq!(again.log.text(), "1\n2\n3\n4\n5\n"[2 * held as usize..], "from {held}");
     }
+}
+
+#[tokio::test]
+async fn parquet_objects_become_lines() {
+    let (_store, objects, folder) = in_a_store();
+    let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
+    let rows = RecordBatch::try_new(schema.clone(), vec![column]).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), None).unwrap();
+    writer.write(&rows).unwrap();
+    objects.put("a.txt", writer.into_inner().unwrap()).unwrap();
+    let folder = Folder { content: Content::Parquet(schema), ..folder };
+    let (stop, running) = folder.start(0, false);
+    folder.log.reaches(3).await;
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(folder.log.text(), "{\"a\":1}\n{\"a\":null}\n{\"a\":3}\n");
 }
 
 #[tokio::test]
