@@ -2,7 +2,7 @@
 //!
 //! [`Objects`] is a directory in an object store (S3, Google Cloud Storage, Azure Blob Storage, and what speaks as they
 //! do) with the few steps that outputs, sources of files and saved models take. Credentials and settings are those of
-//! the process's environment, never of a job's definition. Whole files, wherever they are, go through [`read`],
+//! the process's environment, never of a job's definition. Whole files, wherever they are, go through [`read()`],
 //! [`write()`] and [`stamp`].
 //!
 //! All calls wait for their end, on whichever thread they are made: requests run on threads of their own. Every request
