@@ -97,6 +97,17 @@ struct Rig {
     sender: JoinHandle<()>,
 }
 
+/// What it took to take all that was sent.
+struct Taken {
+    first_sent: Instant,
+    /// From the first send to the last complete batch.
+    seconds: f64,
+    batches: u64,
+    records: u64,
+    /// Of driver and workers, from their start.
+    cpu_seconds: f64,
+}
+
 /// What is sent, and how fast.
 struct Load {
     lines: Arc<dyn Lines>,
@@ -128,12 +139,6 @@ impl Rig {
         Ok(Self { processes, client, job, events, stats, stop, sender })
     }
 
-    async fn first_sent(&self) {
-        while self.stats.sent() == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-
     async fn next(&mut self) -> Result<watch_event::Kind, Failure> {
         let event = self.events.message().await.map_err(client::refused)?;
         match event.and_then(|event| event.kind) {
@@ -149,6 +154,22 @@ impl Rig {
                 return Ok(batch);
             }
         }
+    }
+
+    /// Waits until all that is sent is in complete batches.
+    async fn take_all(&mut self, total: u64) -> Result<Taken, Failure> {
+        while self.stats.sent() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let first_sent = Instant::now();
+        let (mut done, mut batches) = (0, 0);
+        while done < total {
+            done += self.next_batch().await?.records;
+            batches += 1;
+        }
+        let seconds = first_sent.elapsed().as_secs_f64();
+        let cpu_seconds = self.processes.pids().into_iter().map(cpu_seconds).sum();
+        Ok(Taken { first_sent, seconds, batches, records: self.records().await?, cpu_seconds })
     }
 
     /// Records in complete batches, by the driver's count.
@@ -197,24 +218,14 @@ async fn throughput(args: &BenchArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let load = Load::purchases(args, Pace::Unlimited, args.records);
     let mut rig = Rig::start(args, load, |address| definition(address, batch_ms, args.touched)).await?;
-    rig.first_sent().await;
-    let first_sent = Instant::now();
-    let (mut done, mut batches) = (0, 0);
-    while done < args.records {
-        done += rig.next_batch().await?.records;
-        batches += 1;
-    }
-    let seconds = first_sent.elapsed().as_secs_f64();
-    let counted = rig.records().await?;
-    let cpu: f64 = rig.processes.pids().into_iter().map(cpu_seconds).sum();
+    let Taken { first_sent, seconds, batches, records, cpu_seconds } = rig.take_all(args.records).await?;
     let resident: Vec<String> =
         rig.processes.pids().into_iter().map(|pid| format!("{:.0}", resident_mib(pid))).collect();
     println!(
-        "throughput: {counted} records, {} users, {batches} batches of {batch_ms} ms: {:.2} M records/s from first send to last state ({seconds:.2} s; started {:.2} s before; {:.1} CPU-s of driver and workers; resident MiB {})",
+        "throughput: {records} records, {} users, {batches} batches of {batch_ms} ms: {:.2} M records/s from first send to last state ({seconds:.2} s; started {:.2} s before; {cpu_seconds:.1} CPU-s of driver and workers; resident MiB {})",
         args.users.unwrap_or(17),
-        counted as f64 / seconds / 1e6,
+        records as f64 / seconds / 1e6,
         (first_sent - started).as_secs_f64(),
-        cpu,
         resident.join(" ")
     );
     rig.end().await

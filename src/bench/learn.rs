@@ -1,10 +1,9 @@
 //! Rows of 100 features per second through parsing, predicting, learning and evaluating.
 
-use super::{BenchArgs, Load, Rig, cpu_seconds};
+use super::{BenchArgs, Load, Rig, Taken};
 use crate::exit::Failure;
 use crate::produce::{LinearPoints, Lines, Pace};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Numbers of a row.
 const FEATURES: usize = 100;
@@ -82,19 +81,10 @@ pub(super) async fn run(args: &BenchArgs) -> Result<(), Failure> {
     let bytes = lines.mean_bytes();
     let load = Load { lines: Arc::new(lines), pace: Pace::Unlimited, total: args.rows };
     let mut rig = Rig::start(args, load, |address| definition(address, batch_ms)).await?;
-    rig.first_sent().await;
-    let first_sent = Instant::now();
-    let (mut done, mut batches) = (0, 0);
-    while done < args.rows {
-        done += rig.next_batch().await?.records;
-        batches += 1;
-    }
-    let seconds = first_sent.elapsed().as_secs_f64();
-    let counted = rig.records().await?;
-    let cpu: f64 = rig.processes.pids().into_iter().map(cpu_seconds).sum();
+    let Taken { seconds, batches, records, cpu_seconds, .. } = rig.take_all(args.rows).await?;
     println!(
-        "learning: {counted} rows of {FEATURES} features ({bytes:.0} bytes of text each), {batches} batches of {batch_ms} ms: {:.0} rows/s parsed, predicted, learnt and evaluated ({seconds:.2} s from first send to last batch; {cpu:.1} CPU-s of driver and workers)",
-        counted as f64 / seconds,
+        "learning: {records} rows of {FEATURES} features ({bytes:.0} bytes of text each), {batches} batches of {batch_ms} ms: {:.0} rows/s parsed, predicted, learnt and evaluated ({seconds:.2} s from first send to last batch; {cpu_seconds:.1} CPU-s of driver and workers)",
+        records as f64 / seconds,
     );
     rig.end().await
 }
