@@ -8,10 +8,11 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 use tidemill_common::location::ObjectUrl;
 use twox_hash::XxHash3_64;
 
@@ -38,6 +39,20 @@ pub struct Entry {
     /// stands for the object's tag: stores tell times by the second, so only the tag tells two contents of one second
     /// apart.
     pub modified_ns: i64,
+}
+
+impl Entry {
+    /// A file of this side. One whose time the system does not tell is taken for one of 1970.
+    pub fn of_file(name: String, found: &Metadata) -> Self {
+        let since = found.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let modified_ns = since.and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0);
+        Self { name, size: found.len(), modified_ns }
+    }
+
+    /// When it was changed last, in seconds since 1970: what objects can be ordered by.
+    pub fn modified_s(&self) -> i64 {
+        self.modified_ns / NANOS_PER_SECOND
+    }
 }
 
 impl Objects {

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 use tidemill_common::location::{Location, ObjectUrl};
 
 /// All of a file.
@@ -56,9 +55,7 @@ pub fn stamp(file: &Location) -> Result<Entry, StoreError> {
         Location::Local(path) => {
             let found = fs::metadata(path).map_err(|error| local(path, error))?;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let since = found.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            let modified_ns = since.and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0);
-            Ok(Entry { name, size: found.len(), modified_ns })
+            Ok(Entry::of_file(name, &found))
         }
     }
 }

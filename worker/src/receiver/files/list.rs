@@ -3,14 +3,11 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 use tidemill_common::location::Location;
 use tidemill_store::Objects;
 
 /// A file as it is told from others: another size or time makes it another file.
 pub use tidemill_store::Entry as FileEntry;
-
-const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// A directory that is watched.
 #[derive(Debug, Clone)]
@@ -50,7 +47,7 @@ impl Directory {
                 let mut found = objects.list().map_err(|error| error.to_string())?;
                 found.retain(|file| visible(&file.name));
                 // They are by name; below the second, the time is none.
-                found.sort_by_key(|file| file.modified_ns / NANOS_PER_SECOND);
+                found.sort_by_key(FileEntry::modified_s);
                 Ok(found)
             }
         }
@@ -83,12 +80,7 @@ fn entry(path: &Path, name: String) -> io::Result<Option<FileEntry>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         metadata => metadata?,
     };
-    Ok(metadata.is_file().then(|| FileEntry { name, size: metadata.len(), modified_ns: modified_ns(&metadata) }))
-}
-
-pub(super) fn modified_ns(metadata: &std::fs::Metadata) -> i64 {
-    let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0)
+    Ok(metadata.is_file().then(|| FileEntry::of_file(name, &metadata)))
 }
 
 /// Whether a name matches: `*` is any text, `?` any character.

@@ -1,6 +1,6 @@
 //! The records of a file as lines.
 
-use super::list::{Directory, FileEntry, modified_ns};
+use super::list::{Directory, FileEntry};
 use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
 use std::fs::File;
@@ -81,7 +81,7 @@ pub(super) fn pieces(directory: &Directory, expected: &FileEntry, content: &Cont
 fn open(path: &Path, expected: &FileEntry) -> Result<File, String> {
     let file = File::open(path).map_err(text)?;
     let metadata = file.metadata().map_err(text)?;
-    if (metadata.len(), modified_ns(&metadata)) != (expected.size, expected.modified_ns) {
+    if FileEntry::of_file(expected.name.clone(), &metadata) != *expected {
         return Err(CHANGED.into());
     }
     Ok(file)
