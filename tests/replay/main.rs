@@ -8,6 +8,7 @@ mod learning;
 mod oracle;
 mod preparing;
 mod random;
+mod reports;
 mod river;
 mod shared;
 mod vectors;
