@@ -185,7 +185,7 @@ impl<'a> Compiler<'a> {
             one => inputs.pop().and_then(|input| self.over_one(input, one, name)),
         };
         if let Some(rows) = rows {
-            let rows = self.stages.share(rows);
+            let rows = self.stages.share(rows, &name.text);
             self.streams.insert(&name.text, rows);
         }
     }

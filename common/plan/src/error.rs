@@ -23,11 +23,15 @@ pub enum PlanError {
 
 impl From<DataFusionError> for PlanError {
     fn from(error: DataFusionError) -> Self {
+        let reason = Self::reason(&error);
         match error.find_root() {
-            DataFusionError::ResourcesExhausted(text) => Self::Memory(text.clone()),
-            DataFusionError::Execution(text) => Self::Data(text.clone()),
+            DataFusionError::ResourcesExhausted(_) => Self::Memory(reason),
+            DataFusionError::Execution(_)
+            | DataFusionError::Plan(_)
+            | DataFusionError::NotImplemented(_)
+            | DataFusionError::Configuration(_) => Self::Data(reason),
             DataFusionError::ArrowError(arrow, _) => Self::from_arrow(arrow),
-            other => Self::Internal(other.strip_backtrace()),
+            _ => Self::Internal(reason),
         }
     }
 }
@@ -39,6 +43,23 @@ impl From<ArrowError> for PlanError {
 }
 
 impl PlanError {
+    /// What went wrong, without where in DataFusion.
+    pub(crate) fn reason(error: &DataFusionError) -> String {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(text)
+            | DataFusionError::Execution(text)
+            | DataFusionError::Plan(text)
+            | DataFusionError::NotImplemented(text)
+            | DataFusionError::Configuration(text) => text.clone(),
+            // What follows asks to report a fault of DataFusion's.
+            DataFusionError::Internal(text) => {
+                text.lines().next().unwrap_or_default().trim_end_matches('.').to_string()
+            }
+            DataFusionError::ArrowError(arrow, _) => arrow.to_string(),
+            other => other.strip_backtrace(),
+        }
+    }
+
     fn from_arrow(error: &ArrowError) -> Self {
         match error {
             ArrowError::SchemaError(_) | ArrowError::CDataInterface(_) | ArrowError::NotYetImplemented(_) => {

@@ -1,8 +1,9 @@
 //! Prepared pieces of a job, and what runs them.
 
+use crate::blame;
 use crate::clock;
 use crate::error::PlanError;
-use crate::exec::{LeafExec, TaskInputs};
+use crate::exec::{LeafExec, OfStream, TaskInputs};
 use crate::learn::AskedModel;
 use crate::learn::predict;
 use crate::plan::{BatchContext, JobPlan};
@@ -32,9 +33,9 @@ pub struct Fragment {
 }
 
 impl Fragment {
-    /// Of a plan over so many inputs, each read by as many leaves as it likes.
-    pub(crate) fn new(plan: Arc<dyn ExecutionPlan>, leaves: usize) -> Self {
-        Self { plan, leaves }
+    /// Of a plan over so many inputs, each read by as many leaves as it likes, that computes a stream.
+    pub(crate) fn new(plan: Arc<dyn ExecutionPlan>, leaves: usize, stream: &str) -> Self {
+        Self { plan: OfStream::mark(plan, stream), leaves }
     }
 
     /// How many inputs a run takes.
@@ -130,8 +131,14 @@ impl Runner {
             let (expected, got) = (fragment.leaves, inputs.len());
             return Err(PlanError::Internal(format!("{got} inputs in place of {expected}")));
         }
-        let run = run(&fragment.plan, self.context(inputs, ctx.batch));
-        clock::at(ctx.time_ms, run).await
+        let work = async {
+            let context = self.context(inputs, ctx.batch);
+            match run(&fragment.plan, context.clone()).await {
+                Err(error) => Err(blame::explain(&fragment.plan, &context, &self.plan.def, error).await),
+                rows => Ok(rows?),
+            }
+        };
+        clock::at(ctx.time_ms, work).await
     }
 
     /// Every run has its own memory: with a shared pool, when a run spills would depend on its neighbours.
@@ -162,7 +169,7 @@ pub(crate) async fn run_on_nothing(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<
     plan.execute(0, context)?.try_collect().await
 }
 
-async fn run(plan: &Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>, PlanError> {
+async fn run(plan: &Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>> {
     let plan = reset_plan_states(plan.clone())?;
     let batches: Vec<_> = plan.execute(0, context)?.try_collect().await?;
     Ok(batches.into_iter().filter(|batch| batch.num_rows() > 0).collect())

@@ -3,6 +3,7 @@
 //! It knows nothing of workers, networks or drivers. What it promises (INV-1): the result of a fragment is a pure
 //! function of its input rows, in order, and the batch context.
 
+mod blame;
 mod clock;
 mod compile;
 mod decode;

@@ -4,6 +4,7 @@
 //! once, and a key's records still come one after the other. A batch takes as many rounds as its most frequent key has
 //! records; all else costs what there are records.
 
+use crate::blame::Written;
 use crate::clock;
 use crate::error::PlanError;
 use crate::plan::BatchContext;
@@ -15,7 +16,6 @@ use datafusion::arrow::compute::{
 };
 use datafusion::arrow::datatypes::{Fields, Int64Type, SchemaRef, UInt32Type};
 use datafusion::common::ScalarValue;
-use datafusion::physical_expr::PhysicalExpr;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -52,11 +52,11 @@ pub(crate) struct MapSteps {
     /// all but the new state.
     pub(crate) schema: SchemaRef,
     /// One per state column, of its type.
-    pub(crate) updates: Vec<Arc<dyn PhysicalExpr>>,
+    pub(crate) updates: Vec<Written>,
     /// One per column that comes out, of its type.
-    pub(crate) emit: Vec<Arc<dyn PhysicalExpr>>,
-    pub(crate) emit_when: Option<Arc<dyn PhysicalExpr>>,
-    pub(crate) remove_when: Option<Arc<dyn PhysicalExpr>>,
+    pub(crate) emit: Vec<Written>,
+    pub(crate) emit_when: Option<Written>,
+    pub(crate) remove_when: Option<Written>,
     /// What the head would give for a key without records.
     pub(crate) absent: Vec<ScalarValue>,
 }
@@ -157,8 +157,7 @@ impl Run<'_> {
         let rows = positions.len();
         let mut columns = self.columns(keys, records, false);
         let before = seen(&steps.schema, columns.clone(), rows)?;
-        let new = steps.updates.iter().map(|update| Ok(update.evaluate(&before)?.into_array(rows)?));
-        let new = new.collect::<Result<Vec<_>, PlanError>>()?;
+        let new = steps.updates.iter().map(|update| update.evaluate(&before)).collect::<Result<Vec<_>, PlanError>>()?;
         columns.extend(new.iter().cloned());
         let after = seen(&steps.schema, columns, rows)?;
         let removed = match &steps.remove_when {
@@ -195,8 +194,7 @@ impl Run<'_> {
         }
         let rows = after.num_rows();
         if rows > 0 {
-            let columns = steps.emit.iter().map(|expr| Ok(expr.evaluate(&after)?.into_array(rows)?));
-            let columns = columns.collect::<Result<Vec<_>, PlanError>>()?;
+            let columns = steps.emit.iter().map(|expr| expr.evaluate(&after)).collect::<Result<Vec<_>, PlanError>>()?;
             self.emitted.push((seen(&self.op.emitted, columns, rows)?, positions));
         }
         Ok(())

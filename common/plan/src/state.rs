@@ -1,6 +1,7 @@
 //! What stages remember from batch to batch, and `update_state_by_key`: from a key's old state and the batch's
 //! aggregates to its new state.
 
+use crate::blame::Written;
 use crate::clock;
 use crate::error::PlanError;
 use crate::fragment::Fragment;
@@ -58,14 +59,15 @@ impl StageState {
 
     /// The expressions of the operator, but for those that stand in fragments.
     pub(crate) fn exprs(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
-        match self {
+        let written: Vec<&Written> = match self {
             Self::ByKey(op) => op.steps.updates.iter().chain(&op.steps.drop_when).collect(),
             Self::Map(op) => {
                 let conditions = op.steps.emit_when.iter().chain(&op.steps.remove_when);
                 op.steps.updates.iter().chain(&op.steps.emit).chain(conditions).collect()
             }
             Self::Join(_) | Self::Fold(_) | Self::Window(_) => Vec::new(),
-        }
+        };
+        written.into_iter().map(|written| &written.expr).collect()
     }
 
     /// The fragments of the operator.
@@ -107,8 +109,8 @@ pub(crate) struct Steps {
     /// Key columns, old state, aggregates; new state, which updates do not see.
     pub(crate) schema: SchemaRef,
     /// One per state column, of its type.
-    pub(crate) updates: Vec<Arc<dyn PhysicalExpr>>,
-    pub(crate) drop_when: Option<Arc<dyn PhysicalExpr>>,
+    pub(crate) updates: Vec<Written>,
+    pub(crate) drop_when: Option<Written>,
     /// The aggregates over no rows.
     pub(crate) defaults: Vec<ScalarValue>,
 }
@@ -149,7 +151,7 @@ impl StateOp {
             let before = seen(&self.steps.schema, columns.clone(), rows)?;
             let mut state = Vec::with_capacity(self.steps.updates.len());
             for update in &self.steps.updates {
-                state.push(update.evaluate(&before)?.into_array(rows)?);
+                state.push(update.evaluate(&before)?);
             }
             let dropped = match &self.steps.drop_when {
                 None => None,
@@ -174,8 +176,8 @@ pub(crate) fn seen(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> R
 }
 
 /// Where a condition holds: false in place of null.
-pub(crate) fn true_where(condition: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<BooleanArray, PlanError> {
-    let holds = condition.evaluate(rows)?.into_array(rows.num_rows())?;
+pub(crate) fn true_where(condition: &Written, rows: &RecordBatch) -> Result<BooleanArray, PlanError> {
+    let holds = condition.evaluate(rows)?;
     Ok(holds.as_boolean().iter().map(|holds| Some(holds == Some(true))).collect())
 }
 

@@ -3,8 +3,9 @@
 use super::expr::check_names;
 use super::scope::{Analysed, Scope, Seer};
 use super::stages::{Lane, Part, Rows, project};
-use super::state::{defaults, key_fields, state_fields};
+use super::state::{defaults, key_fields, state_fields, written};
 use super::{Compiler, Failure};
+use crate::blame::Written;
 use crate::map_state::{MapOp, MapSteps, Timeout};
 use crate::state::StageState;
 use crate::visit::UPDATED_COLUMN;
@@ -57,10 +58,17 @@ impl Compiler<'_> {
             initial_age_ms: millis(self.def.settings.batch_interval),
         });
         let Analysed { schema, updates, mut seers, .. } = analysed;
-        let remove_when = map.remove_when.as_ref().and_then(|_| seers.pop());
-        let emit_when = map.emit_when.as_ref().and_then(|_| seers.pop());
+        let mut condition = |sql: &Option<Sql>, column| {
+            let sql = sql.as_ref()?;
+            Some(Written::new(seers.pop()?, name, column, sql))
+        };
+        let remove_when = condition(&map.remove_when, "remove_when");
+        let emit_when = condition(&map.emit_when, "emit_when");
         let emitted = Arc::new(self.emitted(&emit, &seers, schema.as_arrow())?);
-        let steps = MapSteps { schema: schema.inner().clone(), updates, emit: seers, emit_when, remove_when, absent };
+        let updates = written(updates, &map.state, name);
+        let columns = seers.into_iter().zip(&emit);
+        let emit = columns.map(|(expr, column)| Written::new(expr, name, &column.name.text, &column.sql)).collect();
+        let steps = MapSteps { schema: schema.inner().clone(), updates, emit, emit_when, remove_when, absent };
         let rows = emitted.clone();
         let state = MapOp { key_fields, state_fields, stored_fields, emitted, timeout, initial, steps };
         Some(self.stages.seal_with_state(head, StageState::Map(state), &rows))

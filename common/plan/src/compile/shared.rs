@@ -11,15 +11,15 @@ use datafusion::common::Result;
 use tidemill_common::ids::StageId;
 
 impl Stages {
-    /// Makes rows that may be read any number of times: the heads of their stages end, and what branches make of the
+    /// Makes rows of a stream that may be read any number of times: the heads of their stages end, and what branches make of the
     /// rows is shared.
-    pub(super) fn share(&mut self, rows: Rows) -> Rows {
+    pub(super) fn share(&mut self, rows: Rows, stream: &str) -> Rows {
         let lanes = self.seal(rows).0;
-        Rows(lanes.into_iter().map(|lane| self.share_lane(lane)).collect())
+        Rows(lanes.into_iter().map(|lane| self.share_lane(lane, stream)).collect())
     }
 
-    fn share_lane(&mut self, lane: Lane) -> Lane {
-        let Some(fragment) = fragment(&lane.plan, 1) else {
+    fn share_lane(&mut self, lane: Lane, stream: &str) -> Lane {
+        let Some(fragment) = fragment(&lane.plan, 1, stream) else {
             return lane;
         };
         let reads = self.add_shared(lane.stage, Shared { reads: lane.reads, fragment });

@@ -192,6 +192,11 @@ impl Stages {
         id
     }
 
+    /// The stream that a stage computes.
+    pub(super) fn name(&self, stage: StageId) -> &str {
+        &self.stages[stage.0 as usize].name
+    }
+
     /// When rows are there: the same for all their lanes.
     pub(super) fn rhythm(&self, rows: &Rows) -> Rhythm {
         rows.0.first().map_or(Rhythm::EveryBatch, |lane| self.stages[lane.stage.0 as usize].rhythm)
@@ -247,7 +252,7 @@ impl Stages {
             StageInput::Source(_) => 1,
             StageInput::Exchanges(exchanges) => exchanges.len(),
         };
-        stage.head = fragment(&lane.plan, inputs);
+        stage.head = fragment(&lane.plan, inputs, &stage.name);
         stage.given = lane.plan.schema();
         stage.schema = stage.given.clone();
         let mut keyed = false;
@@ -413,8 +418,12 @@ impl Stages {
     }
 
     fn branch(&mut self, from: &Lane, plan: &Arc<dyn ExecutionPlan>, target: BranchTarget) {
-        let branch = Branch { reads: from.reads, fragment: fragment(plan, 1), target };
-        self.stages[from.stage.0 as usize].branches.push(branch);
+        let of = match target {
+            BranchTarget::Exchange(id) => self.exchanges[id.0 as usize].to,
+            BranchTarget::Output { .. } => from.stage,
+        };
+        let fragment = fragment(plan, 1, &self.stages[of.0 as usize].name);
+        self.stages[from.stage.0 as usize].branches.push(Branch { reads: from.reads, fragment, target });
     }
 
     /// Drops the stages that lead to no output and train no model, and numbers the others anew.
@@ -463,9 +472,9 @@ pub(super) fn leaf(inputs: Range<usize>, schema: SchemaRef) -> Arc<dyn Execution
     Arc::new(LeafExec::new(inputs, schema, Shape::Single))
 }
 
-/// A plan that only reads is no fragment at all.
-pub(super) fn fragment(plan: &Arc<dyn ExecutionPlan>, inputs: usize) -> Option<Fragment> {
-    (!plan.is::<LeafExec>()).then(|| Fragment::new(plan.clone(), inputs))
+/// A plan that computes a stream. One that only reads is no fragment at all.
+pub(super) fn fragment(plan: &Arc<dyn ExecutionPlan>, inputs: usize, stream: &str) -> Option<Fragment> {
+    (!plan.is::<LeafExec>()).then(|| Fragment::new(plan.clone(), inputs, stream))
 }
 
 fn by_last_column(schema: &Schema) -> LexOrdering {

@@ -5,6 +5,7 @@ use super::aggregate::{Aggregates, plan_physical, scan};
 use super::expr::check_names;
 use super::scope::{Analysed, Scope, Seer};
 use super::stages::Rows;
+use crate::blame::Written;
 use crate::clock;
 use crate::fragment;
 use crate::session::Shape;
@@ -12,7 +13,9 @@ use crate::state::{StageState, StateOp, Steps};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::PhysicalExpr;
 use futures::executor::block_on;
+use std::sync::Arc;
 use tidemill_common::job::{Name, StateColumn, UpdateStateByKey};
 
 impl Compiler<'_> {
@@ -37,11 +40,20 @@ impl Compiler<'_> {
             Some(path) => Some(self.initial(path, &key_fields, &state_fields)?),
         };
         let Analysed { schema, updates, mut seers, .. } = analysed;
-        let steps = Steps { schema: schema.inner().clone(), updates, drop_when: seers.pop(), defaults };
+        let updates = written(updates, &update.state, name);
+        let drop_when = seers.pop().zip(update.drop_when.as_ref());
+        let drop_when = drop_when.map(|(expr, sql)| Written::new(expr, name, "drop_when", sql));
+        let steps = Steps { schema: schema.inner().clone(), updates, drop_when, defaults };
         let rows: Vec<_> = key_fields.iter().chain(&state_fields).cloned().collect();
         let state = StateOp { key_fields, state_fields, update: update.update, emit: update.emit, initial, steps };
         Some(self.stages.seal_with_state(head, StageState::ByKey(state), &Schema::new(rows)))
     }
+}
+
+/// The updates of state columns of a stream.
+pub(super) fn written(updates: Vec<Arc<dyn PhysicalExpr>>, columns: &[StateColumn], stream: &Name) -> Vec<Written> {
+    let written = |(expr, column): (_, &StateColumn)| Written::new(expr, stream, &column.name.text, &column.update);
+    updates.into_iter().zip(columns).map(written).collect()
 }
 
 /// Key columns of an operator with state.

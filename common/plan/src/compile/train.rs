@@ -84,7 +84,7 @@ impl Compiler<'_> {
         let shown = self.stages.snapshots(&rows)?;
         let columns: Vec<_> = (1..shown.schema().fields().len()).map(|index| column(&shown.schema(), index)).collect();
         let shown = self.each_lane(shown, |it, lane| it.checked(lane.projected(columns.clone())))?;
-        let shown = self.stages.share(shown);
+        let shown = self.stages.share(shown, &train.model.text);
         self.shown.insert(train.model.text.clone(), shown);
         Some(rows)
     }

@@ -284,7 +284,7 @@ impl Compiler<'_> {
         let columns = rows.schema();
         let hash = (0..keys.len()).collect();
         let rows = self.stages.hash(rows, hash, &name.text)?;
-        let fold = fold(&last, &columns, keys.len())?;
+        let fold = fold(&last, &columns, keys.len(), &name.text)?;
         let leaf = Arc::new(LeafExec::new(0..1, columns.clone(), Shape::Distributed));
         let last = replace_children_if_necessary(last, vec![leaf])?;
         let mut folded = Folded { stage: rows.stage, cover, partial: columns, fold, keys: keys.len(), zero: None };
@@ -300,10 +300,11 @@ impl Compiler<'_> {
     fn seal_folded(&mut self, folded: Folded, rows: Lane) -> Rows {
         let Folded { stage, cover, partial, fold, keys, zero } = folded;
         let visible = rows.plan.schema();
-        let results = Fragment::new(rows.plan, 1);
+        let name = self.stages.name(stage);
+        let results = Fragment::new(rows.plan, 1, name);
         let (finish, zero) = match zero {
             None => (results, None),
-            Some((last, aggregates)) => (Fragment::new(last, 1), Some(Zero { aggregates, select: results })),
+            Some((last, aggregates)) => (Fragment::new(last, 1, name), Some(Zero { aggregates, select: results })),
         };
         let keys_of_panes = partial.fields()[..keys].to_vec();
         let folds = Folds { step_ms: cover.step_ms, fold, finish, keys: keys_of_panes, zero };
@@ -332,8 +333,8 @@ fn halves(plan: &Arc<dyn ExecutionPlan>) -> Option<(Arc<dyn ExecutionPlan>, Arc<
     Some((partial.clone(), plan.clone()))
 }
 
-/// From partial aggregates to partial aggregates, for each [`FOLD`] for itself.
-fn fold(last: &Arc<dyn ExecutionPlan>, partial: &SchemaRef, keys: usize) -> Result<Fragment, Failure> {
+/// From partial aggregates to partial aggregates of a stream, for each [`FOLD`] for itself.
+fn fold(last: &Arc<dyn ExecutionPlan>, partial: &SchemaRef, keys: usize, stream: &str) -> Result<Fragment, Failure> {
     let last = last.downcast_ref::<AggregateExec>().ok_or(Failure::Uncuttable)?;
     let number = Arc::new(Field::new(FOLD, DataType::Int64, false));
     let fields: Vec<_> = std::iter::once(number).chain(partial.fields().iter().cloned()).collect();
@@ -347,5 +348,5 @@ fn fold(last: &Arc<dyn ExecutionPlan>, partial: &SchemaRef, keys: usize) -> Resu
     let filters = vec![None; calls.len()];
     let leaf = Arc::new(LeafExec::new(0..1, schema.clone(), Shape::Distributed));
     let plan = AggregateExec::try_new(AggregateMode::PartialReduce, by, calls, filters, leaf, schema)?;
-    Ok(Fragment::new(Arc::new(plan), 1))
+    Ok(Fragment::new(Arc::new(plan), 1, stream))
 }

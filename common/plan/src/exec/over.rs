@@ -54,7 +54,16 @@ impl<O: OverInput> OverExec<O> {
     /// The operation over the rows of `input`.
     pub(crate) fn try_new(input: Arc<dyn ExecutionPlan>, operation: O) -> Result<Arc<dyn ExecutionPlan>> {
         let properties = Arc::new(operation.properties(&input)?);
-        Ok(Arc::new(Self { input, operation, properties }))
+        Ok(Self::with_properties(input, operation, properties))
+    }
+
+    /// The operation over the rows of `input`, with properties that are known.
+    pub(super) fn with_properties(
+        input: Arc<dyn ExecutionPlan>,
+        operation: O,
+        properties: Arc<PlanProperties>,
+    ) -> Arc<dyn ExecutionPlan> {
+        Arc::new(Self { input, operation, properties })
     }
 
     /// What it does.

@@ -190,5 +190,6 @@ fn a_refusal_is_a_failure_on_the_data() {
     let (context, blocks) = (super::context(1), super::blocks(BATCHES[2]));
     let batch = evaluator.batch_json(&context, &blocks);
     let error = futures::executor::block_on(batch).unwrap_err();
-    assert!(matches!(&error, crate::PlanError::Data(text) if text == "`refuse`: not bob"), "{error:?}");
+    let expected = "stream `out`: `refuse`: not bob, in `i = refuse(user)`, for {\"user\":\"bob\"}";
+    assert!(matches!(&error, crate::PlanError::Data(text) if text == expected), "{error:?}");
 }
