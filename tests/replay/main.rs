@@ -3,6 +3,7 @@
 mod command;
 mod documentation;
 mod exit_codes;
+mod killed;
 mod late_labels;
 mod learning;
 mod oracle;

@@ -51,7 +51,7 @@ struct LinkState {
 
 enum Queued {
     Delta { stage: StageId, group: u32, delta: Delta },
-    Snapshot { stage: StageId, group: u32, snapshot: Snapshot },
+    Snapshot { stage: StageId, group: u32, snapshot: Snapshot, undo: Vec<Delta> },
     Checkpoint { stage: StageId, group: u32, version: BatchId },
 }
 
@@ -198,11 +198,13 @@ impl Link {
             let Some(handle) = node.states.get(&key) else { continue };
             let taken = handle.lock().and_then(|held| {
                 let snapshot = held.partition().snapshot()?;
+                // Without it a follower that is filled could not go back with the others.
+                let undo = held.partition().undo().cloned().collect();
                 let mut state = lock(&self.state);
                 // The assignment may have changed meanwhile.
                 if let Some(taken) = state.groups.get_mut(&group) {
                     taken.insert(stage);
-                    state.queue.push_back(Queued::Snapshot { stage, group, snapshot });
+                    state.queue.push_back(Queued::Snapshot { stage, group, snapshot, undo });
                 }
                 Ok(())
             });
@@ -220,7 +222,7 @@ impl Link {
             let Some(queued) = state.queue.pop_front() else { break };
             match encode(&queued) {
                 Ok(entry) => {
-                    bytes += entry.bytes.len();
+                    bytes += entry.bytes.len() + entry.undo.iter().map(|undo| undo.len()).sum::<usize>();
                     entries.push(entry);
                 }
                 Err(error) => tracing::error!(follower = self.follower.0, %error, "state could not be encoded"),
@@ -307,9 +309,10 @@ fn encode(queued: &Queued) -> Result<StateEntry, StateError> {
         Queued::Delta { stage, group, delta } => {
             Ok(StateEntry { bytes: delta.encode()?, ..entry(*stage, *group, delta.batch) })
         }
-        Queued::Snapshot { stage, group, snapshot } => {
+        Queued::Snapshot { stage, group, snapshot, undo } => {
             let entry = entry(*stage, *group, snapshot.version);
-            Ok(StateEntry { snapshot: true, bytes: snapshot.encode()?, ..entry })
+            let undo = undo.iter().map(Delta::encode).collect::<Result<_, _>>()?;
+            Ok(StateEntry { snapshot: true, bytes: snapshot.encode()?, undo, ..entry })
         }
         Queued::Checkpoint { stage, group, version } => {
             Ok(StateEntry { checkpoint: true, ..entry(*stage, *group, *version) })
@@ -352,7 +355,9 @@ fn apply_entry(node: &Node, job: &Job, key: PartitionKey, entry: &StateEntry) ->
     if entry.snapshot {
         let schema = job.state_schema(key.stage)?;
         let snapshot = Snapshot::decode(entry.bytes.clone())?;
-        let partition = crate::state::StatePartition::from_snapshot(schema, &snapshot)?;
+        let mut partition = crate::state::StatePartition::from_snapshot(schema, &snapshot)?;
+        let undo = entry.undo.iter().map(|undo| Delta::decode(undo.clone()));
+        partition.set_undo(undo.collect::<Result<_, _>>()?)?;
         node.states.insert(key, HeldPartition::new(partition));
         return Ok(());
     }

@@ -8,10 +8,18 @@ use crate::stateful::window::Windows;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 use tidemill_common::ids::{JobId, StageId, TaskId, WorkerId};
 use tidemill_plan::{JobPlan, Runner};
+use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb};
+use tidemill_proto::status;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// How long another worker's request waits for a job that is not known here.
+const PREPARING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A job.
 pub(crate) struct Job {
@@ -121,6 +129,8 @@ impl Job {
 #[derive(Default)]
 pub(crate) struct Jobs {
     by_id: RwLock<HashMap<JobId, Arc<Job>>>,
+    /// Told of every job that comes.
+    came: watch::Sender<()>,
 }
 
 impl Jobs {
@@ -128,8 +138,27 @@ impl Jobs {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(&job).cloned()
     }
 
+    /// The job, for another worker that asks for it: plans are not made everywhere in the same time, so it may be
+    /// asked for before it is here.
+    pub(crate) async fn get_soon(&self, job: JobId) -> Result<Arc<Job>, Status> {
+        let mut came = self.came.subscribe();
+        let here = async {
+            loop {
+                if let Some(job) = self.get(job) {
+                    return job;
+                }
+                if came.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let here = tokio::time::timeout(PREPARING_PATIENCE, here).await;
+        here.map_err(|_| status(ErrorKind::ErrorNotReady, format!("job {job} is not known here")))
+    }
+
     pub(crate) fn insert(&self, job: Arc<Job>) {
         self.by_id.write().unwrap_or_else(PoisonError::into_inner).insert(job.id, job);
+        self.came.send_replace(());
     }
 
     pub(crate) fn remove(&self, job: JobId) -> Option<Arc<Job>> {

@@ -88,9 +88,7 @@ impl Data for DataService {
     async fn get_model(&self, request: Request<pb::GetModelRequest>) -> Result<Response<pb::GetModelReply>, Status> {
         let request = request.into_inner();
         self.node.admit(request.caller.as_ref())?;
-        let job = self.node.jobs.get(JobId(request.job));
-        let job =
-            job.ok_or_else(|| status(ErrorKind::ErrorNotReady, format!("job {} is not known here", request.job)))?;
+        let job = self.node.jobs.get_soon(JobId(request.job)).await?;
         let read = move |node: &Node| models::read(node, &job, request.model, request.version);
         let bytes = self.node.blocking(read).await??;
         Ok(Response::new(pb::GetModelReply { bytes }))
@@ -102,9 +100,7 @@ impl Data for DataService {
     ) -> Result<Response<pb::FollowStateReply>, Status> {
         let request = request.into_inner();
         self.node.admit(request.caller.as_ref())?;
-        let job = self.node.jobs.get(JobId(request.job));
-        let job =
-            job.ok_or_else(|| status(ErrorKind::ErrorNotReady, format!("job {} is not known here", request.job)))?;
+        let job = self.node.jobs.get_soon(JobId(request.job)).await?;
         let applied = job.clone();
         let applied = self.node.blocking(move |node| follow::apply(node, &applied, &request)).await??;
         applied.taken.write(&self.node, &job);

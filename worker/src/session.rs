@@ -71,6 +71,10 @@ pub(crate) async fn run(
         if joined.is_none() {
             hello.resume = Some(resume(node));
             hello.recovered_blocks.clear();
+            // A driver that comes back has to know of checkpoints written since.
+            if let Ok(checkpoints) = node.blocking(restore::inventory).await {
+                hello.checkpoints = checkpoints;
+            }
         }
         tokio::select! {
             () = node.stop.cancelled() => return Ok(()),

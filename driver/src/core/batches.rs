@@ -1,4 +1,4 @@
-//! The life of a batch: frozen at the tick, run, its outputs committed, complete; and checkpoints.
+//! The life of a batch: frozen at the tick, run, its outputs committed, complete.
 
 use super::job::{BAD_SAMPLES_KEPT, Job};
 use super::run::{BatchRun, CommitState, TaskResult};
@@ -7,7 +7,7 @@ use super::{Action, Commit, CommitFiles, Cx, Post, SavedModel};
 use crate::models::{Publication, PublishedModel};
 use crate::record::{Ending, JobRecord, ReceiverKey, Totals};
 use std::collections::{BTreeMap, VecDeque};
-use tidemill_common::ids::{BatchId, OutputIdx, WorkerId};
+use tidemill_common::ids::{BatchId, OutputIdx};
 use tidemill_common::job::Durability;
 use tidemill_plan::BatchContext;
 use tidemill_proto::client as client_pb;
@@ -210,65 +210,11 @@ impl Job {
         self.run = None;
         self.state_version = batch;
         self.groups.due |= self.groups.moving;
-        self.checkpoint_due = true;
+        self.checkpoints.look_again();
         let message = pb::BatchComplete { job: self.durable.id.0, batch: batch.0 };
         cx.send_all(&driver_message::Kind::BatchComplete(message));
-        self.start_checkpoint(cx);
+        self.begin_checkpoint(cx);
         self.advance_groups(cx);
-    }
-
-    fn start_checkpoint(&mut self, cx: &mut Cx<'_>) {
-        let interval_ms = self.settings.checkpoint_interval.as_millis() as i64;
-        let at_work = self.state_version < self.durable.completed || self.checkpointing.is_some();
-        let first = self.durable.checkpoint == BatchId(0) && self.durable.checkpoint_time_ms == 0;
-        let since = if first { i64::MAX } else { self.durable.completed_time_ms - self.durable.checkpoint_time_ms };
-        if self.topology.stateful() && !at_work && since >= interval_ms {
-            self.checkpointing = Some(self.state_version);
-            let message = pb::WriteCheckpoint { job: self.durable.id.0, version: self.state_version.0 };
-            cx.send_all(&driver_message::Kind::WriteCheckpoint(message));
-        }
-    }
-
-    pub(crate) fn on_checkpoint_written(&mut self, worker: WorkerId, message: &pb::CheckpointWritten) {
-        self.add_checkpoint(worker, BatchId(message.version), &message.groups);
-        self.checkpoint_due = true;
-    }
-
-    /// A checkpoint is complete when of every group as many copies are on disk as can be, or the owner and
-    /// all filled followers have written it.
-    pub(crate) fn advance_checkpoint(&mut self, cx: &mut Cx<'_>) {
-        let Some(version) = self.checkpointing.filter(|_| std::mem::take(&mut self.checkpoint_due)) else { return };
-        if self.state_version < version {
-            self.checkpointing = None;
-            return;
-        }
-        let copies = self.copies_possible();
-        let complete = self.checkpoints.get(&version).is_some_and(|written| {
-            self.groups.list.iter().zip(written).all(|(group, written)| {
-                let filled = group.followers.iter().filter(|(_, v)| v.is_some()).map(|(worker, _)| worker);
-                let all_wrote = || filled.chain(&group.owner).all(|worker| written.contains(worker));
-                written.len() >= copies || (group.owner.is_some() && all_wrote())
-            })
-        });
-        if !complete {
-            self.abandon_late_checkpoint(version);
-            return;
-        }
-        self.checkpointing = None;
-        self.record(cx, JobRecord::Checkpoint(version));
-        self.checkpoints.retain(|other, _| *other >= version);
-        let message = pb::RetainCheckpoints { job: self.durable.id.0, versions: vec![version.0] };
-        cx.send_all(&driver_message::Kind::RetainCheckpoints(message));
-    }
-
-    /// Places have changed while it was written and some holder will never write it: the next one will.
-    fn abandon_late_checkpoint(&mut self, version: BatchId) {
-        let interval_ms = self.settings.checkpoint_interval.as_millis() as i64;
-        let batch_ms = self.settings.batch_interval.as_millis() as i64;
-        let batches = (interval_ms / batch_ms.max(1)).max(2) as u64 * 2;
-        if self.state_version.0 >= version.0 + batches {
-            self.checkpointing = None;
-        }
     }
 }
 

@@ -18,6 +18,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, JobId, WorkerId};
 use tidemill_proto::control::{self as pb, driver_message};
 
+/// What a follower has, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Follower {
+    /// It is to get a snapshot; batches do not wait for it.
+    Filling,
+    /// The state at this version; every delta after it follows.
+    Holds(BatchId),
+}
+
+impl Follower {
+    fn held(self) -> Option<BatchId> {
+        match self {
+            Self::Filling => None,
+            Self::Holds(version) => Some(version),
+        }
+    }
+}
+
 /// One key group.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Group {
@@ -25,8 +43,7 @@ pub(crate) struct Group {
     /// The owner has the state at the job's state version.
     pub(crate) ready: bool,
     restore_asked: bool,
-    /// Version each follower is known to hold; `None` while it is filled.
-    pub(crate) followers: BTreeMap<WorkerId, Option<BatchId>>,
+    pub(crate) followers: BTreeMap<WorkerId, Follower>,
     /// The version its owner was known to hold when it became the owner.
     owner_held: Option<BatchId>,
     /// The owner has had the state once, and whatever batches did to it since.
@@ -48,10 +65,30 @@ impl Group {
 
     /// Workers whose memory has, as far as is known, the state at `version` or can undo what came after it.
     fn reach_back_to(&self, version: BatchId) -> BTreeSet<WorkerId> {
-        let has = |held: &Option<BatchId>| *held >= Some(version);
-        let owner = self.owner.filter(|_| self.proven || has(&self.owner_held));
-        let others = self.followers.iter().chain(&self.failed).filter(|(_, held)| has(held));
-        owner.into_iter().chain(others.map(|(worker, _)| *worker)).collect()
+        let has = |held: Option<BatchId>| held >= Some(version);
+        let owner = self.owner.filter(|_| self.proven || has(self.owner_held));
+        let followers = self.followers.iter().map(|(worker, follower)| (*worker, follower.held()));
+        let failed = self.failed.iter().map(|(worker, held)| (*worker, *held));
+        let others = followers.chain(failed).filter(|(_, held)| has(*held)).map(|(worker, _)| worker);
+        owner.into_iter().chain(others).collect()
+    }
+
+    /// The owner, and followers that are filled.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = WorkerId> {
+        let filled = self.followers.iter().filter(|(_, follower)| **follower != Follower::Filling);
+        self.owner.into_iter().chain(filled.map(|(worker, _)| *worker))
+    }
+
+    /// Copies in memory: the owner's, once it has proved that it has the state, and those of filled followers.
+    pub(crate) fn copies(&self) -> usize {
+        if self.ready { self.holders().count() } else { 0 }
+    }
+
+    /// The owner, once it has the state, with each follower that it is filling.
+    pub(crate) fn fills(&self) -> impl Iterator<Item = (WorkerId, WorkerId)> {
+        let owner = self.owner.filter(|_| self.ready);
+        let filling = self.followers.iter().filter(|(_, follower)| **follower == Follower::Filling);
+        owner.into_iter().flat_map(move |owner| filling.clone().map(move |(worker, _)| (owner, *worker)))
     }
 
     /// Nothing of it has to move or to be filled.
@@ -60,7 +97,7 @@ impl Group {
         self.ready
             && self.owner.as_ref() == self.wanted.first()
             && self.followers.len() + 1 == self.wanted.len()
-            && self.followers.iter().all(|(worker, version)| version.is_some() && is_wanted(worker))
+            && self.followers.iter().all(|(worker, follower)| *follower != Follower::Filling && is_wanted(worker))
     }
 }
 
@@ -81,7 +118,7 @@ impl Groups {
     pub(crate) fn new(count: u32, places: &[GroupPlaces]) -> Self {
         let restored = |group: usize| {
             let places = places.get(group).cloned().unwrap_or_default();
-            let followers = places.followers.into_iter().map(|worker| (worker, None)).collect();
+            let followers = places.followers.into_iter().map(|worker| (worker, Follower::Filling)).collect();
             Group { owner: places.owner, last_owner: places.owner, followers, ..Group::default() }
         };
         let list = (0..count as usize).map(restored).collect();
@@ -118,7 +155,8 @@ impl Groups {
     pub(crate) fn give_up_followers(&mut self, groups: &[usize], version: BatchId) {
         for number in groups {
             let Some(group) = self.list.get_mut(*number) else { continue };
-            group.followers.values_mut().filter(|held| held.is_some_and(|v| v < version)).for_each(|held| *held = None);
+            let behind = |follower: &&mut Follower| **follower < Follower::Holds(version);
+            group.followers.values_mut().filter(behind).for_each(|follower| *follower = Follower::Filling);
         }
     }
 }
@@ -143,7 +181,7 @@ impl Job {
         }
         if changed && stateful {
             // Whoever was asked to write a checkpoint may not hold the group any more: the next batch asks anew.
-            self.checkpointing = None;
+            self.checkpoints.abandon();
             self.record(cx, JobRecord::Assigned(self.groups.places()));
         }
         if std::mem::take(&mut self.groups.dirty) | changed {
@@ -157,7 +195,7 @@ impl Job {
             false => group.owner.as_ref() == group.wanted.first(),
         };
         self.groups.moving = !self.groups.list.iter().all(in_place);
-        self.checkpoint_due = true;
+        self.checkpoints.look_again();
     }
 
     fn drop_dead_places(&mut self) -> bool {
@@ -184,8 +222,8 @@ impl Job {
         group.ready = false;
         group.restore_asked = false;
         group.proven = false;
-        group.owner_held = group.followers.remove(&owner).flatten();
-        group.followers.values_mut().for_each(|version| *version = None);
+        group.owner_held = group.followers.remove(&owner).and_then(Follower::held);
+        group.followers.values_mut().for_each(|follower| *follower = Follower::Filling);
         let Some(before) = group.last_owner.replace(owner).filter(|before| *before != owner) else { return };
         self.counters.groups_moved += 1;
         if let Some(incident) = self.incidents.iter_mut().find(|incident| incident.worker == before.0) {
@@ -202,7 +240,7 @@ impl Job {
                 continue;
             }
             let followers = group.followers.iter().filter(|(worker, _)| !group.failed.contains_key(worker));
-            let best = followers.max_by_key(|(w, version)| (**version, rendezvous(job, number as u64, **w)));
+            let best = followers.max_by_key(|(w, follower)| (**follower, rendezvous(job, number as u64, **w)));
             let best = best.map(|(worker, _)| *worker).or_else(|| group.wanted.first().copied().filter(|_| fresh));
             match best {
                 Some(owner) => {
@@ -235,7 +273,7 @@ impl Job {
         for (number, holders) in holders.iter().enumerate() {
             let group = &mut self.groups.list[number];
             group.failed.clear();
-            group.followers = holders.iter().map(|worker| (*worker, None)).collect();
+            group.followers = holders.iter().map(|worker| (*worker, Follower::Filling)).collect();
             let stays = group.owner.filter(|owner| holders.contains(owner));
             let ranked = || holders.iter().copied().max_by_key(|worker| rendezvous(job, number as u64, *worker));
             if let Some(owner) = stays.or_else(ranked) {
@@ -258,22 +296,6 @@ impl Job {
         Some((version, holders.collect::<Option<_>>()?))
     }
 
-    fn newest_common_checkpoint(&self) -> Option<(BatchId, Vec<BTreeSet<WorkerId>>)> {
-        let versions = self.checkpoints.range(self.durable.checkpoint..=self.durable.completed).rev();
-        for (version, groups) in versions {
-            let live = |holders: &BTreeSet<WorkerId>| -> BTreeSet<WorkerId> {
-                holders.iter().copied().filter(|worker| self.is_live(*worker)).collect()
-            };
-            let holders: Vec<BTreeSet<WorkerId>> = groups.iter().map(live).collect();
-            if holders.iter().all(|holders| !holders.is_empty()) {
-                return Some((*version, holders));
-            }
-        }
-        let everyone: BTreeSet<WorkerId> = self.live.iter().copied().collect();
-        let initial = (BatchId(0), vec![everyone; self.groups.list.len()]);
-        (self.durable.checkpoint == BatchId(0)).then_some(initial)
-    }
-
     /// Has those follow that should, and lets the others go once those that should are filled.
     fn place_followers(&mut self) -> bool {
         let state_version = self.state_version;
@@ -282,9 +304,9 @@ impl Job {
             let Some(owner) = group.owner.filter(|_| group.ready && !group.is_settled()) else { continue };
             for worker in group.wanted.iter().filter(|worker| **worker != owner) {
                 changed |= !group.followers.contains_key(worker);
-                group.followers.entry(*worker).or_insert(None);
+                group.followers.entry(*worker).or_insert(Follower::Filling);
             }
-            let holds = |version: &Option<BatchId>| version.is_some_and(|v| v >= state_version);
+            let holds = |follower: &Follower| *follower >= Follower::Holds(state_version);
             let is_filled = |worker: &WorkerId| *worker == owner || group.followers.get(worker).is_some_and(holds);
             if group.wanted.iter().all(is_filled) {
                 let before = group.followers.len();
@@ -303,10 +325,10 @@ impl Job {
             let group = &self.groups.list[number];
             let owner = group.owner.filter(|_| group.ready);
             let Some((owner, best)) = owner.zip(group.wanted.first().copied()) else { continue };
-            let filled = group.followers.get(&best) == Some(&Some(self.state_version));
+            let filled = group.followers.get(&best) == Some(&Follower::Holds(self.state_version));
             if best != owner && filled && self.group_untouched(number) {
                 self.set_owner(number, best);
-                self.groups.list[number].followers.insert(owner, None);
+                self.groups.list[number].followers.insert(owner, Follower::Filling);
                 changed = true;
             }
         }
@@ -374,33 +396,33 @@ impl Job {
             tracing::info!(job = self.durable.id.0, group = number, worker = worker.0, "state is not there");
             let group = &mut self.groups.list[number];
             group.owner = None;
-            group.failed.insert(worker, group.owner_held.take());
-            let holders = self.checkpoints.get_mut(&BatchId(message.version));
-            if let Some(holders) = holders.and_then(|groups| groups.get_mut(number)) {
-                holders.remove(&worker);
-            }
+            // One that is ahead and cannot go back to this version cannot go back further.
+            let behind = group.owner_held.take().filter(|held| held.0 < message.version);
+            group.failed.insert(worker, behind);
+            self.checkpoints.lose_group(worker, BatchId(message.version), number);
         }
     }
 
     /// Until the owner has answered that it restored a group, what it says of followers is from before.
-    pub(crate) fn on_state_replicated(&mut self, worker: WorkerId, message: &pb::StateReplicated) {
+    pub(crate) fn on_state_replicated(&mut self, cx: &Cx<'_>, worker: WorkerId, message: &pb::StateReplicated) {
         self.groups.due |= self.groups.moving;
         let follower = WorkerId(message.follower);
+        self.checkpoints.fill_goes_on(worker, follower, cx.now.mono_us);
         for number in &message.groups {
             let group = self.groups.list.get_mut(*number as usize).filter(|g| g.ready && g.owner == Some(worker));
-            if let Some(version) = group.and_then(|group| group.followers.get_mut(&follower)) {
-                if version.is_none() {
+            if let Some(known) = group.and_then(|group| group.followers.get_mut(&follower)) {
+                if *known == Follower::Filling {
                     // Filled after a checkpoint was asked for: it was not asked.
-                    self.checkpointing = None;
+                    self.checkpoints.abandon();
                 }
-                *version = Some(BatchId(message.version)).max(*version);
+                *known = Follower::Holds(BatchId(message.version)).max(*known);
             }
         }
     }
 
     /// Whether the followers that count have the state that the next batch builds on.
     pub(crate) fn followers_keep_up(&self, number: usize) -> bool {
-        let followers = &self.groups.list[number].followers;
-        followers.values().all(|version| version.is_none_or(|v| v >= self.state_version))
+        let mut followers = self.groups.list[number].followers.values();
+        followers.all(|follower| follower.held().is_none_or(|version| version >= self.state_version))
     }
 }

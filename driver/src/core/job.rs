@@ -1,5 +1,6 @@
 //! One job: what the log says of it, what is going on, and the order in which things are looked after.
 
+use super::checkpoints::Checkpoints;
 use super::groups::Groups;
 use super::intake::{Copies, Holders, LiveReceiver};
 use super::members::Members;
@@ -47,12 +48,7 @@ pub(crate) struct Job {
     pub(crate) unconfirmed: BTreeSet<ReceiverKey>,
     pub(crate) holders: HashMap<BlockKey, Holders>,
     pub(crate) copies: Copies,
-    /// Who has written which version to disk: per version, per key group.
-    pub(crate) checkpoints: BTreeMap<BatchId, Vec<BTreeSet<WorkerId>>>,
-    /// The version that is being written.
-    pub(crate) checkpointing: Option<BatchId>,
-    /// It may be complete.
-    pub(crate) checkpoint_due: bool,
+    pub(crate) checkpoints: Checkpoints,
     pub(crate) run: Option<BatchRun>,
     /// Rates of the sources.
     pub(crate) rates: Vec<SourceRate>,
@@ -91,9 +87,7 @@ impl Job {
             unconfirmed: BTreeSet::new(),
             holders: HashMap::new(),
             copies: Copies::default(),
-            checkpoints: BTreeMap::new(),
-            checkpointing: None,
-            checkpoint_due: false,
+            checkpoints: Checkpoints::default(),
             run: None,
             rates: SourceRate::of_job(&topology, &settings, durable.capture),
             manual_tick: None,
@@ -250,16 +244,6 @@ impl Job {
         self.tell_all_tables(cx, worker);
     }
 
-    pub(crate) fn add_checkpoint(&mut self, worker: WorkerId, version: BatchId, groups: &[u32]) {
-        let count = self.groups.list.len();
-        let by_group = self.checkpoints.entry(version).or_insert_with(|| vec![BTreeSet::new(); count]);
-        for group in groups {
-            if let Some(holders) = by_group.get_mut(*group as usize) {
-                holders.insert(worker);
-            }
-        }
-    }
-
     pub(crate) fn on_worker_lost(&mut self, cx: &mut Cx<'_>, worker: WorkerId, cause: &str, silent_ms: u64) {
         let mut incident = client_pb::Incident {
             at_ms: cx.now.wall_ms,
@@ -274,11 +258,7 @@ impl Job {
         incident.blocks_to_copy = self.lose_holder(worker);
         incident.receivers_moved = self.lose_receivers(worker);
         incident.units_recomputed = self.lose_units(cx, worker);
-        for groups in self.checkpoints.values_mut() {
-            groups.iter_mut().for_each(|holders| {
-                holders.remove(&worker);
-            });
-        }
+        self.checkpoints.lose_worker(worker);
         self.groups.due = true;
         self.incidents.push_back(incident);
         if self.incidents.len() > INCIDENTS_KEPT {

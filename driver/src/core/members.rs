@@ -294,7 +294,7 @@ impl Core {
             Kind::ReceiverReport(m) => job.on_receiver_report(cx, worker, &m),
             Kind::ChooseFiles(m) => job.on_choose_files(cx, worker, m),
             Kind::TaskReport(m) => job.on_task_report(cx, worker, m),
-            Kind::StateReplicated(m) => job.on_state_replicated(worker, &m),
+            Kind::StateReplicated(m) => job.on_state_replicated(cx, worker, &m),
             Kind::CheckpointWritten(m) => job.on_checkpoint_written(worker, &m),
             Kind::StateRestored(m) => job.on_state_restored(cx, worker, &m),
             Kind::JobRefused(m) => job.on_refused(cx, worker, m.reason),

@@ -8,6 +8,7 @@
 //! is with what should be and says what to do. There is one place for each decision, however the news came.
 
 mod batches;
+mod checkpoints;
 mod choices;
 mod event;
 mod files;

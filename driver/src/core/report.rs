@@ -113,15 +113,15 @@ impl Job {
         ("RUNNING", String::new())
     }
 
+    /// Groups of which there are fewer copies than can be, in memory or of the last checkpoint.
     fn groups_to_fill(&self) -> u64 {
         if !self.topology.stateful() {
             return 0;
         }
-        let wanted = self.copies_possible() - 1;
-        let short = |group: &&super::groups::Group| {
-            !group.ready || group.followers.values().filter(|version| version.is_some()).count() < wanted
-        };
-        self.groups.list.iter().filter(short).count() as u64
+        let possible = self.copies_possible();
+        let checkpointed = self.durable.checkpoint > BatchId(0);
+        let groups = self.groups.list.iter().zip(self.groups_with_thin_checkpoint());
+        groups.filter(|(group, thin)| group.copies() < possible || (*thin && checkpointed)).count() as u64
     }
 
     fn source_status(&self, cx: &Cx<'_>) -> Vec<pb::SourceStatus> {

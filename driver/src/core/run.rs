@@ -17,8 +17,9 @@ use tidemill_proto::control::{self as pb, driver_message, task_report};
 
 /// Failures to fetch pieces or to find state at the right version, per batch, after which something is wrong with the engine.
 pub(crate) const CONFUSIONS_PER_BATCH: u32 = 200;
-/// A follower that keeps a batch waiting for this long does not count until it has been filled again.
-const FOLLOWER_PATIENCE_US: u64 = 5_000_000;
+/// A follower that keeps a batch waiting for this long does not count until it has been filled again; one of which nothing
+/// is heard for this long while it is filled is not waited for by checkpoints.
+pub(crate) const FOLLOWER_PATIENCE_US: u64 = 5_000_000;
 /// Item numbers for placing single units, apart from those of key groups and receivers.
 const SINGLE_ITEMS: u64 = 1 << 33;
 

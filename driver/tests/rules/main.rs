@@ -1,6 +1,7 @@
 //! Single rules of the driver's core, each for itself, by its public face.
 
 mod batches;
+mod checkpoints;
 mod groups;
 mod models;
 mod rates;

@@ -9,7 +9,8 @@ impl World {
     pub(crate) fn fault(&mut self) {
         let slot = self.net.pick(0..self.machines.len() as u64) as usize;
         match self.net.pick(0..100) {
-            0..26 => self.kill(slot),
+            0..18 => self.kill(slot),
+            18..26 => self.destroy(slot),
             26..40 => self.pause(slot),
             40..52 => self.disconnect(slot),
             52..60 => self.partition(slot),
@@ -25,7 +26,8 @@ impl World {
         if at_risk && self.net.chance(5) {
             let slot = self.net.pick(0..self.machines.len() as u64) as usize;
             let wait = self.net.pick(0..1_000);
-            self.net.after(wait, Ev::Kill { slot });
+            let strike = if self.net.chance(50) { Ev::Kill { slot } } else { Ev::Destroy { slot } };
+            self.net.after(wait, strike);
         }
     }
 
@@ -73,8 +75,23 @@ impl World {
         if !self.machines[slot].up || !self.may_lose(slot, true) {
             return;
         }
-        self.files.counts.kills += 1;
         self.tell(|| format!("fault: kills {slot}"));
+        self.kill_process(slot);
+    }
+
+    /// A machine is gone with all that is on its disk, and another one takes its place.
+    pub(crate) fn destroy(&mut self, slot: usize) {
+        if !self.machines[slot].up || !self.may_lose(slot, false) || !self.state_is_elsewhere() {
+            return;
+        }
+        self.files.counts.destroyed += 1;
+        self.tell(|| format!("fault: destroys {slot}"));
+        self.kill_process(slot);
+        self.machines[slot].disk = Default::default();
+    }
+
+    fn kill_process(&mut self, slot: usize) {
+        self.files.counts.kills += 1;
         let silent = self.net.chance(25);
         self.files.counts.silent_kills += u64::from(silent);
         self.close_sessions(slot, !silent, false);

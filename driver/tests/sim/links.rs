@@ -23,6 +23,7 @@ pub(crate) enum Entry {
         group: u32,
         version: u64,
         state: Rc<State>,
+        undo: VecDeque<Rc<State>>,
     },
     Checkpoint {
         stage: u32,
@@ -118,8 +119,8 @@ impl Process {
             for stage in cx.specs[spec].shape.stateful() {
                 let Some(part) = held.parts.get(&(stage, *group)).filter(|_| !taken.contains(&stage)) else { continue };
                 taken.insert(stage);
-                let (version, state) = (part.version, part.state.clone());
-                link.queue.push_back(Entry::Snapshot { stage, group: *group, version, state });
+                let (version, state, undo) = (part.version, part.state.clone(), part.undo.clone());
+                link.queue.push_back(Entry::Snapshot { stage, group: *group, version, state, undo });
             }
         }
         if link.queue.is_empty() {
@@ -205,8 +206,8 @@ impl Process {
                 return FollowResult::NotNow;
             }
             match entry {
-                Entry::Snapshot { version, state, .. } => {
-                    held.parts.insert((stage, group), Part::new(version, state));
+                Entry::Snapshot { version, state, undo, .. } => {
+                    held.parts.insert((stage, group), Part::filled(version, state, undo));
                 }
                 Entry::Delta { version, state, .. } => {
                     let Some(part) = held.parts.get_mut(&(stage, group)) else { return FollowResult::StateVersion };

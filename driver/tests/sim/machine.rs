@@ -27,6 +27,7 @@ pub(crate) enum Timer {
     Link { job: u64, follower: u64, request: u64 },
     Checkpoint { job: u64, write: u64 },
     Copy { job: u64, block: Block, holders: Vec<u64> },
+    Prepared { number: u64 },
 }
 
 /// Stages of a key group at a version.
@@ -65,7 +66,17 @@ pub(crate) struct Process {
     pub(crate) jobs: BTreeMap<u64, HeldJob>,
     pub(crate) blocks: BTreeMap<u64, BTreeSet<Block>>,
     pub(crate) dropped: BTreeSet<(u64, Block)>,
+    preparing: Option<Preparing>,
     pub(crate) numbers: u64,
+}
+
+/// A job whose plan is being made; messages of the driver wait behind it.
+#[derive(Debug)]
+struct Preparing {
+    number: u64,
+    job: u64,
+    spec: usize,
+    waiting: VecDeque<driver_message::Kind>,
 }
 
 /// What a process knows of a job.
@@ -153,11 +164,15 @@ impl Process {
         }
         match what {
             FromDriver::Says(driver_message::Kind::Welcome(welcome)) => self.on_welcome(cx, session, &welcome),
-            FromDriver::Says(message) if self.session.is_some() => self.on_message(cx, message),
+            FromDriver::Says(message) if self.session.is_some() => match &mut self.preparing {
+                Some(preparing) => preparing.waiting.push_back(message),
+                None => self.on_message(cx, message),
+            },
             FromDriver::Says(_) => {}
             FromDriver::Gone => {
                 self.session = None;
                 self.opening = None;
+                self.preparing = None;
                 self.jobs.values_mut().for_each(|job| job.tasks.clear());
                 let wait = cx.net.pick(20_000..200_000);
                 cx.net.timer(cx.proc, wait, Timer::Connect);
@@ -259,8 +274,23 @@ impl Process {
             self.report(cx, worker_message::Kind::JobRefused(refusal));
             return;
         }
-        let spec = start.definition.parse().unwrap();
-        self.jobs.insert(start.job, HeldJob { spec, ..HeldJob::default() });
+        let (job, spec, number) = (start.job, start.definition.parse().unwrap(), self.number());
+        self.preparing = Some(Preparing { number, job, spec, waiting: VecDeque::new() });
+        let wait = cx.net.pick(0..cx.knobs.preparing_us);
+        cx.net.timer(cx.proc, wait, Timer::Prepared { number });
+    }
+
+    /// The plan is made: takes what the driver said meanwhile, up to the next job.
+    fn prepared(&mut self, cx: &mut Cx<'_>) {
+        let Some(Preparing { job, spec, mut waiting, .. }) = self.preparing.take() else { return };
+        self.jobs.insert(job, HeldJob { spec, ..HeldJob::default() });
+        while let Some(message) = waiting.pop_front() {
+            self.on_message(cx, message);
+            if let Some(next) = &mut self.preparing {
+                next.waiting = waiting;
+                return;
+            }
+        }
     }
 
     /// Takes a timer that concerns this process alone.
@@ -279,6 +309,11 @@ impl Process {
             Timer::Compute { job, task } => self.compute(cx, job, task),
             Timer::Link { job, follower, request } => self.retry_link(cx, job, follower, request),
             Timer::Checkpoint { job, write } => self.checkpoint_written(cx, job, write),
+            Timer::Prepared { number } => {
+                if self.preparing.as_ref().is_some_and(|preparing| preparing.number == number) {
+                    self.prepared(cx);
+                }
+            }
             Timer::Connect | Timer::Heartbeat(_) | Timer::Fetch { .. } | Timer::Copy { .. } => {}
         }
     }
@@ -297,7 +332,10 @@ impl Process {
             PeerMessage::Follow { job, request, entries } => {
                 let result = match self.jobs.contains_key(&job) {
                     true => self.follow(cx, job, entries),
-                    false => FollowResult::NotNow,
+                    false => {
+                        cx.files.counts.unknown_jobs += 1;
+                        FollowResult::NotNow
+                    }
                 };
                 cx.net.reply(from, PeerReply::Follow { job, peer: me, request, result });
             }

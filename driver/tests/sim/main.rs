@@ -4,6 +4,7 @@
 //! `SEED=n cargo test -p tidemill-driver --test sim` runs one schedule, `SEEDS=n` that many.
 
 mod compute;
+mod exposed;
 mod faults;
 mod files;
 mod links;

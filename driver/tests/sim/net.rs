@@ -36,6 +36,7 @@ pub(crate) enum Ev {
     Heal { pair: (usize, usize) },
     Fault,
     Kill { slot: usize },
+    Destroy { slot: usize },
     Script,
 }
 

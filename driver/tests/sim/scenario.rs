@@ -43,6 +43,8 @@ pub(crate) struct Knobs {
     pub(crate) receiver_failures: u32,
     /// Keyed rows of a task come as one, under the order tag of its first unit.
     pub(crate) merged_rows: bool,
+    /// The longest that a worker takes to make the plan of a job.
+    pub(crate) preparing_us: u64,
 }
 
 /// A whole run.
@@ -76,6 +78,7 @@ impl Scenario {
             task_failures: if faulty { [0, 0, 8, 50][net.pick(0..4) as usize] } else { 0 },
             receiver_failures: if faulty { [0, 0, 1, 6][net.pick(0..4) as usize] } else { 0 },
             merged_rows: net.chance(70),
+            preparing_us: one_of(net, &[1_000, 1_000, 20_000, 150_000]),
         };
         Self {
             mode,
@@ -90,8 +93,11 @@ impl Scenario {
     }
 }
 
+fn one_of(net: &mut Net, choices: &[u64]) -> u64 {
+    choices[net.pick(0..choices.len() as u64) as usize]
+}
+
 fn spec(net: &mut Net, mode: Mode) -> Spec {
-    let one_of = |net: &mut Net, choices: &[u64]| choices[net.pick(0..choices.len() as u64) as usize];
     let batch_ms = one_of(net, &[50, 100, 100, 200, 400]);
     let key_groups = net.pick(1..7) as u32;
     // A single copy of the state with blocks on disk: every loss of a worker leads back to a checkpoint.

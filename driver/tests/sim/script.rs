@@ -73,7 +73,8 @@ impl World {
             self.net.at(at, Ev::Script);
         }
         if self.scenario.mode != Mode::Calm {
-            self.net.after(100_000, Ev::Fault);
+            let wait = self.net.pick(5_000..200_000);
+            self.net.after(wait, Ev::Fault);
         }
         self.run_until(self.scenario.faults_until);
     }

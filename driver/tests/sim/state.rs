@@ -16,12 +16,16 @@ pub(crate) struct Part {
     pub(crate) version: u64,
     pub(crate) state: Rc<State>,
     /// Oldest first, up to the version before the present one.
-    undo: VecDeque<Rc<State>>,
+    pub(crate) undo: VecDeque<Rc<State>>,
 }
 
 impl Part {
     pub(crate) fn new(version: u64, state: Rc<State>) -> Self {
         Self { version, state, undo: VecDeque::new() }
+    }
+
+    pub(crate) fn filled(version: u64, state: Rc<State>, undo: VecDeque<Rc<State>>) -> Self {
+        Self { version, state, undo }
     }
 
     pub(crate) fn apply(&mut self, version: u64, state: Rc<State>) {

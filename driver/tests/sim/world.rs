@@ -1,5 +1,6 @@
 //! The simulated cluster: a driver that may die at any point of a turn, machines, and what is between them.
 
+use crate::exposed::Exposed;
 use crate::files::Files;
 use crate::machine::{Cx, Machine, Timer};
 use crate::net::{Ev, FromDriver, FromWorker, Net, Proc};
@@ -81,6 +82,7 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     pub(crate) files: Files,
     pub(crate) replies: BTreeMap<RequestId, Result<Box<client_pb::JobStatus>, RequestError>>,
+    pub(crate) exposed: Exposed,
     numbers: u64,
     tells: bool,
 }
@@ -101,6 +103,7 @@ impl World {
             oracle: Oracle::default(),
             files: Files::default(),
             replies: BTreeMap::new(),
+            exposed: Exposed::default(),
             numbers: 0,
             tells: std::env::var_os("SEED").is_some(),
             scenario,
@@ -224,6 +227,7 @@ impl World {
             Ev::MachineGoesOn { slot } => self.unpause(slot),
             Ev::Heal { pair } => drop(self.net.cut.remove(&pair)),
             Ev::Kill { slot } => self.kill(slot),
+            Ev::Destroy { slot } => self.destroy(slot),
             Ev::Fault | Ev::Script => {}
         }
     }
@@ -364,6 +368,7 @@ impl World {
         let actions = core.on_event(now, event);
         let idle = is_tick && actions.is_empty();
         self.carry_out(actions);
+        self.note_filled();
         self.schedule_tick();
         if idle && self.driver.next_tick <= self.net.now {
             self.driver.idle_turns += 1;
@@ -412,6 +417,7 @@ impl World {
         for action in log.into_iter().take(logged) {
             if let Action::Log(record) = action {
                 self.tell(|| format!("log {record:?}"));
+                self.exposed.on_record(&self.scenario.specs, &self.oracle.durable, &record);
                 self.oracle.on_record(&self.scenario.specs, &mut self.files, &record);
             }
         }

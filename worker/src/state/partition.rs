@@ -227,6 +227,26 @@ impl StatePartition {
         Ok(partition)
     }
 
+    /// What takes the last batches back, oldest first; without a gap up to the version.
+    pub fn undo(&self) -> impl Iterator<Item = &Delta> {
+        self.undo.iter()
+    }
+
+    /// Takes over the [`undo`](Self::undo) of another copy at the same version.
+    pub fn set_undo(&mut self, undo: Vec<Delta>) -> Result<(), StateError> {
+        let oldest = self.version.0.saturating_sub(undo.len() as u64);
+        let in_order = undo.iter().zip(oldest + 1..).all(|(delta, batch)| delta.batch.0 == batch);
+        if !in_order || undo.len() > UNDO_BATCHES || undo.len() as u64 > self.version.0 {
+            let batches: Vec<BatchId> = undo.iter().map(|delta| delta.batch).collect();
+            return Err(StateError::Shape(format!("{batches:?} do not lead back from version {}", self.version)));
+        }
+        for delta in &undo {
+            delta_parts(&delta.rows, &self.delta_schema)?;
+        }
+        self.undo = undo.into();
+        Ok(())
+    }
+
     /// Puts initial rows into a partition that has seen no batch. May be called again with further keys.
     pub fn load_initial(&mut self, keys: &BinaryArray, columns: &[ArrayRef]) -> Result<(), StateError> {
         if self.version != BatchId(0) {

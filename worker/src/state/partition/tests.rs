@@ -23,6 +23,7 @@ enum Step {
     RollBack(u64),
     Forget(u64),
     Restart,
+    Fill,
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -31,6 +32,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => (0u64..4).prop_map(Step::RollBack),
         1 => (0u64..3).prop_map(Step::Forget),
         1 => Just(Step::Restart),
+        1 => Just(Step::Fill),
     ]
 }
 
@@ -73,6 +75,12 @@ impl World {
                 self.owner = StatePartition::from_snapshot(schema(), &snapshot).unwrap();
                 self.follower = StatePartition::from_snapshot(schema(), &snapshot).unwrap();
                 self.undoable = 0;
+            }
+            Step::Fill => {
+                let snapshot = Snapshot::decode(encoded(&self.owner)).unwrap();
+                let undo = self.owner.undo().map(|delta| Delta::decode(delta.encode().unwrap()).unwrap());
+                self.follower = StatePartition::from_snapshot(schema(), &snapshot).unwrap();
+                self.follower.set_undo(undo.collect()).unwrap();
             }
         }
         self.check();
