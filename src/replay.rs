@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use strike::Strike;
 use tidemill_common::ids::JobId;
+use tidemill_common::job::Format;
 use tidemill_driver::core::CoreConfig;
 use tidemill_plan::{CompiledJob, Functions};
 use tidemill_proto::client::{
@@ -144,7 +145,9 @@ fn read_input(path: &std::path::Path, compiled: &CompiledJob) -> Result<Input, F
         }
     }
     for (name, batches) in &input.sources {
-        if let Some(record) = batches.iter().flatten().find(|record| record.contains('\n')) {
+        // A quoted field of csv may have line breaks.
+        let csv = compiled.def.source(name).is_some_and(|source| matches!(source.format, Format::Csv { .. }));
+        if let Some(record) = batches.iter().flatten().find(|record| !csv && record.contains('\n')) {
             return Err(Failure::usage(format!(
                 "{}: a record of source `{name}` has a line break: {record:?}",
                 path.display()

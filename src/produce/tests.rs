@@ -50,6 +50,7 @@ async fn in_time<F: Future>(future: F) -> F::Output {
 async fn receive(address: SocketAddr, acknowledge: bool, holds: Arc<Holds>, stop: CancellationToken) -> u64 {
     let config = ReceiverConfig {
         kind: ReceiverKind::Socket { address: address.to_string(), acknowledge },
+        framing: tidemill_plan::records::Framing::Lines,
         start_offset: holds.end(),
         block_interval: Duration::from_millis(2),
         block_bytes: 64 << 10,

@@ -4,7 +4,7 @@ mod sink;
 
 use crate::jobs::Job;
 use crate::node::{Node, lock};
-use crate::receiver::files::Content;
+use crate::receiver::files::{Content, MAX_FILES};
 use crate::receiver::{
     self, Backoff, BlockSink, FileEntry, FileLog, ManualBatch, Queue, Rate, ReceiverConfig, ReceiverEnd, ReceiverKind,
     ReceiverState, ReceiverStatus, WatchedFiles,
@@ -16,8 +16,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use tidemill_common::ids::WorkerId;
-use tidemill_common::job::{Connector, FileContent, FilesSource, Settings};
+use tidemill_common::job::{Connector, FileContent, FilesSource, Format, Settings, SourceDef};
 use tidemill_common::location::Location;
+use tidemill_plan::records::Framing;
 use tidemill_plan::registry::ReceiverOptions;
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, worker_message};
@@ -74,6 +75,7 @@ impl Receivers {
         rate.set(message.rate);
         let config = ReceiverConfig {
             kind,
+            framing: framing(source),
             start_offset: message.start_offset,
             block_interval: settings.block_interval,
             block_bytes: settings.block_bytes as usize,
@@ -171,7 +173,7 @@ impl Receivers {
                 state: state.to_string(),
                 last_error,
                 reconnects: snapshot.reconnects,
-                discarded: snapshot.discarded_partial + snapshot.discarded_oversized,
+                discarded: snapshot.discarded_partial,
                 bad_files: snapshot.bad_files,
                 rate: running.rate.get(),
             }
@@ -180,11 +182,11 @@ impl Receivers {
     }
 
     /// Gives a batch to a manual receiver; returns when it is held.
-    pub(crate) async fn feed(&self, id: ReceiverId, lines: Vec<String>) -> Result<(), Status> {
+    pub(crate) async fn feed(&self, id: ReceiverId, records: Vec<String>) -> Result<(), Status> {
         let manual = lock(&self.running).get(&id).and_then(|running| running.manual.clone());
         let not_ready = || status(ErrorKind::ErrorNotReady, "the receiver does not run here (yet)");
         let (done, held) = oneshot::channel();
-        manual.ok_or_else(not_ready)?.send(ManualBatch { lines, done }).await.map_err(|_| not_ready())?;
+        manual.ok_or_else(not_ready)?.send(ManualBatch { records, done }).await.map_err(|_| not_ready())?;
         held.await.map_err(|_| status(ErrorKind::ErrorInternal, "the receiver ended before the records were held"))?;
         Ok(())
     }
@@ -204,7 +206,7 @@ impl Running {
         let mut report = pb::ReceiverReport {
             receiver: Some(id.into()),
             epoch: self.epoch,
-            discarded: snapshot.discarded_partial + snapshot.discarded_oversized,
+            discarded: snapshot.discarded_partial,
             ..pb::ReceiverReport::default()
         };
         match result {
@@ -212,6 +214,15 @@ impl Running {
             Err(error) => report.error = error.to_string(),
         }
         node.report(worker_message::Kind::ReceiverReport(report)).await;
+    }
+}
+
+/// What ends a record of a source that sends bytes.
+fn framing(source: &SourceDef) -> Framing {
+    match (&source.format, &source.connector) {
+        (_, Connector::Files(FilesSource { content: FileContent::Parquet, .. })) => Framing::Block,
+        (Format::Csv { delimiter, .. }, _) if source.multi_line => Framing::Csv { delimiter: *delimiter },
+        _ => Framing::Lines,
     }
 }
 
@@ -264,6 +275,7 @@ fn watched_files(
         pattern: def.pattern.clone(),
         new_files_only: def.new_files_only,
         poll_interval: def.poll_interval,
+        max_files: MAX_FILES,
         content: match def.content {
             FileContent::Lines { header } => Content::Lines { header },
             FileContent::Parquet => Content::Parquet(schema.clone()),

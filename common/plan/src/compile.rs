@@ -35,6 +35,7 @@ use crate::session::{self, Shape};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::context::SessionState;
+pub(crate) use expr::type_name;
 use stages::{Lane, Rows, Stages};
 use std::collections::HashMap;
 use std::fmt::Write as _;

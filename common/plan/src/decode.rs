@@ -1,13 +1,15 @@
 //! Blocks to record batches.
 //!
-//! A block is whole lines, a record is one line. A good block is decoded in one go; only when that fails are the bad
-//! lines looked for, by halving, so that one bad line costs a few more passes and never its neighbours.
+//! A block is whole lines, a record is one line ([`records`]). A good block is decoded in one go; only when that fails
+//! are the bad records looked for, by halving, so that one bad record costs a few more passes and never its neighbours.
 //! A carriage return before the line feed is dropped. Blank lines are records of a text source only.
 
 mod lines;
+mod strict;
 mod vector;
 
 use crate::error::PlanError;
+use crate::records;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, StringArray, StringBuilder};
@@ -19,6 +21,7 @@ use datafusion::arrow::json;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::util::display::FormatOptions;
 use lines::Lines;
+use memchr::memchr;
 use regex::Regex;
 use std::sync::Arc;
 use tidemill_common::job::{ColumnType, Format, OnBadRecord, SourceDef};
@@ -73,9 +76,9 @@ pub struct BadRecords {
 /// A record that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRecord {
-    /// Its line in the block, from 0.
+    /// Its number in the block, from 0.
     pub line: u64,
-    /// The line, at most 200 characters of it.
+    /// The record, at most 200 characters of it.
     pub text: String,
     /// What is wrong with it.
     pub reason: String,
@@ -172,11 +175,19 @@ impl SourcePlan {
 
     /// Reads lines all of which must be good, in batches of this size.
     fn read(&self, text: &[u8], batch_rows: usize) -> Result<Vec<RecordBatch>, String> {
-        let utf8 = std::str::from_utf8(text).map_err(|_| "not UTF-8".to_string())?;
+        let utf8 = |text| std::str::from_utf8(text).map_err(|_| "not UTF-8".to_string());
         let raw = match &self.format {
-            Format::Text => return self.read_text(utf8),
-            Format::Csv { delimiter, .. } => self.read_csv(text, *delimiter, batch_rows)?,
-            Format::Json { .. } => self.read_json(text, batch_rows)?,
+            Format::Text => return self.read_text(utf8(text)?),
+            Format::Csv { delimiter, .. } => {
+                check_quotes(text, *delimiter)?;
+                let (lines, text) = (lines::count_not_blank(text), records::text(text));
+                utf8(&text)?;
+                self.read_csv(&text, *delimiter, batch_rows, lines)?
+            }
+            Format::Json { .. } => {
+                utf8(text)?;
+                self.read_json(text, batch_rows)?
+            }
         };
         raw.into_iter().map(|batch| self.finish(batch)).collect()
     }
@@ -193,8 +204,14 @@ impl SourcePlan {
         Ok(batches)
     }
 
-    /// A record ends at a line feed only, so as many records as lines means: each line is one.
-    fn read_csv(&self, text: &[u8], delimiter: u8, batch_rows: usize) -> Result<Vec<RecordBatch>, String> {
+    /// The quotes are checked: each of so many lines that are not blank is a record.
+    fn read_csv(
+        &self,
+        text: &[u8],
+        delimiter: u8,
+        batch_rows: usize,
+        lines: usize,
+    ) -> Result<Vec<RecordBatch>, String> {
         let mut builder = csv::ReaderBuilder::new(self.raw.clone())
             .with_delimiter(delimiter)
             .with_terminator(b'\n')
@@ -203,6 +220,8 @@ impl SourcePlan {
             builder = builder.with_null_regex(null.clone());
         }
         let mut decoder = builder.build_decoder();
+        // The decoder drops a byte order mark that it begins with, and here it would be one within a stream.
+        decoder.decode(b"\n").map_err(reason)?;
         let mut batches = Vec::new();
         let mut rest = text;
         loop {
@@ -217,8 +236,8 @@ impl SourcePlan {
             }
         }
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if rows != lines::count_not_blank(text) {
-            return Err("a quoted field does not end in its line".into());
+        if rows != lines {
+            return Err("not one record of CSV".into());
         }
         Ok(batches)
     }
@@ -232,6 +251,7 @@ impl SourcePlan {
             .map_err(reason)?;
         let mut batches = Vec::new();
         for line in text.split(|&byte| byte == b'\n').filter(|line| !lines::is_blank(line)) {
+            strict::check(line)?;
             let before = decoder.len();
             let read = decoder.decode(line).map_err(reason)?;
             if read < line.len() || decoder.len() != before + 1 || decoder.has_partial_record() {
@@ -263,14 +283,26 @@ impl SourcePlan {
 }
 
 impl BadRecords {
-    fn add(&mut self, line: u64, text: &[u8], reason: String) {
+    fn add(&mut self, line: u64, record: &[u8], reason: String) {
         self.count += 1;
         if self.samples.len() < SAMPLES {
-            let text = String::from_utf8_lossy(text);
+            let (reason, text) = match records::known_bad(record) {
+                Some((known, text)) => (known.into_owned(), text),
+                None => (reason, record),
+            };
+            let text = records::text(text);
+            let text = String::from_utf8_lossy(&text);
             let text = text.trim_end_matches('\n').chars().take(SAMPLE_CHARS).collect();
             self.samples.push(BadRecord { line, text, reason });
         }
     }
+}
+
+fn check_quotes(records: &[u8], delimiter: u8) -> Result<(), String> {
+    if memchr(b'"', records).is_none() && !records::has_line_break(records) {
+        return Ok(());
+    }
+    records.split(|byte| *byte == b'\n').try_for_each(|record| Ok(records::check_quotes(record, delimiter)?))
 }
 
 /// The reader takes every empty field for null.
@@ -295,15 +327,19 @@ fn reason(error: ArrowError) -> String {
         ArrowError::ParseError(text) | ArrowError::CsvError(text) | ArrowError::JsonError(text) => text,
         other => other.to_string(),
     };
-    let text = text.split(" at line ").next().unwrap_or(&text);
+    let text = without_place(&text);
     let text = match text.split_once(" for line ") {
         Some((before, after)) => match after.split_once(", ") {
             Some((_, after)) => format!("{before}, {after}"),
             None => before.to_string(),
         },
-        None => text.to_string(),
+        None => text,
     };
     text.chars().take(SAMPLE_CHARS).collect()
+}
+
+fn without_place(text: &str) -> String {
+    text.split(" at line ").next().unwrap_or(text).to_string()
 }
 
 #[cfg(test)]

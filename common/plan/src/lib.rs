@@ -20,6 +20,7 @@ mod map_state;
 mod parquet_rows;
 mod partition;
 mod plan;
+pub mod records;
 pub mod registry;
 mod rhythm;
 mod rows;
@@ -44,7 +45,7 @@ pub use join_within::JoinOp;
 pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, encode_rows, key_group};
 pub use learn::{AskedModel, FoldOp, Folded, ModelPlan, Models, row_ids};
 pub use map_state::{MapOp, Timeout};
-pub use parquet_rows::parquet_rows;
+pub use parquet_rows::{BadRow, ParquetRows, parquet_rows};
 pub use partition::Partitioned;
 pub use plan::{
     BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Reads,

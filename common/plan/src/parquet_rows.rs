@@ -1,25 +1,60 @@
 //! Rows of Parquet files, with the columns that were declared.
+//!
+//! A column of another type is cast, value by value, as long as the value stays what it is: 9.0 is a `bigint`, 9.5 makes
+//! its row a bad one. As in text, only digits behind the declared ones are rounded (decimals) or left out (fractions of
+//! a second).
 
-use datafusion::arrow::array::new_null_array;
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
+mod cast;
+
+use crate::rows::rows_to_json;
+use datafusion::arrow::array::{ArrayRef, new_null_array};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::record_batch::RecordBatch;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Type as PhysicalType;
 use parquet::file::reader::ChunkReader;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Rows decoded at once.
 const ROWS: usize = 4096;
 
+/// Some rows of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParquetRows {
+    /// With the columns that were declared; null where a value does not fit.
+    pub rows: RecordBatch,
+    /// Rows with a value that does not fit, ascending.
+    pub bad: Vec<BadRow>,
+}
+
+/// A row with a value that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRow {
+    /// Its number among those it came with, from 0.
+    pub row: usize,
+    /// Which value, and why not.
+    pub reason: String,
+    /// The row as the file has it, as JSON.
+    pub text: String,
+}
+
 /// The rows of a file with these columns, by name: others are left out, one that the file does not have is null.
 ///
 /// # Errors
-/// Says what is wrong with the file, or with a batch of it.
+/// Says what is wrong with the file, or with a part of it; a column none of whose values could fit is.
 pub fn parquet_rows(
     file: impl ChunkReader + 'static,
     schema: &SchemaRef,
-) -> Result<impl Iterator<Item = Result<RecordBatch, String>>, String> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(text)?;
+) -> Result<impl Iterator<Item = Result<ParquetRows, String>>, String> {
+    let metadata = metadata(&file).map_err(text)?;
+    for field in schema.fields() {
+        if let Ok(found) = metadata.schema().field_with_name(field.name()) {
+            cast::check(field, found.data_type())?;
+        }
+    }
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
     let fields = builder.schema().fields().iter().enumerate();
     let wanted: Vec<usize> =
         fields.filter(|(_, field)| schema.index_of(field.name()).is_ok()).map(|(number, _)| number).collect();
@@ -29,15 +64,47 @@ pub fn parquet_rows(
     Ok(reader.map(move |batch| declared(&batch.map_err(text)?, &schema)))
 }
 
-fn declared(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, String> {
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    let column = |field: &FieldRef| match batch.column_by_name(field.name()) {
-        Some(column) => cast_with_options(column, field.data_type(), &strict)
-            .map_err(|error| format!("column `{}`: {error}", field.name())),
-        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+/// The file's metadata. Times of 96 bits are read in microseconds: nanoseconds reach from 1677 to 2262 only, and such
+/// times from other programs do not keep to that.
+fn metadata(file: &impl ChunkReader) -> parquet::errors::Result<ArrowReaderMetadata> {
+    let found = ArrowReaderMetadata::load(file, ArrowReaderOptions::default())?;
+    let physical = found.parquet_schema().root_schema().get_fields();
+    let is_96_bits = |number: usize| {
+        physical.get(number).is_some_and(|of| of.is_primitive() && of.get_physical_type() == PhysicalType::INT96)
     };
-    let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
-    RecordBatch::try_new(schema.clone(), columns).map_err(text)
+    if !(0..physical.len()).any(is_96_bits) {
+        return Ok(found);
+    }
+    let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let fields = found.schema().fields().iter().enumerate().map(|(number, field)| match is_96_bits(number) {
+        true => Arc::new(Field::new(field.name(), micros.clone(), field.is_nullable())),
+        false => field.clone(),
+    });
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields.collect::<Vec<_>>())));
+    ArrowReaderMetadata::try_new(found.metadata().clone(), options)
+}
+
+fn declared(batch: &RecordBatch, schema: &SchemaRef) -> Result<ParquetRows, String> {
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+    let mut reasons: BTreeMap<usize, String> = BTreeMap::new();
+    for field in schema.fields() {
+        let Some(column) = batch.column_by_name(field.name()) else {
+            columns.push(new_null_array(field.data_type(), batch.num_rows()));
+            continue;
+        };
+        let cast = cast::cast(column, field).map_err(|error| format!("column `{}`: {error}", field.name()))?;
+        columns.push(cast.column);
+        for (row, reason) in cast.misfits {
+            reasons.entry(row).or_insert(reason);
+        }
+    }
+    let rows = RecordBatch::try_new(schema.clone(), columns).map_err(text)?;
+    let bad = reasons.into_iter().map(|(row, reason)| {
+        // What has no text has none.
+        let text = rows_to_json(&batch.slice(row, 1)).map(|mut rows| rows.pop().unwrap_or_default());
+        BadRow { row, reason, text: text.unwrap_or_default() }
+    });
+    Ok(ParquetRows { rows, bad: bad.collect() })
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -45,38 +112,4 @@ fn text(error: impl std::fmt::Display) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, StringArray};
-    use datafusion::arrow::datatypes::{DataType, Field, Schema};
-    use parquet::arrow::ArrowWriter;
-    use std::sync::Arc;
-
-    fn file() -> Bytes {
-        let ids: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), None]));
-        let names: ArrayRef = Arc::new(StringArray::from(vec!["a", "7"]));
-        let batch = RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("name", names, true)]).unwrap();
-        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
-        writer.write(&batch).unwrap();
-        writer.into_inner().unwrap().into()
-    }
-
-    fn read(fields: Vec<Field>) -> Result<Vec<RecordBatch>, String> {
-        parquet_rows(file(), &Arc::new(Schema::new(fields)))?.collect()
-    }
-
-    #[test]
-    fn columns_come_as_they_were_declared() {
-        let fields = vec![Field::new("more", DataType::Utf8, true), Field::new("id", DataType::Int64, true)];
-        let batches = read(fields).unwrap();
-        assert_eq!((batches.len(), batches[0].column(0).null_count()), (1, 2));
-        assert_eq!(
-            batches[0].column(1).as_ref(),
-            &Int64Array::from(vec![Some(1), None]) as &dyn datafusion::arrow::array::Array
-        );
-        let wrong = read(vec![Field::new("name", DataType::Int64, true)]).unwrap_err();
-        assert!(wrong.starts_with("column `name`: "), "{wrong}");
-        assert!(parquet_rows(Bytes::from("no parquet"), &Arc::new(Schema::empty())).is_err());
-    }
-}
+mod tests;

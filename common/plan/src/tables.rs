@@ -6,7 +6,8 @@
 
 use crate::decode::{SourcePlan, arrow_type};
 use crate::error::PlanError;
-use crate::parquet_rows::parquet_rows;
+use crate::parquet_rows::{ParquetRows, parquet_rows};
+use crate::records::{self, Framing};
 use bytes::Bytes;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
@@ -38,20 +39,39 @@ pub(crate) fn table_schema(table: &TableDef) -> SchemaRef {
 /// What is wrong with the content, and in which line.
 pub fn read_table(table: &TableDef, bytes: Bytes) -> Result<Vec<RecordBatch>, String> {
     let schema = table_schema(table);
-    let skipped = match table.content {
-        FileContent::Parquet => return parquet_rows(bytes, &schema)?.collect(),
-        FileContent::Lines { header: false } => 0,
-        FileContent::Lines { header: true } => {
-            bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |end| end + 1)
-        }
+    let header = match table.content {
+        FileContent::Parquet => return parquet_table(bytes, &schema),
+        FileContent::Lines { header } => header,
     };
+    let framing = match table.format {
+        Format::Csv { delimiter, .. } => Framing::Csv { delimiter },
+        Format::Json { .. } | Format::Text => Framing::Lines,
+    };
+    let block = records::block_of(&bytes, framing);
+    let rows = if header { records::split_first(&block).1 } else { &block };
     let name = &table.name.text;
     let source = SourcePlan::from_parts(name, table.format.clone(), schema.as_ref().clone(), OnBadRecord::Fail);
-    let decoded = source.decode(&bytes[skipped..]).map_err(|error| error.to_string())?;
+    let decoded = source.decode(rows).map_err(|error| error.to_string())?;
     match decoded.bad.samples.first() {
-        Some(bad) => Err(format!("line {}: {}", bad.line + 1 + u64::from(skipped > 0), bad.reason)),
+        Some(bad) => {
+            let line = records::line_of(&block, bad.line + u64::from(header));
+            Err(format!("line {line}: {}", bad.reason))
+        }
         None => Ok(decoded.batches),
     }
+}
+
+fn parquet_table(bytes: Bytes, schema: &SchemaRef) -> Result<Vec<RecordBatch>, String> {
+    let (mut batches, mut before) = (Vec::new(), 0);
+    for rows in parquet_rows(bytes, schema)? {
+        let ParquetRows { rows, bad } = rows?;
+        if let Some(bad) = bad.first() {
+            return Err(format!("row {}: {}", before + bad.row + 1, bad.reason));
+        }
+        before += rows.num_rows();
+        batches.push(rows);
+    }
+    Ok(batches)
 }
 
 /// Contents that tables have got since their job was submitted.

@@ -13,6 +13,9 @@ pub struct SourceDef {
     pub connector: Connector,
     /// How a record is read.
     pub format: Format,
+    /// Whether a quoted field of csv may hold line breaks, where records come as bytes. Default true for files, false for
+    /// sockets.
+    pub multi_line: bool,
     /// What happens to a record that does not parse.
     pub on_bad_record: OnBadRecord,
     /// Most records per second that each of its receivers reads. Default none.
@@ -48,7 +51,7 @@ pub enum Connector {
     Files(FilesSource),
     /// Records given per batch (`queueStream`): one receiver.
     Queue {
-        /// The lines of each batch; none is empty.
+        /// The records of each batch; none is empty.
         batches: Vec<Vec<String>>,
         /// Begin anew after the last one. Default false.
         repeat: bool,

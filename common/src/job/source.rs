@@ -77,6 +77,7 @@ fn read_files<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<
         only_for(r, table, "header", "format = \"csv\"");
     }
     let format = kind.and_then(|kind| read_format_of(r, table, kind));
+    let multi_line = read_multi_line(r, table, true);
     let on_bad_record = read_on_bad_record(r, table);
     let max_rate = read_max_rate(r, table);
     let content = match kind? {
@@ -89,6 +90,7 @@ fn read_files<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<
         name: name.clone(),
         connector: Connector::Files(source),
         format: format?,
+        multi_line: multi_line?,
         on_bad_record: on_bad_record?,
         max_rate: max_rate?,
     })
@@ -111,14 +113,16 @@ fn read_flag<'t>(r: &mut Reader<'t>, table: &Table<'t>, key: &str) -> Option<boo
 }
 
 fn read_queue<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<SourceDef> {
-    let batches = table.get("batches").and_then(|v| read_batches(r, v));
     let repeat = read_flag(r, table, "repeat");
     let format = read_format(r, table);
+    let lines = !matches!(format, Some(Format::Csv { .. }));
+    let batches = table.get("batches").and_then(|v| read_batches(r, v, lines));
     let on_bad_record = read_on_bad_record(r, table);
     Some(SourceDef {
         name: name.clone(),
         connector: Connector::Queue { batches: batches?, repeat: repeat? },
         format: format?,
+        multi_line: false,
         on_bad_record: on_bad_record?,
         max_rate: None,
     })
@@ -127,17 +131,18 @@ fn read_queue<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<
 /// One batch is one block.
 const MAX_QUEUE_BATCH: usize = 8 << 20;
 
-fn read_batches<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<Vec<String>>> {
+/// With `lines` a record has no line breaks.
+fn read_batches<'t>(r: &mut Reader<'t>, value: &'t Value<'t>, lines: bool) -> Option<Vec<Vec<String>>> {
     let items = r.array(value)?;
     let mut batches = Vec::new();
     for item in items {
-        let Some(lines) = r.array(item) else { continue };
-        let texts: Vec<String> = lines.iter().filter_map(|line| read_line(r, line)).collect();
+        let Some(records) = r.array(item) else { continue };
+        let texts: Vec<String> = records.iter().filter_map(|record| read_record(r, record, lines)).collect();
         if texts.iter().map(|text| text.len() + 1).sum::<usize>() > MAX_QUEUE_BATCH {
             r.push(Diagnostic::new("a batch of a queue has at most 8 MiB").at(item.span()));
-        } else if lines.is_empty() {
+        } else if records.is_empty() {
             r.push(Diagnostic::new("a batch of a queue has at least one record").at(item.span()).label("empty"));
-        } else if texts.len() == lines.len() {
+        } else if texts.len() == records.len() {
             batches.push(texts);
         }
     }
@@ -147,13 +152,14 @@ fn read_batches<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<Vec<
     (!items.is_empty() && batches.len() == items.len()).then_some(batches)
 }
 
-fn read_line<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<String> {
-    let line = r.text(value)?;
-    if line.text.contains(['\n', '\r']) {
-        r.push(Diagnostic::new("a record is one line").at(line.span).label("expected no line break"));
+fn read_record<'t>(r: &mut Reader<'t>, value: &'t Value<'t>, line: bool) -> Option<String> {
+    let record = r.text(value)?;
+    if line && record.text.contains(['\n', '\r']) {
+        let wrong = Diagnostic::new("a record is one line").at(record.span).label("expected no line break");
+        r.push(wrong.help("only quoted fields of csv may hold line breaks"));
         return None;
     }
-    Some(line.text)
+    Some(record.text)
 }
 
 fn read_receiver<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<SourceDef> {
@@ -170,6 +176,7 @@ fn read_receiver<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Opti
         name: name.clone(),
         connector: Connector::Receiver { function: function?, options: options?, receivers: receivers? },
         format: format?,
+        multi_line: false,
         on_bad_record: on_bad_record?,
         max_rate: max_rate?,
     })
@@ -204,15 +211,33 @@ fn read_socket<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option
         }
     }
     let format = read_format(r, table);
+    let multi_line = read_multi_line(r, table, false);
+    if acknowledge == Some(true) && multi_line == Some(true) {
+        let wrong = Diagnostic::new("`multi_line` does not go with `acknowledge`, whose protocol counts lines");
+        r.push(wrong.at(table.key_span("multi_line")));
+    }
     let on_bad_record = read_on_bad_record(r, table);
     let max_rate = read_max_rate(r, table);
     Some(SourceDef {
         name: name.clone(),
         connector: Connector::Socket { addresses: addresses?, acknowledge: acknowledge?, receivers: receivers? },
         format: format?,
+        multi_line: multi_line?,
         on_bad_record: on_bad_record?,
         max_rate: max_rate?,
     })
+}
+
+/// Whether quoted fields may hold line breaks, by default as `csv` says; only csv has quotes.
+fn read_multi_line<'t>(r: &mut Reader<'t>, table: &Table<'t>, csv: bool) -> Option<bool> {
+    let is_csv = table.get("format").is_some_and(|format| format.get_ref().as_str() == Some("csv"));
+    if !is_csv {
+        only_for(r, table, "multi_line", "format = \"csv\"");
+    }
+    match table.get("multi_line") {
+        Some(value) => r.boolean(value),
+        None => Some(is_csv && csv),
+    }
 }
 
 fn read_receivers<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<u32> {
@@ -394,6 +419,7 @@ fn read_generate<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Opti
             receivers: receivers?,
         },
         format: Format::generated(table.key_span("connector")),
+        multi_line: false,
         on_bad_record: OnBadRecord::Fail,
         max_rate: None,
     })

@@ -1,6 +1,6 @@
-//! From lines to held blocks: when to seal, how much may be under way, what is held.
+//! From records to held blocks: when to seal, how much may be under way, what is held.
 
-use super::lines::{Cut, LineBuffer, Oversized};
+use super::lines::{Cut, LineBuffer};
 use super::rate::Limiter;
 use super::status::ReceiverStatus;
 use super::{BlockSink, HoldError, ReceiverConfig, ReceiverError, SealedBlock};
@@ -9,6 +9,7 @@ use futures::stream::{FuturesOrdered, StreamExt};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_plan::records::Framing;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The part of a receiver behind its source. Its parts are apart so that a `select!` can wait for all of them.
 pub(super) struct Intake {
-    /// Lines not sealed yet.
+    /// Records not sealed yet.
     pub(super) lines: LineBuffer,
     /// Blocks under way.
     pub(super) window: Window,
@@ -57,7 +58,7 @@ struct Held {
 impl Intake {
     pub(super) fn new(
         config: &ReceiverConfig,
-        oversized: Oversized,
+        framing: Framing,
         sink: Arc<dyn BlockSink>,
         status: Arc<ReceiverStatus>,
         stop: CancellationToken,
@@ -74,7 +75,7 @@ impl Intake {
             under_way: FuturesOrdered::new(),
         };
         window.show();
-        let lines = LineBuffer::new(config.block_bytes, oversized);
+        let lines = LineBuffer::new(config.block_bytes, framing);
         let limiter = Limiter::new(&config.rate, config.start_offset);
         Self { lines, window, tick, limiter, stop, status }
     }
@@ -96,7 +97,6 @@ impl Intake {
 
     /// Seals all whole lines there are, room or not.
     pub(super) fn seal(&mut self) {
-        self.status.oversized(self.lines.oversized());
         if let Some(cut) = self.lines.cut() {
             self.window.push(cut);
             self.tick.reset();
@@ -193,7 +193,7 @@ mod tests {
             ..config(kind, 0)
         };
         let (status, stop) = (Arc::default(), CancellationToken::new());
-        Intake::new(&config, Oversized::Drop, log.sink(), status, stop)
+        Intake::new(&config, Framing::Lines, log.sink(), status, stop)
     }
 
     #[tokio::test(start_paused = true)]

@@ -32,15 +32,15 @@ pub use status::{ReceiverState, ReceiverStatus, StatusSnapshot};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use intake::Intake;
-use lines::Oversized;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_plan::records::Framing;
 use tidemill_plan::registry::{ReceiverFactory, ReceiverOptions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Whole lines, each ending in `\n`, of one receiver's stream.
+/// Whole records of one receiver's stream, each one line ([`tidemill_plan::records`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedBlock {
     /// Position of the first record in the stream, in records.
@@ -72,7 +72,7 @@ pub enum HoldError {
 /// Where records come from.
 #[derive(Debug)]
 pub enum ReceiverKind {
-    /// Lines from a TCP server.
+    /// Records from a TCP server.
     Socket {
         /// `host:port`.
         address: String,
@@ -94,7 +94,7 @@ pub enum ReceiverKind {
     },
     /// Files that appear in a directory.
     Files(Box<WatchedFiles>),
-    /// Given lines, one block for every entry.
+    /// Given records, one block for every entry.
     Queue(Queue),
     /// What a receiver that a user wrote stores.
     User {
@@ -103,7 +103,7 @@ pub enum ReceiverKind {
         /// What it is told.
         options: ReceiverOptions,
     },
-    /// Lines given by the caller, batch by batch.
+    /// Records given by the caller, batch by batch.
     Manual {
         /// The batches; the receiver ends when the channel closes.
         rx: mpsc::Receiver<ManualBatch>,
@@ -115,11 +115,13 @@ pub enum ReceiverKind {
 pub struct ReceiverConfig {
     /// Where records come from.
     pub kind: ReceiverKind,
+    /// What ends a record of a socket or of a file of lines.
+    pub framing: Framing,
     /// Position of the first record this receiver seals: all before it are held.
     pub start_offset: u64,
-    /// A block is sealed at most this long after its first whole line came in.
+    /// A block is sealed at most this long after its first whole record came in.
     pub block_interval: Duration,
-    /// A block is sealed early at this many bytes; it is longer only for a single long line.
+    /// A block is sealed early at this many bytes; it is longer only for a single long record.
     pub block_bytes: usize,
     /// Reading stops while more bytes than this are sealed and not held.
     pub max_unheld_bytes: usize,
@@ -234,7 +236,7 @@ pub enum ConnectError {
 
 /// Runs a receiver until `stop`, the end of its source, or a failure.
 ///
-/// On `stop` it reads no further, seals what whole lines it has, waits until all is held and tells the
+/// On `stop` it reads no further, seals what whole records it has, waits until all is held and tells the
 /// sender. Dropping the future instead is safe: what was not held counts as never read.
 ///
 /// # Errors
@@ -245,16 +247,16 @@ pub async fn run(
     status: Arc<ReceiverStatus>,
     stop: CancellationToken,
 ) -> Result<ReceiverEnd, ReceiverError> {
-    let acknowledge = matches!(config.kind, ReceiverKind::Socket { acknowledge: true, .. });
-    // An acknowledging sender counts its long lines, so we do too; and so are those of files counted, to find the place
-    // again.
-    let counted = acknowledge || matches!(config.kind, ReceiverKind::Files(_));
-    let oversized = if counted { Oversized::Blank } else { Oversized::Drop };
+    let framing = match config.kind {
+        ReceiverKind::Socket { .. } | ReceiverKind::Files(_) => config.framing,
+        // Their records come one by one.
+        _ => Framing::Block,
+    };
     if let ReceiverKind::Queue(_) = config.kind {
         // An entry is one block, whatever its size.
         config.block_bytes = usize::MAX;
     }
-    let mut intake = Intake::new(&config, oversized, sink, status.clone(), stop);
+    let mut intake = Intake::new(&config, framing, sink, status.clone(), stop);
     let finished = match config.kind {
         ReceiverKind::Socket { address, acknowledge } => {
             socket::run(&mut intake, &address, acknowledge, config.reconnect).await?;

@@ -1,11 +1,11 @@
-//! The queue: given lines, one block for every entry.
+//! The queue: given records, one block for every entry.
 
 use super::ReceiverError;
 use super::ReceiverState;
 use super::intake::Intake;
 use std::time::Duration;
 
-/// Entries of lines.
+/// Entries of records.
 #[derive(Debug, Clone)]
 pub struct Queue {
     /// The entries; none is empty.
@@ -36,9 +36,8 @@ impl Queue {
 pub(super) async fn run(intake: &mut Intake, queue: &Queue) -> Result<bool, ReceiverError> {
     intake.status.set(ReceiverState::Connected);
     while let Some(entry) = queue.entry(intake.position()) {
-        for line in entry {
-            intake.lines.append(line.as_bytes());
-            intake.lines.append(b"\n");
+        for record in entry {
+            intake.lines.push(record.as_bytes());
         }
         intake.window.opened().await?;
         intake.seal();

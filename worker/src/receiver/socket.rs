@@ -22,11 +22,15 @@ pub(super) async fn run(
             Some(Err(error)) => error,
             Some(Ok(mut connection)) => {
                 intake.status.set(ReceiverState::Connected);
+                // Where an acknowledging sender goes on is no beginning: what it sends there is a record as any other.
+                if resume.is_none_or(|offset| offset == 0) {
+                    intake.lines.begin(0);
+                }
                 let before = intake.position();
                 let Some(error) = read(intake, &mut connection).await? else {
                     return end(intake, connection, acknowledge).await;
                 };
-                close_lines(intake, acknowledge, &error);
+                close_records(intake, acknowledge, &error);
                 if intake.position() > before {
                     wait = backoff.first;
                 }
@@ -70,7 +74,7 @@ async fn read(intake: &mut Intake, connection: &mut Connection) -> Result<Option
     }
 }
 
-/// Stopped: has all whole lines held, and says so.
+/// Stopped: has all whole records held, and says so.
 async fn end(intake: &mut Intake, mut connection: Connection, acknowledge: bool) -> Result<(), ReceiverError> {
     intake.status.set(ReceiverState::Draining);
     if intake.lines.discard_partial() && !acknowledge {
@@ -84,11 +88,11 @@ async fn end(intake: &mut Intake, mut connection: Connection, acknowledge: bool)
     Ok(())
 }
 
-/// What becomes of a line that the connection ended in: an acknowledging sender sends it again; else it is a
+/// What becomes of a record that the connection ended in: an acknowledging sender sends it again; else it is a
 /// record if the sender closed the connection, as in Spark, and lost if the connection broke.
-fn close_lines(intake: &mut Intake, acknowledge: bool, error: &ConnectError) {
+fn close_records(intake: &mut Intake, acknowledge: bool, error: &ConnectError) {
     if !acknowledge && matches!(error, ConnectError::Closed) {
-        intake.lines.end_line();
+        intake.lines.end_record();
     } else if intake.lines.discard_partial() && !acknowledge {
         intake.status.partial_discarded();
     }

@@ -37,7 +37,6 @@ pub struct ReceiverStatus {
     unheld_bytes: AtomicU64,
     reconnects: AtomicU64,
     discarded_partial: AtomicU64,
-    discarded_oversized: AtomicU64,
     bad_files: AtomicU64,
     reported: Mutex<String>,
 }
@@ -57,13 +56,11 @@ pub struct StatusSnapshot {
     pub unheld_bytes: u64,
     /// Connections that ended or failed.
     pub reconnects: u64,
-    /// Unterminated lines lost with a plain connection.
+    /// Unterminated records lost with a plain connection.
     pub discarded_partial: u64,
-    /// Lines over 8 MiB; on an acknowledged stream an empty record stands for each.
-    pub discarded_oversized: u64,
-    /// Files that changed after they were chosen, or could not be read.
+    /// Files that changed after they were chosen, or could not be looked at or read.
     pub bad_files: u64,
-    /// The last error that a receiver that goes on has reported; else empty.
+    /// The last error that did not stop the receiver: a bad file, or what a user's receiver has reported; else empty.
     pub reported: String,
 }
 
@@ -78,7 +75,6 @@ impl ReceiverStatus {
             unheld_bytes: self.unheld_bytes.load(Relaxed),
             reconnects: self.reconnects.load(Relaxed),
             discarded_partial: self.discarded_partial.load(Relaxed),
-            discarded_oversized: self.discarded_oversized.load(Relaxed),
             bad_files: self.bad_files.load(Relaxed),
             reported: crate::node::lock(&self.reported).clone(),
         }
@@ -112,15 +108,12 @@ impl ReceiverStatus {
         self.unheld_bytes.store(unheld_bytes, Relaxed);
     }
 
-    pub(super) fn bad_file(&self) {
+    pub(super) fn bad_file(&self, why: String) {
         self.bad_files.fetch_add(1, Relaxed);
+        self.report(why);
     }
 
     pub(super) fn partial_discarded(&self) {
         self.discarded_partial.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn oversized(&self, lines: u64) {
-        self.discarded_oversized.store(lines, Relaxed);
     }
 }

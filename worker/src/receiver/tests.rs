@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::future::Future;
 use std::time::Duration;
+use tidemill_plan::records::{MAX_RECORD, push_bad};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
@@ -61,9 +62,12 @@ impl Log {
         self.state.borrow().end
     }
 
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.state.borrow().blocks.iter().flat_map(|block| block.bytes.to_vec()).collect()
+    }
+
     pub(super) fn text(&self) -> String {
-        let bytes: Vec<u8> = self.state.borrow().blocks.iter().flat_map(|block| block.bytes.to_vec()).collect();
-        String::from_utf8(bytes).unwrap()
+        String::from_utf8(self.bytes()).unwrap()
     }
 
     pub(super) async fn reaches(&self, end: u64) {
@@ -98,6 +102,7 @@ impl BlockSink for Sink {
 pub(super) fn config(kind: ReceiverKind, start_offset: u64) -> ReceiverConfig {
     ReceiverConfig {
         kind,
+        framing: Framing::Lines,
         start_offset,
         block_interval: Duration::from_millis(1),
         block_bytes: 300,
@@ -279,22 +284,24 @@ async fn plain_lines_over_packet_borders_and_connections() {
     let status = status.snapshot();
     assert_eq!(status.state, ReceiverState::Ended);
     assert_eq!((status.records, status.held_offset, status.unheld_bytes), (4, 14, 0));
-    assert_eq!((status.reconnects, status.discarded_oversized), (1, 0));
+    assert_eq!((status.reconnects, status.discarded_partial), (1, 1));
 }
 
 #[tokio::test]
-async fn an_oversized_line_is_counted_and_keeps_its_place_when_acknowledged() {
+async fn a_record_that_is_too_long_is_a_bad_one_in_its_place() {
     for acknowledge in [false, true] {
         let (listener, address) = listen().await;
         let log = Log::new();
         let receiver = Running::start(config(socket(&address, acknowledge), 0), &log);
         let mut stream = if acknowledge { answer(&listener).await.0 } else { BufReader::new(accept(&listener).await) };
         stream.write_all(b"before\n").await.unwrap();
-        stream.write_all(&vec![b'x'; lines::MAX_LINE + 1]).await.unwrap();
+        stream.write_all(&vec![b'x'; MAX_RECORD + 1]).await.unwrap();
         stream.write_all(b"\nbehind\n").await.unwrap();
-        log.reaches(if acknowledge { 3 } else { 2 }).await;
-        assert_eq!(log.text(), if acknowledge { "before\n\nbehind\n" } else { "before\nbehind\n" });
-        assert_eq!(receiver.status.snapshot().discarded_oversized, 1);
+        log.reaches(3).await;
+        let mut expected = b"before\n".to_vec();
+        push_bad("longer than 8 MiB", &vec![b'x'; MAX_RECORD], &mut expected);
+        expected.extend(b"behind\n");
+        assert_eq!(log.bytes(), expected);
         receiver.task.abort();
     }
 }
@@ -415,8 +422,8 @@ async fn manual_batches_come_in_blocks_of_four() {
     let receiver = Running::start(config(ReceiverKind::Manual { rx }, 0), &log);
     for (first, count, held) in [(0, 6, 6), (6, 0, 6), (6, 4, 10)] {
         let (done, told) = oneshot::channel();
-        let lines = (first..first + count).map(|line| line.to_string()).collect();
-        batches.send(ManualBatch { lines, done }).await.unwrap();
+        let records = (first..first + count).map(|line| line.to_string()).collect();
+        batches.send(ManualBatch { records, done }).await.unwrap();
         assert_eq!(in_time(told).await, Ok(held));
     }
     drop(batches);

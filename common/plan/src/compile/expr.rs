@@ -155,7 +155,7 @@ pub(super) fn plain_type(data_type: &DataType) -> DataType {
 }
 
 /// How people call a type.
-pub(super) fn type_name(data_type: &DataType) -> String {
+pub(crate) fn type_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Boolean => "boolean".into(),
         DataType::Int32 => "int".into(),

@@ -3,6 +3,7 @@
 use super::Compiler;
 use crate::decode::SourcePlan;
 use crate::keys::{decode_keys, encode_keys};
+use crate::records::{self, Framing};
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{Field, Fields, Schema};
@@ -24,11 +25,11 @@ impl Compiler<'_> {
 fn read(path: &str, bytes: &[u8], keys: &Fields, state: &Fields) -> Result<RecordBatch, String> {
     let declared: Fields = keys.iter().chain(state).cloned().collect();
     let csv = path.ends_with(".csv");
-    let (columns, records, first_line) = if csv {
-        let end = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
-        (header(&bytes[..end], &declared)?, &bytes[end..], 2)
-    } else {
-        (declared.clone(), bytes, 1)
+    let framing = if csv { Framing::Csv { delimiter: b',' } } else { Framing::Lines };
+    let block = records::block_of(bytes, framing);
+    let (columns, rows) = match records::split_first(&block) {
+        (first, rows) if csv => (header(first, &declared)?, rows),
+        _ => (declared.clone(), &block[..]),
     };
     if let Some(missing) = keys.iter().find(|key| columns.find(key.name()).is_none()) {
         return Err(format!("`{path}` has no column `{}`", missing.name()));
@@ -38,9 +39,10 @@ fn read(path: &str, bytes: &[u8], keys: &Fields, state: &Fields) -> Result<Recor
         false => Format::Json { columns: Vec::new() },
     };
     let source = SourcePlan::from_parts(path, format, Schema::new(columns.clone()), OnBadRecord::Fail);
-    let decoded = source.decode(records).map_err(|error| error.to_string())?;
+    let decoded = source.decode(rows).map_err(|error| error.to_string())?;
     if let Some(bad) = decoded.bad.samples.first() {
-        return Err(format!("line {} of `{path}`: {}", bad.line + first_line, bad.reason));
+        let line = records::line_of(&block, bad.line + u64::from(csv));
+        return Err(format!("line {line} of `{path}`: {}", bad.reason));
     }
     let rows = concat_batches(&source.schema, &decoded.batches).map_err(|error| error.to_string())?;
     arrange(path, &rows, keys, state)

@@ -51,7 +51,7 @@ fn good_csv() {
 
 #[test]
 fn bad_lines_never_cost_their_neighbours() {
-    let block = b"ana,1,1\nbob,x,2\n\ncid,\"3,3\ndee,4,4\nshort,1\nlong,1,1,1\n\xff\xfe,5,5\neve,6,6\n";
+    let block = b"ana,1,1\nbob,x,2\n\ncid,\"3,3\ndee,4,4\nshort,1\nlong,1,1,1\n\xfd\xfc,5,5\neve,6,6\n";
     let decoded = purchases().decode(block).unwrap();
     let users: Vec<_> = rows(&decoded).iter().map(|row| row[9..12].to_string()).collect();
     assert_eq!(users, ["ana", "dee", "eve"]);
@@ -61,12 +61,61 @@ fn bad_lines_never_cost_their_neighbours() {
         samples,
         [
             (1, "bob,x,2", "Error while parsing value 'x' as type 'Int32' for column 1"),
-            (3, "cid,\"3,3", "incorrect number of fields, expected 3 got 2"),
+            (3, "cid,\"3,3", "a quoted field does not end"),
             (5, "short,1", "incorrect number of fields, expected 3 got 2"),
             (6, "long,1,1,1", "incorrect number of fields, expected 3 got more than 3"),
             (7, "\u{fffd}\u{fffd},5,5", "not UTF-8"),
         ]
     );
+}
+
+#[test]
+fn csv_records_of_several_lines() {
+    let source = csv_source(&[("s", ColumnType::String), ("n", ColumnType::BigInt)], None);
+    let text = "\u{feff}\"a\nb\",1\r\n\u{feff}c,2\n\"x\n\"y,3\n\"crlf\r\n\"\"\",4\n\"open,4\nd,5";
+    let mut block = records::block_of(text.as_bytes(), records::Framing::Csv { delimiter: b',' });
+    records::push_record(b"e\nf,6", &mut block);
+    records::push_bad("known", b"to be\nbad", &mut block);
+    let decoded = source.decode(&block).unwrap();
+    let expected = [
+        r#"{"s":"a\nb","n":1}"#.to_string(),
+        "{\"s\":\"\u{feff}c\",\"n\":2}".to_string(),
+        r#"{"s":"crlf\r\n\"","n":4}"#.to_string(),
+    ];
+    assert_eq!(rows(&decoded), expected);
+    let samples: Vec<_> = decoded.bad.samples.iter().map(|s| (s.line, s.text.as_str(), s.reason.as_str())).collect();
+    assert_eq!(
+        samples,
+        [
+            (2, "\"x\n\"y,3", "a field of several lines goes on behind its closing quote"),
+            (4, "\"open,4\nd,5", "a quoted field does not end"),
+            (5, "e\nf,6", "a line break outside of quotes"),
+            (6, "to be\nbad", "known"),
+        ]
+    );
+    assert_eq!(decoded.records, 7);
+}
+
+#[test]
+fn an_open_quote_does_not_turn_what_is_quoted_inside_out() {
+    let source = csv_source(&[("s", ColumnType::String)], None);
+    let mut block = b"\"open\n".to_vec();
+    records::push_record(b"\"a\nb\"", &mut block);
+    let decoded = source.decode(&block).unwrap();
+    assert_eq!((rows(&decoded), decoded.bad.count), (vec![r#"{"s":"a\nb"}"#.to_string()], 1));
+}
+
+#[test]
+fn strict_and_not_too_deep_json() {
+    let source = source(Format::Json { columns: columns(&[("a", ColumnType::BigInt)]) });
+    let deep = format!("{{\"a\":1,\"b\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let column = format!("{{\"a\":{}", "[".repeat(100_000));
+    let block = ["{\"a\":1}", &deep, "{\"a\":2,}", &column, "{\"a\":3}", "\u{feff}{\"a\":4}"].join("\n");
+    let decoded = source.decode(block.as_bytes()).unwrap();
+    assert_eq!(rows(&decoded), [r#"{"a":1}"#, r#"{"a":3}"#]);
+    let reasons: Vec<_> = decoded.bad.samples.iter().map(|s| s.reason.as_str()).collect();
+    let deep = "arrays and objects more than 128 deep";
+    assert_eq!(reasons, [deep, "key must be a string", deep, "expected value"]);
 }
 
 #[test]

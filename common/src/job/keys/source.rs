@@ -20,6 +20,12 @@ const BAD_RECORD: Key = Key::new(
     "What happens to a record that does not parse. Default skip.",
 );
 
+const MULTI_LINE: Key = Key::new(
+    "multi_line",
+    Shape::Flag,
+    "Whether a quoted field of csv may hold line breaks. Default true for files, false for sockets.",
+);
+
 const MAX_RATE: Key =
     Key::new("max_rate", Shape::Count(POSITIVE), "Most records per second and receiver. Default: no bound.");
 
@@ -33,6 +39,7 @@ pub(in crate::job) const SOCKET: &[Key] = &[
     COLUMNS,
     DELIMITER,
     NULL,
+    MULTI_LINE,
     BAD_RECORD,
     MAX_RATE,
 ];
@@ -57,13 +64,14 @@ pub(in crate::job) const FILES: &[Key] = &[
     COLUMNS,
     DELIMITER,
     NULL,
+    MULTI_LINE,
     BAD_RECORD,
     MAX_RATE,
 ];
 
 /// Keys of a source with `connector = "queue"`, beside [`SOURCE`].
 pub(in crate::job) const QUEUE: &[Key] = &[
-    Key::new("batches", Shape::Batches, "The lines of each batch.").required(),
+    Key::new("batches", Shape::Batches, "The records of each batch.").required(),
     Key::new("repeat", Shape::Flag, "Whether it begins anew after the last one. Default false."),
     FORMAT,
     COLUMNS,

@@ -36,19 +36,28 @@ impl fmt::Display for Directory {
     }
 }
 
+/// What was found in a directory.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// The files, by time and name.
+    pub(super) files: Vec<FileEntry>,
+    /// Names of which nothing can be said, and why.
+    pub(super) unknown: Vec<(String, String)>,
+}
+
 impl Directory {
-    /// The files that match, by time and name; or why that cannot be said. Names that begin with `.` or `_` are left
+    /// The files that match; or why that cannot be said. Names that begin with `.` or `_` are left
     /// out, as Spark does: they are for files that are being written.
-    pub(super) fn list(&self, pattern: &str) -> Result<Vec<FileEntry>, String> {
+    pub(super) fn list(&self, pattern: &str) -> Result<Listed, String> {
         let visible = |name: &str| !name.starts_with(['.', '_']) && matches(pattern, name);
         match self {
             Self::Local(path) => list(path, visible).map_err(|error| format!("{}: {error}", path.display())),
             Self::Objects(objects) => {
-                let mut found = objects.list().map_err(|error| error.to_string())?;
-                found.retain(|file| visible(&file.name));
+                let mut files = objects.list().map_err(|error| error.to_string())?;
+                files.retain(|file| visible(&file.name));
                 // They are by name; below the second, the time is none.
-                found.sort_by_key(FileEntry::modified_s);
-                Ok(found)
+                files.sort_by_key(FileEntry::modified_s);
+                Ok(Listed { files, unknown: Vec::new() })
             }
         }
     }
@@ -62,16 +71,23 @@ impl Directory {
     }
 }
 
-fn list(directory: &Path, visible: impl Fn(&str) -> bool) -> io::Result<Vec<FileEntry>> {
-    let mut found = Vec::new();
+fn list(directory: &Path, visible: impl Fn(&str) -> bool) -> io::Result<Listed> {
+    let mut found = Listed::default();
     for listed in std::fs::read_dir(directory)? {
         let listed = listed?;
-        let Ok(name) = listed.file_name().into_string() else { continue };
-        if visible(&name) {
-            found.extend(entry(&listed.path(), name)?);
+        let (name, unreadable) = match listed.file_name().into_string() {
+            Ok(name) => (name, None),
+            Err(name) => (name.to_string_lossy().into_owned(), Some("its name is not UTF-8".to_owned())),
+        };
+        if !visible(&name) {
+            continue;
+        }
+        match unreadable.map_or_else(|| entry(&listed.path(), name.clone()).map_err(|e| e.to_string()), Err) {
+            Ok(file) => found.files.extend(file),
+            Err(reason) => found.unknown.push((name, reason)),
         }
     }
-    found.sort_by(|a, b| (a.modified_ns, &a.name).cmp(&(b.modified_ns, &b.name)));
+    found.files.sort_by(|a, b| (a.modified_ns, &a.name).cmp(&(b.modified_ns, &b.name)));
     Ok(found)
 }
 
@@ -136,9 +152,23 @@ mod tests {
         }
         std::fs::create_dir(folder.path().join("folder")).unwrap();
         let directory = Directory::Local(folder.path().to_path_buf());
-        let mut names: Vec<_> = directory.list("*").unwrap().into_iter().map(|file| file.name).collect();
+        let mut names: Vec<_> = directory.list("*").unwrap().files.into_iter().map(|file| file.name).collect();
         names.sort_unstable();
         assert_eq!(names, ["a", "b"]);
         assert!(directory.entry("c".into()).unwrap().is_none());
+    }
+
+    #[test]
+    fn one_that_cannot_be_looked_at_does_not_hide_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), "x").unwrap();
+        std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).unwrap();
+        let odd = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"odd\xff");
+        std::fs::write(folder.path().join(odd), "x").unwrap();
+        let mut listed = Directory::Local(folder.path().to_path_buf()).list("*").unwrap();
+        listed.unknown.sort_unstable();
+        let names: Vec<_> = listed.unknown.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((listed.files.len(), names), (1, vec!["loop", "odd\u{fffd}"]));
     }
 }

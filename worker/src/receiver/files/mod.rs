@@ -16,6 +16,7 @@ use super::intake::Intake;
 use super::{HoldError, ReceiverError, ReceiverState};
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use list::Listed;
 use read::Piece;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
@@ -24,9 +25,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Files that may be known at once; each costs memory here and in the driver.
-const MAX_KNOWN: usize = 100_000;
+pub(crate) const MAX_FILES: usize = 100_000;
 /// Pieces of a file that are read ahead.
 const PIECES_AHEAD: usize = 2;
+/// Bytes taken in at once while records are left out, which no rate bounds: what is behind them should not be much.
+const SKIPPED_AT_ONCE: usize = 4 << 10;
 
 /// A watched directory, and what is known of it.
 pub struct WatchedFiles {
@@ -38,6 +41,8 @@ pub struct WatchedFiles {
     pub new_files_only: bool,
     /// How often it is looked at.
     pub poll_interval: Duration,
+    /// Files that may be known at once.
+    pub(crate) max_files: usize,
     /// What is in the files.
     pub(crate) content: Content,
     /// Whether the directory was looked at before.
@@ -75,7 +80,8 @@ pub trait FileLog: Send + Sync + 'static {
 
 /// Reads files until stopped.
 pub(super) async fn run(intake: &mut Intake, watched: WatchedFiles) -> Result<(), ReceiverError> {
-    let mut watch = Watch { files: watched, pending: VecDeque::new(), resuming: true };
+    let mut watch =
+        Watch { files: watched, pending: VecDeque::new(), unknown: HashSet::new(), crowded: false, resuming: true };
     // All records of a file are in if the next one begins before what is wanted now.
     while watch.files.open.get(1).is_some_and(|(_, first_offset)| *first_offset <= intake.position()) {
         watch.files.open.pop_front();
@@ -93,6 +99,10 @@ struct Watch {
     files: WatchedFiles,
     /// Found and not chosen yet.
     pending: VecDeque<FileEntry>,
+    /// Names of which nothing could be said when they were last looked at.
+    unknown: HashSet<String>,
+    /// There were more files than may be known.
+    crowded: bool,
     /// The first open file has not been gone on with.
     resuming: bool,
 }
@@ -147,29 +157,52 @@ impl Watch {
     }
 
     /// Notes which files are new, and says which known ones are there no more.
-    fn look_at(&mut self, intake: &Intake, found: Vec<FileEntry>) -> Vec<String> {
-        let names: HashSet<&str> = found.iter().map(|file| file.name.as_str()).collect();
+    fn look_at(&mut self, intake: &Intake, found: Listed) -> Vec<String> {
+        self.tell_unknown(intake, found.unknown);
+        let names: HashSet<&str> = found.files.iter().map(|file| file.name.as_str()).collect();
         let gone: Vec<String> =
             self.files.known.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
         self.files.known.retain(|name, _| names.contains(name.as_str()));
-        for file in found {
+        let mut left_out = 0;
+        for file in found.files {
             let stamp = (file.size, file.modified_ns);
-            let room = self.files.known.len() + self.pending.len() < MAX_KNOWN;
+            let room = self.files.known.len() + self.pending.len() < self.files.max_files;
             match self.files.known.get_mut(&file.name) {
                 None if room => self.pending.push_back(file),
-                None => {
-                    let error = format!("more than {MAX_KNOWN} files; remove some that were read");
-                    intake.status.set(ReceiverState::BackingOff { error, wait: self.files.poll_interval });
-                }
+                None => left_out += 1,
                 Some(known) if *known != stamp => {
                     *known = stamp;
-                    intake.status.bad_file();
-                    tracing::warn!(file = file.name, "a file has changed after it was read; it is not read again");
+                    bad_file(intake, &file.name, "it has changed after it was read; it is not read again");
                 }
                 Some(_) => {}
             }
         }
+        self.tell_left_out(intake, left_out);
         gone
+    }
+
+    /// Counts each name once, for as long as nothing can be said of it.
+    fn tell_unknown(&mut self, intake: &Intake, unknown: Vec<(String, String)>) {
+        for (name, reason) in unknown.iter().filter(|(name, _)| !self.unknown.contains(name)) {
+            bad_file(intake, name, reason);
+        }
+        self.unknown = unknown.into_iter().map(|(name, _)| name).collect();
+    }
+
+    fn tell_left_out(&mut self, intake: &Intake, left_out: usize) {
+        if left_out > 0 {
+            let most = self.files.max_files;
+            let message = format!(
+                "{left_out} files are not read: a source knows at most {most} files of its directory; remove some that were read"
+            );
+            if !self.crowded {
+                tracing::warn!(directory = %self.files.directory, message);
+            }
+            intake.status.report(message);
+        } else if self.crowded {
+            intake.status.report(String::new());
+        }
+        self.crowded = left_out > 0;
     }
 
     async fn skip_pending(&mut self, intake: &mut Intake) -> Result<(), ReceiverError> {
@@ -204,35 +237,50 @@ impl Watch {
         let (sender, mut pieces) = mpsc::channel(PIECES_AHEAD);
         let (directory, content, expected) = (self.files.directory.clone(), self.files.content.clone(), file.clone());
         tokio::task::spawn_blocking(move || read::pieces(&directory, &expected, &content, &sender));
-        let mut skip = skip + self.files.content.header_lines();
+        intake.lines.begin(skip + self.files.content.header_lines());
         loop {
             match waiting(intake, pieces.recv()).await? {
                 None => return Ok(false),
-                Some(None) => break,
+                Some(Some(Piece::End)) => break,
                 Some(Some(Piece::Bytes(chunk))) => {
                     intake.status.set(ReceiverState::Connected);
-                    if !take_in_at_rate(intake, behind_lines(chunk, &mut skip)).await? {
+                    if !take_in_at_rate(intake, chunk).await? {
                         return Ok(false);
                     }
                 }
                 Some(Some(Piece::Away { reason, wait })) => {
                     intake.status.set(ReceiverState::BackingOff { error: reason, wait });
                 }
-                Some(Some(Piece::Bad(reason))) => {
+                Some(bad) => {
+                    let reason = match bad {
+                        Some(Piece::Bad(reason)) => reason,
+                        _ => "its reader broke off".to_owned(),
+                    };
                     intake.lines.discard_partial();
-                    intake.status.bad_file();
-                    tracing::warn!(file = file.name, reason, "a file could not be read, or not to its end");
+                    bad_file(intake, &file.name, &format!("it could not be read, or not to its end: {reason}"));
+                    break;
                 }
             }
         }
-        intake.lines.end_line();
+        intake.lines.end_record();
         Ok(true)
     }
 }
 
-/// Takes in as much of a chunk at a time as the rate allows; false when stopped.
+/// Counts a file, and says why.
+fn bad_file(intake: &Intake, name: &str, reason: &str) {
+    tracing::warn!(file = name, reason, "a bad file");
+    intake.status.bad_file(format!("file `{name}`: {reason}"));
+}
+
+/// Takes in as much of a chunk at a time as the rate allows, but for what is left out; false when stopped.
 async fn take_in_at_rate(intake: &mut Intake, mut chunk: Bytes) -> Result<bool, ReceiverError> {
     while !chunk.is_empty() {
+        if intake.lines.is_skipping() {
+            let few = chunk.len().min(SKIPPED_AT_ONCE);
+            take_in(intake, &chunk.split_to(few)).await?;
+            continue;
+        }
         let allowed = intake.allowed().min(chunk.len());
         if allowed == 0 {
             let wait = intake.limiter.wait();
@@ -245,20 +293,6 @@ async fn take_in_at_rate(intake: &mut Intake, mut chunk: Bytes) -> Result<bool, 
         }
     }
     Ok(true)
-}
-
-/// What follows on the first `skip` lines; `skip` becomes what is left of it.
-fn behind_lines(mut chunk: Bytes, skip: &mut u64) -> Bytes {
-    while *skip > 0 {
-        match memchr::memchr(b'\n', &chunk) {
-            Some(end) => {
-                *skip -= 1;
-                drop(chunk.split_to(end + 1));
-            }
-            None => return Bytes::new(),
-        }
-    }
-    chunk
 }
 
 /// Runs something else while blocks are sealed in time and held; none if stopped before it was done.

@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tidemill_plan::{parquet_rows, rows_to_json};
+use tidemill_plan::records::{push_bad, push_record};
+use tidemill_plan::{ParquetRows, parquet_rows, rows_to_json};
 use tidemill_store::{Objects, StoreError};
 use tokio::sync::mpsc;
 
@@ -49,6 +50,8 @@ pub(super) enum Piece {
         reason: String,
         wait: Duration,
     },
+    /// That was all; the last piece.
+    End,
     /// Why that was not all; the last piece.
     Bad(String),
 }
@@ -71,10 +74,9 @@ pub(super) fn pieces(directory: &Directory, expected: &FileEntry, content: &Cont
             fetch(objects, expected, to).and_then(|file| file.map_or(Ok(()), |file| rows(file, schema, to)))
         }
     };
-    if let Err(reason) = read {
-        // A receiver that was stopped does not listen.
-        let _ = to.blocking_send(Piece::Bad(reason));
-    }
+    let last = read.map_or_else(Piece::Bad, |()| Piece::End);
+    // A receiver that was stopped does not listen.
+    let _ = to.blocking_send(last);
 }
 
 /// Only the file that was chosen has the records that its offsets speak of.
@@ -100,13 +102,23 @@ fn lines(file: File, size: u64, to: &Pieces) -> Result<(), String> {
 
 fn rows(file: File, schema: &SchemaRef, to: &Pieces) -> Result<(), String> {
     for batch in parquet_rows(file, schema)? {
-        let mut lines = rows_to_json(&batch?).map_err(text)?.join("\n");
-        lines.push('\n');
-        if to.blocking_send(Piece::Bytes(lines.into())).is_err() {
+        if to.blocking_send(Piece::Bytes(block_of(batch?)?)).is_err() {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// Rows as records of a block.
+fn block_of(ParquetRows { rows, bad }: ParquetRows) -> Result<Bytes, String> {
+    let (mut block, mut bad) = (Vec::new(), bad.into_iter().peekable());
+    for (row, line) in rows_to_json(&rows).map_err(text)?.iter().enumerate() {
+        match bad.next_if(|bad| bad.row == row) {
+            Some(bad) => push_bad(&bad.reason, bad.text.as_bytes(), &mut block),
+            None => push_record(line.as_bytes(), &mut block),
+        }
+    }
+    Ok(block.into())
 }
 
 /// Goes through an object, however long the store is away meanwhile, until `each` wants no more; whether it has had all.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::receiver::tests::{Log, config};
-use crate::receiver::{ReceiverEnd, ReceiverKind, ReceiverStatus, run as run_receiver};
+use crate::receiver::{ReceiverConfig, ReceiverEnd, ReceiverKind, ReceiverStatus, run as run_receiver};
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
@@ -10,6 +10,7 @@ use std::fs;
 use std::sync::Mutex;
 use std::time::SystemTime;
 use tidemill_common::location::Location;
+use tidemill_plan::records::Framing;
 use tidemill_store::Objects;
 use tidemill_store::testkit::TestStore;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ struct Folder {
     folder: tempfile::TempDir,
     directory: Directory,
     content: Content,
+    framing: Framing,
+    max_files: usize,
     remembered: Arc<Remembered>,
     log: Arc<Log>,
     status: Arc<ReceiverStatus>,
@@ -41,7 +44,17 @@ impl Folder {
         let folder = tempfile::tempdir().unwrap();
         let directory = Directory::Local(folder.path().to_path_buf());
         let content = Content::Lines { header: false };
-        Self { folder, directory, content, remembered: Arc::default(), log: Log::new(), status: Arc::default() }
+        let (remembered, status) = (Arc::default(), Arc::default());
+        Self {
+            folder,
+            directory,
+            content,
+            framing: Framing::Lines,
+            max_files: MAX_FILES,
+            remembered,
+            log: Log::new(),
+            status,
+        }
     }
 
     /// Writes a file that was changed so many seconds after some time.
@@ -76,13 +89,15 @@ impl Folder {
             pattern: "*.txt".into(),
             new_files_only,
             poll_interval: Duration::from_millis(5),
+            max_files: self.max_files,
             content: self.content.clone(),
             started: !choices.is_empty(),
             known: known.collect(),
             open,
             log: self.remembered.clone(),
         };
-        let config = config(ReceiverKind::Files(Box::new(watched)), start_offset);
+        let config =
+            ReceiverConfig { framing: self.framing, ..config(ReceiverKind::Files(Box::new(watched)), start_offset) };
         let stop = CancellationToken::new();
         let running = run_receiver(config, self.log.sink(), self.status.clone(), stop.clone());
         (stop, tokio::spawn(async move { running.await.unwrap() }))
@@ -138,6 +153,32 @@ async fn a_receiver_goes_on_in_the_middle_of_a_file() {
 }
 
 #[tokio::test]
+async fn csv_files_are_gone_on_with_by_records() {
+    let files = [
+        ("a.txt", "\u{feff}s\n\"1\n\",a\n\u{feff}2,\"b\n\"\n"),
+        ("b.txt", "\u{feff}s\n3,\"c\nd\n"),
+        ("c.txt", "s\n4,d\n"),
+    ];
+    let expected = [&b"\"1\xff\",a\n"[..], b"\xef\xbb\xbf2,\"b\xff\"\n", b"3,\"c\xffd\xff\n", b"4,d\n"];
+    let content = Content::Lines { header: true };
+    let framing = Framing::Csv { delimiter: b',' };
+    let first = Folder { framing, content: content.clone(), ..Folder::new() };
+    for held in 0..=4 {
+        // At first all of it; then as if only so many records had been logged.
+        let (remembered, content) = (first.remembered.clone(), content.clone());
+        let folder = Folder { framing, content, remembered, log: Log::at(held as u64), ..Folder::new() };
+        for (second, (name, text)) in files.iter().enumerate() {
+            folder.put(name, text, second as u64);
+        }
+        let (stop, running) = folder.start(held as u64, false);
+        folder.log.reaches(4).await;
+        stop.cancel();
+        assert_eq!(running.await.unwrap().offset, 4);
+        assert_eq!(folder.log.bytes(), expected[held..].concat(), "from {held}");
+    }
+}
+
+#[tokio::test]
 async fn a_changed_file_is_counted_and_not_read_again() {
     let folder = Folder::new();
     folder.put("a.txt", "1\n", 1);
@@ -152,6 +193,44 @@ async fn a_changed_file_is_counted_and_not_read_again() {
     stop.cancel();
     running.await.unwrap();
     assert_eq!((folder.log.text().as_str(), folder.status.snapshot().bad_files), ("1\n3\n", 1));
+}
+
+#[tokio::test]
+async fn a_link_to_itself_is_counted_once_and_hides_no_file() {
+    let folder = Folder::new();
+    std::os::unix::fs::symlink("loop.txt", folder.folder.path().join("loop.txt")).unwrap();
+    folder.put("a.txt", "1\n", 1);
+    let (stop, running) = folder.start(0, false);
+    folder.log.reaches(1).await;
+    folder.put("b.txt", "2\n", 2);
+    folder.log.reaches(2).await;
+    stop.cancel();
+    running.await.unwrap();
+    let status = folder.status.snapshot();
+    assert_eq!((folder.log.text().as_str(), status.bad_files), ("1\n2\n", 1));
+    assert!(status.reported.starts_with("file `loop.txt`: "), "{}", status.reported);
+}
+
+#[tokio::test]
+async fn more_files_than_may_be_known_are_told() {
+    let folder = Folder { max_files: 2, ..Folder::new() };
+    for (second, name) in ["a.txt", "b.txt", "c.txt", "d.txt"].into_iter().enumerate() {
+        folder.put(name, "x\n", second as u64);
+    }
+    let (stop, running) = folder.start(0, false);
+    folder.log.reaches(2).await;
+    while !folder.status.snapshot().reported.starts_with("2 files are not read: ") {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for name in ["a.txt", "b.txt"] {
+        fs::remove_file(folder.folder.path().join(name)).unwrap();
+    }
+    folder.log.reaches(4).await;
+    while !folder.status.snapshot().reported.is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stop.cancel();
+    running.await.unwrap();
 }
 
 #[tokio::test]
@@ -170,14 +249,6 @@ async fn only_new_files() {
     stop.cancel();
     running.await.unwrap();
     assert_eq!(folder.log.text(), "1\n");
-}
-
-#[test]
-fn lines_are_skipped_over_chunks() {
-    let mut skip = 2;
-    assert_eq!(behind_lines(Bytes::from("a\nb"), &mut skip), "");
-    assert_eq!(behind_lines(Bytes::from("b\nc\nd"), &mut skip), "c\nd");
-    assert_eq!(behind_lines(Bytes::from("e\n"), &mut skip), "e\n");
 }
 
 /// A watched directory in a store.
@@ -222,7 +293,7 @@ async fn parquet_objects_become_lines() {
     let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), None).unwrap();
     writer.write(&rows).unwrap();
     objects.put("a.txt", writer.into_inner().unwrap()).unwrap();
-    let folder = Folder { content: Content::Parquet(schema), ..folder };
+    let folder = Folder { content: Content::Parquet(schema), framing: Framing::Block, ..folder };
     let (stop, running) = folder.start(0, false);
     folder.log.reaches(3).await;
     stop.cancel();
