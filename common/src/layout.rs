@@ -6,7 +6,7 @@ use crate::location::Location;
 use std::path::Path;
 
 /// The folder inside an output's directory for what is not committed yet.
-const UNCOMMITTED: &str = ".tidemill";
+pub const UNCOMMITTED: &str = ".tidemill";
 
 impl SaveModel {
     /// The directory that the files are in, which nothing else may have.
@@ -56,6 +56,12 @@ pub fn parts_dir(job: JobId, batch: BatchId, output: OutputIdx) -> String {
     format!("{UNCOMMITTED}/{job}-{batch}-{output}")
 }
 
+/// The batch of a directory of parts, by its name within [`UNCOMMITTED`]; none if it is not of this job and output.
+pub fn batch_of_parts(name: &str, job: JobId, output: OutputIdx) -> Option<BatchId> {
+    let batch = name.strip_prefix(&format!("{job}-"))?.strip_suffix(&format!("-{output}"))?;
+    batch.parse().ok().map(BatchId)
+}
+
 /// Directory, within an output's folder, in which a batch is put together before it is renamed into place.
 pub fn staging_dir(job: JobId, batch: BatchId, output: OutputIdx) -> String {
     format!("{UNCOMMITTED}/commit-{job}-{batch}-{output}")
@@ -81,5 +87,9 @@ mod tests {
         assert_eq!(prefix("out/words").root(base).to_string(), "/jobs/out/words");
         assert_eq!(at(&prefix("s3://bucket/words")), ("s3://bucket".into(), "words-2000.txt".into()));
         assert_eq!(parts_dir(JobId(1), BatchId(2), OutputIdx(3)), ".tidemill/1-2-3");
+        assert_eq!(batch_of_parts("1-2-3", JobId(1), OutputIdx(3)), Some(BatchId(2)));
+        for other in ["1-2-2", "11-2-3", "1-2-13", "1--3", "1-3", "commit-1-2-3"] {
+            assert_eq!(batch_of_parts(other, JobId(1), OutputIdx(3)), None, "{other}");
+        }
     }
 }

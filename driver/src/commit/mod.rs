@@ -17,8 +17,8 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tidemill_common::ids::{BatchId, JobId};
-use tidemill_common::layout::parts_dir;
+use tidemill_common::ids::{BatchId, JobId, OutputIdx};
+use tidemill_common::layout::{UNCOMMITTED, batch_of_parts, parts_dir};
 use tidemill_common::location::Location;
 use tidemill_store::{Objects, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -107,10 +107,23 @@ fn put(writer: &Writer, files: &CommitFiles) -> Result<(), Failure> {
         Some(roll) => rolling::append(writer, files, roll, &folder, &parts)?,
         None => batch::place(writer, files, &folder, &parts)?,
     }
-    if parts.exists() {
-        fs::remove_dir_all(&parts)?;
-    }
+    remove_parts(writer, files.output, &folder);
     Ok(())
+}
+
+/// Removes what tasks have left of this batch, which is in place, and of earlier ones. A task that was cancelled may be
+/// writing there still: what it leaves is no loss, must not end the job, and goes with the next batch.
+fn remove_parts(writer: &Writer, output: OutputIdx, folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder.join(UNCOMMITTED)) else { return };
+    for entry in entries.flatten() {
+        let batch = batch_of_parts(&entry.file_name().to_string_lossy(), writer.job, output);
+        if batch.is_none_or(|batch| batch > writer.batch) {
+            continue;
+        }
+        if let Err(error) = fs::remove_dir_all(entry.path()) {
+            tracing::info!(path = %entry.path().display(), %error, "what tasks have left is removed later");
+        }
+    }
 }
 
 /// All rows of a batch in order.
@@ -130,7 +143,6 @@ fn sync_dir(directory: Option<&Path>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidemill_common::ids::OutputIdx;
     use tidemill_common::job::{FileFormat, FilePlace, FileSink, Roll};
     use tidemill_plan::arrow::datatypes::Schema;
     use tidemill_plan::{FileOutput, PartRow};
@@ -200,5 +212,23 @@ mod tests {
         let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(entry).collect();
         names.sort_unstable();
         names
+    }
+
+    #[test]
+    fn what_late_tasks_leave_fails_nothing_and_goes_with_the_next_batch() {
+        let output = Output::new(None);
+        let commit = |batch: u64, time_ms: i64| {
+            output.part(batch, "a", &[(0, "x")]);
+            put(&output.writer(batch), &output.files(time_ms, &["a"]))
+        };
+        // What is no directory cannot be removed as one, as a directory in which a task is writing.
+        fs::create_dir_all(output.path(UNCOMMITTED)).unwrap();
+        fs::write(output.path(".tidemill/1-1-0"), "").unwrap();
+        fs::create_dir_all(output.path(".tidemill/1-9-0")).unwrap();
+        commit(2, 2000).unwrap();
+        assert_eq!(read(&output.path("2000/part-00000.jsonl")), "x\n");
+        output.part(2, "late", &[(0, "y")]);
+        commit(3, 3000).unwrap();
+        assert_eq!(names(&output.path(UNCOMMITTED)), ["1-1-0", "1-9-0"]);
     }
 }
