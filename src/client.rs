@@ -2,6 +2,7 @@
 
 use crate::exit::{Failure, Outcome};
 use std::time::Duration;
+use tidemill_common::terminal;
 use tidemill_proto::MAX_MESSAGE_BYTES;
 use tidemill_proto::client::client_client::ClientClient;
 use tonic::transport::{Channel, Endpoint};
@@ -33,5 +34,5 @@ pub(crate) fn refused(status: Status) -> Failure {
         Code::Unavailable => Outcome::Unavailable,
         _ => Outcome::Failed,
     };
-    Failure { outcome, message: status.message().to_string() }
+    Failure { outcome, message: terminal::lines(status.message()).into_owned() }
 }

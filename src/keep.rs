@@ -7,12 +7,15 @@ use crate::print::{self, Ordered};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use tidemill_common::terminal::one_line;
+use tidemill_driver::MAX_WATCHED_ROWS;
 use tidemill_proto::client::BatchOutput;
 
 /// Keys that are kept of an output; later ones are left out, which is said.
-const MAX_KEYS: usize = 1000;
+const MAX_KEYS: usize = 10_000;
 /// Lines of a picture; later ones are left out, which is said.
 const MAX_LINES: usize = 16;
 /// Points of a line; when there are more, every second one is dropped.
@@ -41,6 +44,28 @@ impl KeepArgs {
     pub(crate) fn is_wanted(&self) -> bool {
         self.summary || self.plot.is_some()
     }
+
+    /// Rows of a batch that are wanted; 0 for those that `print` shows.
+    pub(crate) fn watched_rows(&self) -> u32 {
+        if self.is_wanted() { MAX_WATCHED_ROWS } else { 0 }
+    }
+
+    /// Whether there is something to draw, of a job in which these outputs show rows.
+    pub(crate) fn check(&self, printed: &[String]) -> Result<(), Failure> {
+        if self.plot.is_none() {
+            return Ok(());
+        }
+        match &self.plot_output {
+            _ if printed.is_empty() => {
+                Err(Failure::usage("--plot draws what `print` shows, and no output of the job has `print`"))
+            }
+            Some(output) if !printed.contains(output) => Err(Failure::usage(format!(
+                "--plot-output {output}: no output of this name has `print`; there are {}",
+                printed.join(", ")
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What is known of the outputs.
@@ -52,11 +77,16 @@ pub(crate) struct Keep<'a> {
 }
 
 /// The last row of every key of an output, in the order in which keys came.
+#[derive(Default)]
 struct LastRows {
     output: String,
     columns: Vec<String>,
-    rows: Vec<(Vec<Value>, String)>,
+    rows: Vec<String>,
+    /// Where in `rows` a key is; keys as JSON.
+    places: HashMap<String, usize>,
     left_out: bool,
+    /// Of the batch of which most rows were cut off: those that came, and all.
+    cut: Option<(usize, u64)>,
 }
 
 /// The lines of the output that is drawn.
@@ -72,6 +102,11 @@ struct Picture {
 }
 
 impl<'a> Keep<'a> {
+    /// What is wanted.
+    pub(crate) fn args(&self) -> &'a KeepArgs {
+        self.args
+    }
+
     /// Nothing yet; `json` says how tables are printed.
     pub(crate) fn new(args: &'a KeepArgs, json: bool) -> Self {
         let picture = Picture { output: args.plot_output.clone(), every: 1, ..Picture::default() };
@@ -87,6 +122,7 @@ impl<'a> Keep<'a> {
             let rows =
                 || output.rows.iter().filter_map(|row| Some((row, serde_json::from_str::<Ordered>(row).ok()?.0)));
             if self.args.summary {
+                self.table(&output.name).note_cut(output.rows.len(), output.total);
                 rows().for_each(|(text, row)| self.table(&output.name).take(text, row));
             }
             if self.args.plot.is_some()
@@ -113,8 +149,7 @@ impl<'a> Keep<'a> {
 
     fn table(&mut self, output: &str) -> &mut LastRows {
         let place = self.tables.iter().position(|table| table.output == output).unwrap_or_else(|| {
-            let (output, columns, rows) = (output.to_string(), Vec::new(), Vec::new());
-            self.tables.push(LastRows { output, columns, rows, left_out: false });
+            self.tables.push(LastRows { output: output.to_string(), ..LastRows::default() });
             self.tables.len() - 1
         });
         &mut self.tables[place]
@@ -123,38 +158,54 @@ impl<'a> Keep<'a> {
 
 impl LastRows {
     fn take(&mut self, text: &str, row: Vec<(String, Value)>) {
-        let key: Vec<_> = row.iter().map(|(_, value)| value).filter(|value| number(value).is_none()).cloned().collect();
+        let key: Vec<_> = row.iter().map(|(_, value)| value).filter(|value| is_key(value)).collect();
+        let key = key.iter().map(|value| value.to_string()).collect::<Vec<_>>().join(",");
         if self.columns.is_empty() {
             self.columns = row.into_iter().map(|(name, _)| name).collect();
         }
-        match self.rows.iter().position(|(known, _)| *known == key) {
-            Some(place) => self.rows[place].1 = text.to_string(),
-            None if self.rows.len() < MAX_KEYS => self.rows.push((key, text.to_string())),
+        match self.places.get(&key) {
+            Some(place) => self.rows[*place] = text.to_string(),
+            None if self.rows.len() < MAX_KEYS => {
+                self.places.insert(key, self.rows.len());
+                self.rows.push(text.to_string());
+            }
             None => self.left_out = true,
+        }
+    }
+
+    fn note_cut(&mut self, came: usize, total: u64) {
+        if total > came as u64 && self.cut.is_none_or(|(_, most)| total > most) {
+            self.cut = Some((came, total));
         }
     }
 
     fn write(&self, out: &mut impl Write, json: bool) -> Result<(), Failure> {
         if json {
-            let rows: Vec<_> = self.rows.iter().map(|(_, row)| row.as_str()).collect();
             let output = Value::from(self.output.as_str());
-            writeln!(out, r#"{{"output": {output}, "last_rows": [{}]}}"#, rows.join(", "))?;
+            let cut = if self.cut.is_some() || self.left_out { r#", "cut": true"# } else { "" };
+            writeln!(out, r#"{{"output": {output}, "last_rows": [{}]{cut}}}"#, self.rows.join(", "))?;
             return Ok(());
         }
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(&self.columns);
-        for (_, row) in &self.rows {
+        table.load_preset(presets::NOTHING).set_header(self.columns.iter().map(|name| one_line(name)));
+        for row in &self.rows {
             let row = serde_json::from_str::<Ordered>(row).map(|row| row.0).unwrap_or_default();
             table.add_row(row.iter().map(|(_, value)| cell(value)));
         }
         for (at, column) in table.column_iter_mut().enumerate() {
-            if self.rows.iter().all(|(_, row)| is_number_at(row, at)) {
+            if self.rows.iter().all(|row| is_number_at(row, at)) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
         writeln!(out, "{}: last rows\n{table}", self.output)?;
         if self.left_out {
-            writeln!(out, "and of more than {MAX_KEYS} keys")?;
+            writeln!(out, "there are more than {MAX_KEYS} keys; the later ones are left out")?;
+        }
+        if let Some((came, total)) = self.cut {
+            writeln!(
+                out,
+                "rows are missing: of a batch of {total} rows only the first {came} came here; raise `print = {{ rows = .. }}`"
+            )?;
         }
         Ok(())
     }
@@ -223,6 +274,14 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
+/// Whether a value names its row: it is no number, and no list of such (as a model's weights are).
+fn is_key(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(is_key),
+        value => number(value).is_none(),
+    }
+}
+
 fn is_number_at(row: &str, column: usize) -> bool {
     let row = serde_json::from_str::<Ordered>(row).map(|row| row.0).unwrap_or_default();
     row.get(column).is_some_and(|(_, value)| number(value).is_some())
@@ -249,7 +308,7 @@ mod tests {
     fn batch(time_ms: i64, rows: &[&str]) -> BatchOutput {
         let rows: Vec<_> = rows.iter().map(|row| row.to_string()).collect();
         let total = rows.len() as u64;
-        let outputs = vec![OutputBatch { name: "errors".into(), rows, total }];
+        let outputs = vec![OutputBatch { name: "errors".into(), rows, total, shown: total }];
         BatchOutput { time_ms, outputs, ..BatchOutput::default() }
     }
 
@@ -267,6 +326,38 @@ mod tests {
         let expected: [&[&str]; 4] =
             [&["errors:", "last", "rows"], &["model", "n", "mae"], &["b", "3", "1.2346e9"], &["a", "1", "2"]];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_summary_says_what_is_missing() {
+        let args = KeepArgs { summary: true, ..KeepArgs::default() };
+        let mut keep = Keep::new(&args, false);
+        for (weights, total) in [("[1.0,2.0]", 1), ("[3.0,4.0]", 4)] {
+            let mut batch = batch(1000, &[&format!(r#"{{"model":"m","weights":{weights}}}"#)]);
+            batch.outputs[0].total = total;
+            keep.batch(&batch);
+        }
+        let written = |json| {
+            let mut text = Vec::new();
+            keep.tables[0].write(&mut text, json).unwrap();
+            String::from_utf8(text).unwrap()
+        };
+        let json = r#"{"output": "errors", "last_rows": [{"model":"m","weights":[3.0,4.0]}], "cut": true}"#;
+        assert_eq!(written(true).trim_end(), json);
+        assert!(written(false).contains("of a batch of 4 rows only the first 1 came"), "{}", written(false));
+    }
+
+    #[test]
+    fn only_what_is_printed_is_drawn() {
+        let plot = |output: Option<&str>| KeepArgs {
+            plot: Some("out.svg".into()),
+            plot_output: output.map(str::to_string),
+            ..KeepArgs::default()
+        };
+        let printed = ["a".to_string()];
+        assert!(plot(None).check(&printed).is_ok() && plot(Some("a")).check(&printed).is_ok());
+        assert!(plot(None).check(&[]).is_err() && plot(Some("b")).check(&printed).is_err());
+        assert!(KeepArgs::default().check(&[]).is_ok());
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod demo;
 mod exit;
 mod keep;
 mod models;
+mod notes;
 mod plot;
 pub mod print;
 mod processes;

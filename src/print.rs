@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::fmt::Write;
+use tidemill_common::terminal::one_line;
 
 const DASHES: &str = "-------------------------------------------";
 
@@ -21,7 +22,7 @@ pub fn batch(time_ms: i64, rows: &[String], total: u64) -> String {
     text
 }
 
-/// A row as Scala shows it: the value itself if it is one column, else a tuple.
+/// A row as Scala shows it: the value itself if it is one column, else a tuple. Control characters are escaped.
 pub fn element(row: &str) -> String {
     // Objects keep the order of columns only in the text, so it is read field by field.
     let values = columns(row);
@@ -35,7 +36,7 @@ fn columns(row: &str) -> Vec<String> {
     let ordered: Result<Ordered, _> = serde_json::from_str(row);
     ordered
         .map(|ordered| ordered.0.iter().map(|(_, value)| scala(value)).collect())
-        .unwrap_or_else(|_| vec![row.to_string()])
+        .unwrap_or_else(|_| vec![one_line(row).into_owned()])
 }
 
 /// The fields of a JSON object in the order in which they are written.
@@ -64,7 +65,7 @@ impl<'de> serde::Deserialize<'de> for Ordered {
 
 pub(crate) fn scala(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => one_line(text).into_owned(),
         Value::Number(number) if !number.is_i64() && !number.is_u64() => {
             number.as_f64().map_or_else(|| number.to_string(), java_double)
         }
@@ -126,6 +127,7 @@ mod tests {
         let expected = format!("{DASHES}\nTime: 1000 ms\n{DASHES}\n(Eric,2,15.48)\n...\n\n");
         assert_eq!(batch(1000, &rows, 5), expected);
         assert_eq!(element(r#"{"value":"a,b"}"#), "a,b");
+        assert_eq!(element(r#"{"value":"\u001b[2J\n\tb"}"#), "\\u{1b}[2J\\n\tb");
         assert_eq!(element(r#"{"k":null,"l":[1,2]}"#), "(null,List(1, 2))");
     }
 }

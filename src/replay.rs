@@ -7,6 +7,7 @@ use crate::client::{self, Client};
 use crate::cluster::Cluster;
 use crate::definition::Definition;
 use crate::exit::{Done, Failure, Outcome};
+use crate::notes;
 use crate::watch::json_line;
 use clap::Args;
 use expect::Expected;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use strike::Strike;
 use tidemill_common::ids::JobId;
 use tidemill_common::job::Format;
+use tidemill_common::terminal;
 use tidemill_driver::core::CoreConfig;
 use tidemill_plan::{CompiledJob, Functions};
 use tidemill_proto::client::{
@@ -107,21 +109,49 @@ pub(crate) async fn run(args: ReplayArgs, functions: Functions) -> Done {
     let cluster = Cluster::start(args.workers, core, Some(hook), functions).await?;
     let mut replay = Replay::start(cluster, strike, &definition, &compiled, input).await?;
     let mut lines = Vec::new();
+    let mut failed = None;
     for number in 1..=batches {
-        lines.extend(replay.batch(number).await?);
-    }
-    let status = replay.end().await?;
-    check_copies(&status)?;
-    match expected {
-        None => {
-            let mut out = std::io::stdout().lock();
-            for line in &lines {
-                writeln!(out, "{line}")?;
+        match replay.batch(number).await {
+            Ok(of_batch) => lines.extend(of_batch),
+            Err(failure) => {
+                failed = Some(failure);
+                break;
             }
-            out.flush()?;
-            Ok(Outcome::Fine)
         }
+    }
+    let status = replay.end().await;
+    if let Ok(status) = &status {
+        print_bad_records(status);
+    }
+    if expected.is_none() {
+        // Also of a run that has failed: what was complete then.
+        print_lines(&lines)?;
+    }
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    check_copies(&status?)?;
+    match expected {
+        None => Ok(Outcome::Fine),
         Some(expected) => expected.compare(&lines, args.ordered, args.tolerance),
+    }
+}
+
+fn print_lines(lines: &[String]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// How many records were bad, by source, and some of them.
+fn print_bad_records(status: &JobStatus) {
+    for line in notes::bad_by_source(status) {
+        eprintln!("{line}");
+    }
+    for bad in &status.bad_samples {
+        eprintln!("  of source `{}`, {}", bad.source, notes::sample_line(bad));
     }
 }
 
@@ -234,7 +264,10 @@ impl Replay {
             match event.and_then(|event| event.kind) {
                 Some(watch_event::Kind::Batch(batch)) if batch.batch == number => return Ok(batch),
                 Some(watch_event::Kind::Ended(status)) => {
-                    return Err(Failure::failed(format!("the job ended in batch {number}: {}", status.reason)));
+                    return Err(Failure::failed(format!(
+                        "the job ended in batch {number}: {}",
+                        terminal::lines(&status.reason)
+                    )));
                 }
                 Some(_) => {}
                 None => return Err(Failure::failed("the driver has gone away")),

@@ -14,6 +14,7 @@ use tidemill_common::units::{parse_duration, parse_size};
 use tidemill_driver::core::CoreConfig;
 use tidemill_driver::{Driver, DriverConfig, DriverError};
 use tidemill_plan::Functions;
+use tidemill_proto::client::SubmitRequest;
 use tidemill_worker::{Worker, WorkerConfig, WorkerError};
 
 /// Options of `tidemill driver`.
@@ -160,9 +161,12 @@ pub(crate) struct LocalArgs {
 pub(crate) async fn local(args: LocalArgs, functions: Functions) -> Done {
     let definition = Definition::read(&args.job)?;
     let compiled = definition.compile(&functions)?;
+    args.keep.check(&watch::printed(&compiled))?;
     let cluster = Cluster::start(args.workers.max(1), CoreConfig::default(), None, functions).await?;
     let mut client = client::connect(&cluster.url()).await?;
-    let submitted = client.submit(definition.request(&compiled, false)).await.map_err(client::refused)?.into_inner();
+    let watched_rows = watch::watched_rows(args.json, &args.keep);
+    let request = SubmitRequest { watched_rows, ..definition.request(&compiled, false) };
+    let submitted = client.submit(request).await.map_err(client::refused)?.into_inner();
     let name = submitted.job.to_string();
     let done = watch::until_ended(&mut client, &name, args.json, args.batches, &args.keep).await;
     cluster.shutdown().await;

@@ -3,10 +3,12 @@
 use crate::cli::DriverUrl;
 use crate::client;
 use crate::exit::{Done, Failure, Outcome};
+use crate::notes::{bad_by_source, sample_line};
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use std::io::Write;
+use tidemill_common::terminal::one_line;
 use tidemill_proto::client::{JobStatus, StatusRequest, StopRequest, WorkersRequest};
 
 /// Options of `tidemill status`.
@@ -42,7 +44,7 @@ pub(crate) async fn status(args: StatusArgs) -> Done {
                     job.records.to_string(),
                     job.bad_records.to_string(),
                     job.state_keys.to_string(),
-                    job.reason.clone(),
+                    one_line(&job.reason).into_owned(),
                 ]
             });
             show_table(&["job", "name", "state", "batch", "records", "bad", "keys", "why"], rows);
@@ -52,7 +54,7 @@ pub(crate) async fn status(args: StatusArgs) -> Done {
 }
 
 fn show_job(job: &JobStatus) {
-    let reason = if job.reason.is_empty() { String::new() } else { format!(" ({})", job.reason) };
+    let reason = if job.reason.is_empty() { String::new() } else { format!(" ({})", one_line(&job.reason)) };
     println!("job {} `{}`: {}{reason}", job.job, job.name, job.state);
     println!("  batch {} at {} ms took {:.1} ms", job.batch, job.batch_time_ms, job.last_batch_micros as f64 / 1e3);
     println!(
@@ -72,7 +74,7 @@ fn show_job(job: &JobStatus) {
             let error = if receiver.last_error.is_empty() {
                 String::new()
             } else {
-                format!(", last error: {}", receiver.last_error)
+                format!(", last error: {}", one_line(&receiver.last_error))
             };
             let rate = match receiver.rate {
                 0.0 => String::new(),
@@ -100,14 +102,19 @@ fn show_job(job: &JobStatus) {
             0 => "as it was submitted".to_string(),
             batch => format!("as of batch {batch}"),
         };
-        let wrong = if table.wrong.is_empty() { String::new() } else { format!(", not as its file: {}", table.wrong) };
+        let wrong = if table.wrong.is_empty() {
+            String::new()
+        } else {
+            format!(", not as its file: {}", one_line(&table.wrong))
+        };
         println!("  table {}: {since}{wrong}", table.name);
     }
     for output in &job.outputs {
         println!("  output {}: {} rows, {}", output.name, output.rows, output.delivery);
     }
+    bad_by_source(job).iter().for_each(|line| println!("  {line}"));
     for bad in &job.bad_samples {
-        println!("  bad record {} of {}: {} ({})", bad.offset, bad.source, bad.reason, bad.text);
+        println!("  of source `{}`, {}", bad.source, sample_line(bad));
     }
     if let Some(counters) = &job.counters {
         println!(
@@ -204,7 +211,7 @@ pub(crate) async fn stop(args: StopArgs) -> Done {
             job.name, job.batch, job.records
         );
     } else {
-        println!("job `{}` stopped after batch {}: {}", job.name, job.batch, job.reason);
+        println!("job `{}` stopped after batch {}: {}", job.name, job.batch, one_line(&job.reason));
     }
     Ok(if job.state == "FAILED" { Outcome::Failed } else { Outcome::Fine })
 }

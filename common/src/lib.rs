@@ -6,4 +6,5 @@ pub mod ids;
 pub mod job;
 pub mod layout;
 pub mod location;
+pub mod terminal;
 pub mod units;

@@ -137,10 +137,16 @@ fn compiled() -> Compiled {
         stages: vec![map, reduce],
         exchange_from: vec![0],
         key_groups: KEY_GROUPS,
-        sources: vec![SourceShape { name: "in".into(), receivers: 1, one_block_per_batch: false, max_rate: None }],
+        sources: vec![SourceShape {
+            name: "in".into(),
+            receivers: 1,
+            one_block_per_batch: false,
+            max_rate: None,
+            max_bad_records: None,
+        }],
         outputs: vec![OutputShape {
             name: "out".into(),
-            kind: OutputKind::Rows { limit: Some(10) },
+            kind: OutputKind::Rows { limit: Some(10), shown: Some(10) },
             rhythm: Rhythm::EveryBatch,
         }],
     };

@@ -17,7 +17,7 @@ mod tables;
 mod watch;
 
 pub use models::{Publication, PublishedModel};
-pub use submit::MAX_ATTACHMENT_BYTES;
+pub use submit::{MAX_ATTACHMENT_BYTES, MAX_WATCHED_ROWS};
 
 use crate::ask::Loop;
 use crate::core::{Compiled, Core, CoreConfig};
@@ -189,7 +189,7 @@ async fn recompile(
         for job in durable.jobs.values().filter(|job| job.ending.is_none()) {
             match tidemill_plan::compile_text(&job.definition, &job.attachments, &functions) {
                 Ok(done) => {
-                    compiled.insert(job.id, submit::for_core(&done, job.capture, &job.base_dir));
+                    compiled.insert(job.id, submit::for_core(&done, job));
                 }
                 Err(errors) => tracing::error!(job = job.id.0, name = job.name, %errors, "a job no longer compiles"),
             }

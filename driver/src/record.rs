@@ -6,10 +6,12 @@
 mod files;
 mod imports;
 mod tables;
+mod totals;
 
 pub use files::{FileChoice, SourceFile, SourceFiles};
 pub use imports::Import;
 pub use tables::TableContent;
+pub use totals::{STRETCH_RECORDS, SourceTotals, Totals};
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -142,30 +144,6 @@ pub struct GroupPlaces {
     pub followers: Vec<WorkerId>,
 }
 
-/// Counts that grow with every complete batch.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
-    /// Records decoded.
-    pub records: u64,
-    /// Records that did not parse.
-    pub bad_records: u64,
-    /// Rows committed per output.
-    pub output_rows: Vec<u64>,
-}
-
-impl Totals {
-    fn add(&mut self, other: &Totals) {
-        self.records += other.records;
-        self.bad_records += other.bad_records;
-        if self.output_rows.len() < other.output_rows.len() {
-            self.output_rows.resize(other.output_rows.len(), 0);
-        }
-        for (sum, more) in self.output_rows.iter_mut().zip(&other.output_rows) {
-            *sum += more;
-        }
-    }
-}
-
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
@@ -222,6 +200,8 @@ pub struct DurableJob {
     pub base_dir: String,
     /// Whether all output rows go to watchers and no sink is written (replay).
     pub capture: bool,
+    /// Rows of a batch that watchers get at least, also of outputs that show fewer.
+    pub watched_rows: u32,
     /// Whether it keeps state: then blocks are kept until a checkpoint covers them.
     pub stateful: bool,
     /// Its receivers.

@@ -14,6 +14,8 @@ use tonic::Status;
 
 /// Files that a definition refers to may have this many bytes together.
 pub const MAX_ATTACHMENT_BYTES: usize = 32 << 20;
+/// Most rows of an output and batch that are sent to watchers.
+pub const MAX_WATCHED_ROWS: u32 = 10_000;
 
 /// Tells a client that knows functions which this driver does not.
 pub(crate) fn check_functions(request: &SubmitRequest, known: &Functions) -> Result<(), Status> {
@@ -29,11 +31,12 @@ pub(crate) fn check_functions(request: &SubmitRequest, known: &Functions) -> Res
     Err(status(ErrorKind::ErrorInvalid, message))
 }
 
-/// What the core needs of a job: paths of outputs relative to `base_dir`; with `capture`, all rows to watchers.
-pub(crate) fn for_core(job: &CompiledJob, capture: bool, base_dir: &str) -> Compiled {
+/// What the core needs of a job that was submitted like this.
+pub(crate) fn for_core(job: &CompiledJob, submitted: &DurableJob) -> Compiled {
+    let DurableJob { capture, watched_rows, base_dir, .. } = submitted;
     Compiled {
         settings: job.def.settings.clone(),
-        topology: Arc::new(Topology::new(&job.plan, capture, Path::new(base_dir))),
+        topology: Arc::new(Topology::new(&job.plan, *capture, *watched_rows, Path::new(base_dir))),
         fingerprint: job.plan.fingerprint,
         functions: job.plan.functions.clone(),
     }
@@ -41,16 +44,17 @@ pub(crate) fn for_core(job: &CompiledJob, capture: bool, base_dir: &str) -> Comp
 
 /// The job to submit.
 pub(crate) fn new_job(job: &CompiledJob, request: SubmitRequest) -> NewJob {
-    let compiled = for_core(job, request.capture, &request.base_dir);
-    let durable = DurableJob {
+    let mut durable = DurableJob {
         name: job.def.name.clone(),
-        stateful: compiled.topology.stateful(),
         definition: request.definition,
         file_name: request.file_name,
         attachments: request.attachments.into_iter().map(|bytes| bytes.to_vec()).collect(),
         base_dir: request.base_dir,
         capture: request.capture,
+        watched_rows: request.watched_rows.min(MAX_WATCHED_ROWS),
         ..DurableJob::default()
     };
+    let compiled = for_core(job, &durable);
+    durable.stateful = compiled.topology.stateful();
     NewJob { durable, compiled }
 }

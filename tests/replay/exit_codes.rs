@@ -101,3 +101,40 @@ fn work_is_shared_and_blocks_are_held_twice() {
     assert_eq!(number("held_twice"), 10, "{done}");
     assert!(number("workers") >= 2, "{done}");
 }
+
+const BAD_INPUT: &str = r#"{"sources": {"purchases": [["ana,1.5", "bob,\u001b[31mcheap"], ["bob,3"], ["bob,x,y", "ana,z", "ana,2"]]}}"#;
+
+#[test]
+fn bad_records_are_counted_and_shown() {
+    let run = Case::new(JOB, BAD_INPUT).replay(&[]);
+    assert_eq!(run.code, 0, "{run:#?}");
+    assert_eq!(run.stdout.lines().count(), 3, "{run:#?}");
+    let lines: Vec<_> = run.stderr.lines().collect();
+    assert_eq!(lines[0], "source `purchases`: 3 of 6 records are bad", "{run:#?}");
+    assert_eq!(lines.len(), 4, "{run:#?}");
+    assert!(lines[1].contains("of source `purchases`, record 1: "), "{run:#?}");
+    assert!(lines[1].ends_with(r"(bob,\u{1b}[31mcheap)"), "{run:#?}");
+}
+
+/// What was complete before the batch that fails is printed.
+#[test]
+fn too_many_bad_records_fail_the_job() {
+    let bounded = |most: &str| JOB.replace("format = \"csv\"", &format!("format = \"csv\"\nmax_bad_records = {most}"));
+    let run = Case::new(&bounded("2"), BAD_INPUT).replay(&[]);
+    assert_eq!(run.code, 3, "{run:#?}");
+    assert_eq!(run.stdout.lines().count(), 2, "{run:#?}");
+    let said = "batch 3: source `purchases`: 3 of 6 records are bad, and `max_bad_records` is 2; for example record 3: ";
+    assert!(run.stderr.contains(said), "{run:#?}");
+    assert_eq!(Case::new(&bounded("3"), BAD_INPUT).replay(&[]).code, 0);
+
+    let bad = |every: usize| {
+        let record = |i: usize| if i.is_multiple_of(every) { "\"u,x\"" } else { "\"u,1\"" };
+        let records: Vec<_> = (0..1000).map(record).collect();
+        format!(r#"{{"sources": {{"purchases": [[{}]]}}}}"#, records.join(", "))
+    };
+    let share = bounded("{ per_mille = 10 }");
+    assert_eq!(Case::new(&share, &bad(100)).replay(&[]).code, 0);
+    let run = Case::new(&share, &bad(99)).replay(&["--workers", "3"]);
+    assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run:#?}");
+    assert!(run.stderr.contains("11 of 1000 records are bad, and `max_bad_records` is 10 per mille"), "{run:#?}");
+}

@@ -27,6 +27,8 @@ pub(crate) struct Job {
     pub(crate) plan: Arc<JobPlan>,
     pub(crate) runner: Runner,
     pub(crate) capture: bool,
+    /// Rows of a batch that the driver gets at least, also of outputs that show fewer.
+    pub(crate) watched_rows: u32,
     pub(crate) base_dir: PathBuf,
     /// Stages that keep state.
     pub(crate) stateful: Vec<StageId>,
@@ -82,6 +84,7 @@ impl Job {
             id,
             runner: Runner::new(plan.clone(), memory_per_task),
             capture: message.capture,
+            watched_rows: message.watched_rows,
             base_dir: PathBuf::from(&message.base_dir),
             stateful: plan.stages.iter().filter(|stage| stage.state.is_some()).map(|stage| stage.id).collect(),
             places: RwLock::default(),

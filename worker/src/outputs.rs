@@ -53,7 +53,7 @@ pub(crate) async fn deliver(
             }
             sink => {
                 let limit = match sink {
-                    Sink::Print { rows } if !job.capture => *rows as usize,
+                    Sink::Print { rows } if !job.capture => job.watched_rows.max(*rows) as usize,
                     _ => usize::MAX,
                 };
                 for unit in mine {

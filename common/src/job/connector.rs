@@ -155,7 +155,32 @@ pub enum ColumnType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnBadRecord {
     /// Count it, keep the first few as samples, go on.
-    Skip,
+    Skip {
+        /// With more of them the job fails.
+        at_most: Option<MaxBadRecords>,
+    },
     /// Fail the job.
     Fail,
+}
+
+impl OnBadRecord {
+    /// Any number of them is left out.
+    pub const SKIP: Self = Self::Skip { at_most: None };
+
+    /// How many there may be.
+    pub fn at_most(self) -> Option<MaxBadRecords> {
+        match self {
+            Self::Skip { at_most } => at_most,
+            Self::Fail => None,
+        }
+    }
+}
+
+/// How many records of a source may be bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MaxBadRecords {
+    /// So many as long as the job runs.
+    Count(u64),
+    /// So many of a thousand.
+    PerMille(u64),
 }

@@ -58,6 +58,8 @@ pub(super) enum Shape {
     Time,
     Size,
     Count(RangeInclusive<u64>),
+    /// A count, or a table of these keys.
+    CountOrTable(RangeInclusive<u64>, &'static [Key]),
     /// A number, not negative.
     Number,
     Flag,
@@ -153,7 +155,7 @@ pub(super) const FILE_FORMATS: Choices<FormatKind> = &[
 /// Of a table.
 pub(super) const TABLE_FORMATS: Choices<FormatKind> =
     &[("csv", FormatKind::Csv), ("json", FormatKind::Json), ("parquet", FormatKind::Parquet)];
-pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::Skip), ("fail", OnBadRecord::Fail)];
+pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::SKIP), ("fail", OnBadRecord::Fail)];
 pub(super) const UPDATE_KEYS: Choices<UpdateKeys> =
     &[("every_key", UpdateKeys::EveryKey), ("touched", UpdateKeys::Touched)];
 pub(super) const EMIT: Choices<Emit> = &[("all", Emit::All), ("changed", Emit::Changed)];
@@ -166,6 +168,7 @@ pub(super) const REPLICATION: RangeInclusive<u64> = 1..=8;
 pub(super) const KEY_GROUPS: RangeInclusive<u64> = 1..=4096;
 pub(super) const TASK_FAILURES: RangeInclusive<u64> = 1..=100;
 pub(super) const RECEIVERS: RangeInclusive<u64> = 1..=64;
+pub(super) const PER_MILLE: RangeInclusive<u64> = 0..=1000;
 pub(super) const PRINT_ROWS: RangeInclusive<u64> = 1..=10_000;
 pub(super) const RETRIES: RangeInclusive<u64> = 0..=100;
 pub(super) const KEEP: RangeInclusive<u64> = 1..=1000;

@@ -27,7 +27,9 @@ mod together;
 mod types;
 mod window;
 
-pub use connector::{ColumnDef, ColumnType, Connector, FileContent, FilesSource, Format, OnBadRecord, SourceDef};
+pub use connector::{
+    ColumnDef, ColumnType, Connector, FileContent, FilesSource, Format, MaxBadRecords, OnBadRecord, SourceDef,
+};
 pub use learn::{
     AbTest, Choose, DEFAULT_KEEP, DetectDrift, DriftAction, Evaluate, ModelDef, OnDrift, Param, SaveModel, Train,
 };

@@ -68,6 +68,10 @@ fn shape(shape: &Shape) -> Value {
         Shape::Count(range) => {
             json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() })
         }
+        Shape::CountOrTable(range, keys) => {
+            let count = json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() });
+            json!({ "oneOf": [count, table(&[keys])] })
+        }
         Shape::Number => json!({ "type": "number", "minimum": 0 }),
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::True => json!({ "const": true }),

@@ -5,10 +5,14 @@ use super::foreign;
 use super::keys::{self, ConnectorKind, FormatKind, Key};
 use super::rate::read_max_rate;
 use super::reader::{Reader, Table, Value};
-use super::{ColumnDef, ColumnType, Connector, FileContent, FilesSource, Format, Name, OnBadRecord, SourceDef, Span};
+use super::{
+    ColumnDef, ColumnType, Connector, FileContent, FilesSource, Format, MaxBadRecords, Name, OnBadRecord, SourceDef,
+    Span,
+};
 use crate::diag::Diagnostic;
 use std::collections::HashSet;
 use std::time::Duration;
+use toml::de::DeValue;
 
 /// Reads what is behind a connector.
 type Read<'t> = fn(&mut Reader<'t>, &Table<'t>, &Name) -> Option<SourceDef>;
@@ -189,10 +193,29 @@ fn read_options<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<(Str
 }
 
 fn read_on_bad_record<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<OnBadRecord> {
-    match table.get("on_bad_record") {
-        Some(value) => r.choice(value, keys::ON_BAD_RECORD),
-        None => Some(OnBadRecord::Skip),
+    let action = match table.get("on_bad_record") {
+        Some(value) => r.choice(value, keys::ON_BAD_RECORD)?,
+        None => OnBadRecord::SKIP,
+    };
+    let Some(value) = table.get("max_bad_records") else { return Some(action) };
+    let at_most = Some(read_max_bad_records(r, value)?);
+    match action {
+        OnBadRecord::Skip { .. } => Some(OnBadRecord::Skip { at_most }),
+        OnBadRecord::Fail => {
+            let wrong =
+                Diagnostic::new("`max_bad_records` does nothing: with `on_bad_record = \"fail\"` no record may be bad");
+            r.push(wrong.at(table.key_span("max_bad_records")).help("leave one of the two out"));
+            None
+        }
     }
+}
+
+fn read_max_bad_records<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<MaxBadRecords> {
+    if !matches!(value.get_ref(), DeValue::Table(_)) {
+        return r.count(value, keys::NOT_NEGATIVE).map(MaxBadRecords::Count);
+    }
+    let table = r.table(value, "`max_bad_records`", value.span(), &[keys::BAD_SHARE])?;
+    r.count(table.get("per_mille")?, keys::PER_MILLE).map(MaxBadRecords::PerMille)
 }
 
 fn read_socket<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Option<SourceDef> {

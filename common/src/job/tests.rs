@@ -155,6 +155,7 @@ fn everything_that_can_be_said() {
     assert_eq!(columns[2].data_type, ColumnType::Decimal(10, 2));
     assert_eq!(null.as_deref(), Some("-"));
     assert_eq!((purchases.on_bad_record, purchases.max_rate), (OnBadRecord::Fail, Some(500)));
+    assert_eq!(job.source("rows").unwrap().on_bad_record.at_most(), None);
     let addresses = vec!["127.0.0.1:9999".to_owned(), "[::1]:9998".to_owned()];
     let socket = Connector::Socket { addresses, acknowledge: true, receivers: 1 };
     assert_eq!(purchases.connector, socket);
@@ -220,7 +221,7 @@ fn defaults() {
     let short = Settings::with_batch_interval(Duration::from_millis(10));
     assert_eq!(short.block_interval, Duration::from_millis(5));
     let lines = job.source("lines").unwrap();
-    assert_eq!((&lines.format, lines.on_bad_record), (&Format::Text, OnBadRecord::Skip));
+    assert_eq!((&lines.format, lines.on_bad_record), (&Format::Text, OnBadRecord::SKIP));
 }
 
 #[test]

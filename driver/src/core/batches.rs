@@ -1,6 +1,6 @@
 //! The life of a batch: frozen at the tick, run, its outputs committed, complete.
 
-use super::job::{BAD_SAMPLES_KEPT, Job};
+use super::job::Job;
 use super::run::{BatchRun, CommitState, TaskResult};
 use super::topology::{OutputKind, Topology};
 use super::{Action, Commit, CommitFiles, Cx, Post, SavedModel};
@@ -105,6 +105,10 @@ impl Job {
 
     /// All units are done: brings the rows to where they go.
     fn commit(&mut self, cx: &mut Cx<'_>) {
+        if let Some(reason) = self.run.as_ref().and_then(|run| self.too_many_bad_records(run)) {
+            let batch = self.durable.completed.next();
+            return self.end(cx, Ending::Failed(format!("batch {batch}: {reason}")));
+        }
         let Some(run) = &mut self.run else { return };
         let sync = self.settings.durability == Durability::Disk;
         let mut outputs = Vec::new();
@@ -141,18 +145,20 @@ impl Job {
     }
 
     fn complete(&mut self, cx: &mut Cx<'_>) {
-        let Some(run) = &mut self.run else { return };
+        let Some(mut run) = self.run.take() else { return };
         let batch = run.batch;
         let (time_ms, context) = (run.time_ms, run.context());
         let micros = cx.now.mono_us.saturating_sub(run.started_us);
         let records = run.records;
-        let mut totals = Totals { records, output_rows: vec![0; self.topology.outputs.len()], ..Totals::default() };
+        let (sources, bad) = self.count_bad_records(&run);
+        let bad_records = sources.iter().map(|source| source.bad).sum();
+        let output_rows = vec![0; self.topology.outputs.len()];
+        let mut totals = Totals { records, bad_records, output_rows, sources };
         let mut state_keys = 0;
         let mut rows = BTreeMap::new();
         let mut models = Vec::new();
         let mut champions = Vec::new();
         for TaskResult { done, .. } in std::mem::take(&mut run.results) {
-            totals.bad_records += done.bad_records;
             state_keys += done.state_keys;
             for part in &done.parts {
                 if let Some(total) = totals.output_rows.get_mut(part.output as usize) {
@@ -162,8 +168,6 @@ impl Job {
             models.extend(done.models);
             champions.extend(done.champions);
             rows.extend(done.rows.into_iter().map(|rows| ((rows.output, rows.lane, rows.order), rows)));
-            let room = BAD_SAMPLES_KEPT.saturating_sub(self.bad_samples.len());
-            self.bad_samples.extend(done.bad_samples.into_iter().take(room));
         }
         let mut outputs = super::report::merge_outputs(&self.topology, &context, rows);
         for (number, output) in self.topology.outputs.iter().enumerate() {
@@ -182,13 +186,11 @@ impl Job {
         self.note_champions(cx, champions);
         self.publish_models(cx, batch, time_ms, models);
         self.record(cx, JobRecord::Completed { batch, totals });
-        let event = client_pb::BatchOutput { batch: batch.0, time_ms, records, micros, outputs };
+        let event = client_pb::BatchOutput { batch: batch.0, time_ms, records, micros, outputs, bad };
         let event = Box::new(client_pb::watch_event::Kind::Batch(event));
         cx.out.push(Action::Publish { job: self.durable.id, event });
         self.close_incidents(cx);
-        if let Some(run) = self.run.take() {
-            self.estimate_rates(cx, &run);
-        }
+        self.estimate_rates(cx, &run);
         self.after_run(cx, batch);
     }
 

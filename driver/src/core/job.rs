@@ -22,8 +22,6 @@ use tidemill_proto::control::{self as pb, driver_message};
 
 /// Incidents kept for `status`.
 const INCIDENTS_KEPT: usize = 20;
-/// Bad records kept for `status`.
-pub(crate) const BAD_SAMPLES_KEPT: usize = 10;
 
 /// A job that has not ended.
 #[derive(Debug)]
@@ -218,6 +216,7 @@ impl Job {
             attachments: self.durable.attachments.iter().map(|bytes| bytes.clone().into()).collect(),
             fingerprint: self.fingerprint,
             capture: self.durable.capture,
+            watched_rows: self.durable.watched_rows,
             base_dir: self.durable.base_dir.clone(),
         })
     }

@@ -7,6 +7,7 @@
 //! Inside, each job is *reconciled*: after every event `Job::advance` compares what
 //! is with what should be and says what to do. There is one place for each decision, however the news came.
 
+mod bad_records;
 mod batches;
 mod checkpoints;
 mod choices;

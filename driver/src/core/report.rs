@@ -22,9 +22,9 @@ pub(crate) fn merge_outputs(topology: &Topology, context: &BatchContext, rows: U
     }
     let mut merged = Vec::new();
     for (number, output) in topology.outputs.iter().enumerate() {
-        let limit = match output.kind {
-            OutputKind::Rows { limit } => limit,
-            OutputKind::Http(_) => None,
+        let (limit, shown) = match output.kind {
+            OutputKind::Rows { limit, shown } => (limit, shown),
+            OutputKind::Http(_) => (None, None),
             OutputKind::Files(_) | OutputKind::Seen => continue,
         };
         if output.rhythm.fires(context).is_none() {
@@ -36,7 +36,8 @@ pub(crate) fn merge_outputs(topology: &Topology, context: &BatchContext, rows: U
         if let Some(limit) = limit {
             rows.truncate(limit as usize);
         }
-        merged.push(pb::OutputBatch { name: output.name.clone(), rows, total });
+        let shown = shown.map_or(rows.len(), |shown| rows.len().min(shown as usize)) as u64;
+        merged.push(pb::OutputBatch { name: output.name.clone(), rows, total, shown });
     }
     merged
 }
@@ -129,7 +130,12 @@ impl Job {
             .topology
             .sources
             .iter()
-            .map(|s| pb::SourceStatus { name: s.name.clone(), receivers: vec![] })
+            .enumerate()
+            .map(|(number, source)| {
+                let counts = self.durable.totals.sources.get(number).copied().unwrap_or_default();
+                let (records, bad_records) = (counts.records, counts.bad);
+                pb::SourceStatus { name: source.name.clone(), receivers: vec![], records, bad_records }
+            })
             .collect();
         for key in self.receiver_keys() {
             let logged = self.durable.receivers.get(&key).cloned().unwrap_or_default();
@@ -268,7 +274,7 @@ mod tests {
     fn outputs_come_lane_by_lane_and_keyed_ones_by_key() {
         let output = OutputShape {
             name: "out".into(),
-            kind: OutputKind::Rows { limit: Some(5) },
+            kind: OutputKind::Rows { limit: Some(5), shown: Some(4) },
             rhythm: Rhythm::Every { slide_ms: 2000 },
         };
         let topology = Topology {
@@ -303,5 +309,6 @@ mod tests {
         let merged = merge_outputs(&topology, &at(2000), rows);
         assert_eq!(merged.len(), 1);
         assert_eq!((merged[0].rows.join(""), merged[0].total), ("abcde".to_string(), 6));
+        assert_eq!(merged[0].shown, 4);
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
-use tidemill_common::job::{Connector, DEFAULT_KEEP, HttpSink, ModelDef, Sink, TableDef};
+use tidemill_common::job::{Connector, DEFAULT_KEEP, HttpSink, MaxBadRecords, ModelDef, Sink, TableDef};
 use tidemill_common::location::Location;
 use tidemill_ml::{Model, ModelSpec};
 use tidemill_plan::{AskedModel, BranchTarget, FileOutput, JobPlan, ModelPlan, Placement, Rhythm, StageInput};
@@ -101,6 +101,8 @@ pub struct SourceShape {
     pub one_block_per_batch: bool,
     /// Most records per second that each of its receivers reads.
     pub max_rate: Option<u64>,
+    /// How many of its records may be bad.
+    pub max_bad_records: Option<MaxBadRecords>,
 }
 
 /// The shape of an output.
@@ -121,6 +123,8 @@ pub enum OutputKind {
     Rows {
         /// How many.
         limit: Option<u32>,
+        /// How many of them `print` shows.
+        shown: Option<u32>,
     },
     /// Rows in files.
     Files(FileOutput),
@@ -132,8 +136,8 @@ pub enum OutputKind {
 
 impl Topology {
     /// The shape of a compiled job, with paths relative to `base_dir` resolved. With `capture`, every output is
-    /// a row output without a limit.
-    pub fn new(plan: &JobPlan, capture: bool, base_dir: &Path) -> Self {
+    /// a row output without a limit. Watchers get `watched_rows` rows of a batch, or as many as `print` shows.
+    pub fn new(plan: &JobPlan, capture: bool, watched_rows: u32, base_dir: &Path) -> Self {
         let saves = (!capture).then_some(base_dir);
         let models = plan.models.iter().enumerate();
         let mut stages: Vec<StageShape> = plan.stages.iter().map(|stage| StageShape::new(stage, plan)).collect();
@@ -149,13 +153,14 @@ impl Topology {
             receivers: receivers(&source.connector),
             one_block_per_batch: matches!(source.connector, Connector::Queue { .. }) && !capture,
             max_rate: source.max_rate.filter(|_| !capture),
+            max_bad_records: source.on_bad_record.at_most(),
         });
         let outputs = plan.outputs.iter().map(|output| OutputShape {
             name: output.name.clone(),
             rhythm: output.rhythm,
             kind: match &output.sink {
-                _ if capture => OutputKind::Rows { limit: None },
-                Sink::Print { rows } => OutputKind::Rows { limit: Some(*rows) },
+                _ if capture => OutputKind::Rows { limit: None, shown: None },
+                Sink::Print { rows } => OutputKind::Rows { limit: Some(watched_rows.max(*rows)), shown: Some(*rows) },
                 Sink::Files(files) => OutputKind::Files(FileOutput::new(files, output.schema.clone(), base_dir)),
                 Sink::Http(http) => OutputKind::Http(http.clone()),
                 Sink::ForEachBatch(_) => OutputKind::Seen,

@@ -207,10 +207,16 @@ fn compiled(stateful: bool) -> Compiled {
         stages,
         exchange_from: if stateful { vec![0] } else { Vec::new() },
         key_groups: 2,
-        sources: vec![SourceShape { name: "s".into(), receivers: 2, one_block_per_batch: false, max_rate: None }],
+        sources: vec![SourceShape {
+            name: "s".into(),
+            receivers: 2,
+            one_block_per_batch: false,
+            max_rate: None,
+            max_bad_records: None,
+        }],
         outputs: vec![OutputShape {
             name: "o".into(),
-            kind: OutputKind::Rows { limit: None },
+            kind: OutputKind::Rows { limit: None, shown: None },
             rhythm: Rhythm::EveryBatch,
         }],
     };

@@ -147,14 +147,14 @@ impl Oracle {
         let shape = &spec_of(specs, job).shape;
         let mut wanted = Vec::new();
         for (number, output) in shape.topology.outputs.iter().enumerate() {
-            let OutputKind::Rows { limit } = output.kind else { continue };
+            let OutputKind::Rows { limit, .. } = output.kind else { continue };
             if output.rhythm.fires(&expected.context).is_none() {
                 continue;
             }
             let rows = expected.outputs.get(&(number as u32)).map_or(&[][..], Vec::as_slice);
             let shown = rows.iter().take(limit.map_or(usize::MAX, |limit| limit as usize)).map(show);
-            let (name, total) = (output.name.clone(), rows.len() as u64);
-            wanted.push(client_pb::OutputBatch { name, rows: shown.collect(), total });
+            let (name, total, rows) = (output.name.clone(), rows.len() as u64, shown.collect::<Vec<_>>());
+            wanted.push(client_pb::OutputBatch { name, shown: rows.len() as u64, rows, total });
         }
         assert_eq!(told.outputs, wanted, "batch {batch} of job {job} is wrong");
     }

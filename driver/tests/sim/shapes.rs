@@ -34,7 +34,7 @@ impl Shape {
         use Placement::{KeyGroups, Single};
         use Target::{Gather, Hash, Output};
         use models::When::{After, Before};
-        let rows = |limit| OutputKind::Rows { limit };
+        let rows = |limit| OutputKind::Rows { limit, shown: limit };
         let sink = FileSink { place: FilePlace::Directory("out".into()), format: FileFormat::Json, roll: None };
         let files = || OutputKind::Files(FileOutput::new(&sink, Arc::new(Schema::empty()), Path::new("")));
         let http = || {
@@ -219,6 +219,7 @@ impl Builder {
             receivers: sizes.receivers,
             one_block_per_batch: false,
             max_rate: None,
+            max_bad_records: None,
         };
         let rhythm = |number: usize| {
             let feeds = |stage: &&StageShape| stage.outputs.contains(&OutputIdx(number as u32));

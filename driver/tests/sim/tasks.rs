@@ -289,7 +289,7 @@ impl Process {
                 OutputKind::Files { .. } | OutputKind::Seen => {}
                 OutputKind::Rows { .. } | OutputKind::Http(_) => {
                     let limit = match shape.topology.outputs[output as usize].kind {
-                        OutputKind::Rows { limit } => limit,
+                        OutputKind::Rows { limit, .. } => limit,
                         _ => None,
                     };
                     let keyed = shape.keyed(task.stage as usize);

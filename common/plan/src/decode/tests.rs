@@ -18,7 +18,7 @@ fn source(format: Format) -> SourcePlan {
             columns.iter().map(|c| Field::new(&c.name.text, arrow_type(c.data_type), true)).collect()
         }
     };
-    SourcePlan::from_parts("s", format, Schema::new(fields), OnBadRecord::Skip)
+    SourcePlan::from_parts("s", format, Schema::new(fields), OnBadRecord::SKIP)
 }
 
 fn csv_source(types: &[(&str, ColumnType)], null: Option<&str>) -> SourcePlan {

@@ -1,8 +1,8 @@
 //! Keys of sources and tables.
 
 use super::{
-    CONNECTORS, FILE_FORMATS, FORMATS, Key, NOT_NEGATIVE, ON_BAD_RECORD, POSITIVE, RECEIVERS, Shape, TABLE_FORMATS,
-    words,
+    CONNECTORS, FILE_FORMATS, FORMATS, Key, NOT_NEGATIVE, ON_BAD_RECORD, PER_MILLE, POSITIVE, RECEIVERS, Shape,
+    TABLE_FORMATS, words,
 };
 
 /// Keys of every source.
@@ -19,6 +19,15 @@ const BAD_RECORD: Key = Key::new(
     Shape::Choice(|| words(ON_BAD_RECORD)),
     "What happens to a record that does not parse. Default skip.",
 );
+const MAX_BAD_RECORDS: Key = Key::new(
+    "max_bad_records",
+    Shape::CountOrTable(NOT_NEGATIVE, BAD_SHARE),
+    "The job fails with more bad records than these. Default: no bound.",
+);
+
+/// Keys of `max_bad_records`.
+pub(in crate::job) const BAD_SHARE: &[Key] =
+    &[Key::new("per_mille", Shape::Count(PER_MILLE), "So many of a thousand.").required()];
 
 const MULTI_LINE: Key = Key::new(
     "multi_line",
@@ -41,6 +50,7 @@ pub(in crate::job) const SOCKET: &[Key] = &[
     NULL,
     MULTI_LINE,
     BAD_RECORD,
+    MAX_BAD_RECORDS,
     MAX_RATE,
 ];
 
@@ -66,6 +76,7 @@ pub(in crate::job) const FILES: &[Key] = &[
     NULL,
     MULTI_LINE,
     BAD_RECORD,
+    MAX_BAD_RECORDS,
     MAX_RATE,
 ];
 
@@ -78,6 +89,7 @@ pub(in crate::job) const QUEUE: &[Key] = &[
     DELIMITER,
     NULL,
     BAD_RECORD,
+    MAX_BAD_RECORDS,
 ];
 
 /// Keys of a source with `connector = "receiver"`, beside [`SOURCE`].
@@ -90,6 +102,7 @@ pub(in crate::job) const RECEIVER: &[Key] = &[
     DELIMITER,
     NULL,
     BAD_RECORD,
+    MAX_BAD_RECORDS,
     MAX_RATE,
 ];
 

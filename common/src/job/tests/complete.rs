@@ -26,6 +26,8 @@ fn the_parser_reads_every_key_it_lists() {
             object(&format!("[source.s]\nconnector = \"{connector}\"\n{}", unless_format(key)), key, "");
         }
     }
+    let share = "[source.s]\nconnector = \"queue\"\nmax_bad_records = { ";
+    keys::BAD_SHARE.iter().for_each(|key| object(share, key, " }"));
     for key in keys::TABLE {
         let columns = if key.name == "columns" { "" } else { "columns = { a = \"int\" }\n" };
         object(&format!("[table.t]\n{}{columns}", unless_format(key)), key, "");
@@ -120,6 +122,7 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::FILES,
         keys::QUEUE,
         keys::RECEIVER,
+        keys::BAD_SHARE,
         keys::TABLE,
         keys::STREAM,
         keys::OPERATORS,

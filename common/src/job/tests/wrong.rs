@@ -155,6 +155,10 @@ fn sources() {
             "a delimiter is one ASCII character, neither a line break nor a quote @ \"||\"",
         ),
         ("on_bad_record = \"ignore\"", "`ignore` is not among the choices @ ignore"),
+        (
+            "on_bad_record = \"fail\"\nmax_bad_records = 3",
+            "`max_bad_records` does nothing: with `on_bad_record = \"fail\"` no record may be bad @ max_bad_records",
+        ),
     ] {
         assert_eq!(mistakes(&source(&format!("{socket}{body}"))), [expected], "{body}");
     }
