@@ -4,6 +4,7 @@ use crate::exit::{Done, Failure};
 use crate::{bench, demo, models, producers, replay, roles, show, watch};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use nix::sys::signal::Signal;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +16,8 @@ use tracing_subscriber::EnvFilter;
 /// A distributed micro-batch stream engine: one small program, exact through failures.
 ///
 /// Exit codes: 0 done; 1 results differ from what was expected; 2 the definition or the command line is
-/// wrong; 3 the run failed; 4 nobody answers, or a port or directory is taken.
+/// wrong; 3 the run failed; 4 nobody answers, or a port or directory is taken; 130 or 143 `demo` or `bench`
+/// was interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "tidemill", version, max_term_width = 100)]
 struct Cli {
@@ -115,7 +117,7 @@ fn run(command: Command, functions: Functions) -> Done {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(async {
         match command {
-            Command::Demo(args) => demo::run(args).await,
+            Command::Demo(args) => unless_interrupted(demo::run(args)).await,
             Command::Driver(args) => roles::driver(args, functions).await,
             Command::Worker(args) => roles::worker(args, functions).await,
             Command::Submit(args) => watch::submit(args, &functions).await,
@@ -124,7 +126,7 @@ fn run(command: Command, functions: Functions) -> Done {
             Command::Workers(args) => show::workers(args).await,
             Command::Stop(args) => show::stop(args).await,
             Command::Local(args) => roles::local(args, functions).await,
-            Command::Bench(args) => bench::run(args).await,
+            Command::Bench(args) => unless_interrupted(bench::run(args)).await,
             Command::Model(command) => models::run(command).await,
             Command::Replay(args) => replay::run(args, functions).await,
             Command::Check { job } => crate::definition::check(&job, &functions),
@@ -143,6 +145,14 @@ fn run(command: Command, functions: Functions) -> Done {
 
 /// Resolves at Ctrl-C or SIGTERM, which are listened to from the call on, not from the first wait.
 pub(crate) fn interrupted() -> impl Future<Output = ()> {
+    let signal = signalled();
+    async move {
+        signal.await;
+    }
+}
+
+/// The same; gives back which it was.
+fn signalled() -> impl Future<Output = Signal> {
     let listeners = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
     async move {
         let [interrupt, terminate] = listeners.map(|listener| async {
@@ -152,9 +162,18 @@ pub(crate) fn interrupted() -> impl Future<Output = ()> {
             }
         });
         tokio::select! {
-            _ = interrupt => {}
-            _ = terminate => {}
+            _ = interrupt => Signal::SIGINT,
+            _ = terminate => Signal::SIGTERM,
         }
+    }
+}
+
+/// Runs what has to be taken down when it is interrupted: what it has started ends as it is dropped.
+async fn unless_interrupted(command: impl Future<Output = Done>) -> Done {
+    let signal = signalled();
+    tokio::select! {
+        signal = signal => Err(Failure::interrupted(signal)),
+        done = command => done,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Exit codes and the errors behind them.
 
+use nix::sys::signal::Signal;
 use std::process::ExitCode;
 
 /// What a command comes to.
@@ -15,6 +16,8 @@ pub(crate) enum Outcome {
     Failed,
     /// 4: nobody answers, or a resource (port, directory) is taken.
     Unavailable,
+    /// 128 and the number of the signal: it was interrupted before it was over.
+    Interrupted(Signal),
 }
 
 impl From<Outcome> for ExitCode {
@@ -25,6 +28,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Usage => 2,
             Outcome::Failed => 3,
             Outcome::Unavailable => 4,
+            Outcome::Interrupted(signal) => 128 + signal as u8,
         })
     }
 }
@@ -43,6 +47,10 @@ impl Failure {
 
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self { outcome: Outcome::Failed, message: message.into() }
+    }
+
+    pub(crate) fn interrupted(signal: Signal) -> Self {
+        Self { outcome: Outcome::Interrupted(signal), message: format!("interrupted by {signal}; all that was started has ended") }
     }
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {

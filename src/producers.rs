@@ -26,6 +26,17 @@ pub(crate) enum ProduceCommand {
     File(FileArgs),
 }
 
+impl ProduceCommand {
+    fn sender(&self) -> &SenderArgs {
+        match self {
+            Self::Purchases(args) => &args.sender,
+            Self::Points(args) => &args.sender,
+            Self::Clusters(args) => &args.sender,
+            Self::File(args) => &args.sender,
+        }
+    }
+}
+
 /// Where and how.
 #[derive(Debug, Args)]
 pub(crate) struct SenderArgs {
@@ -181,6 +192,7 @@ fn time_column(column: String) -> Result<TimeColumn, Failure> {
 pub(crate) async fn run(command: ProduceCommand) -> Done {
     let stats = Arc::new(ProducerStats::default());
     let stop = CancellationToken::new();
+    let plain = command.sender().plain;
     match command {
         ProduceCommand::Purchases(args) => {
             let config = PurchasesConfig {
@@ -196,7 +208,7 @@ pub(crate) async fn run(command: ProduceCommand) -> Done {
             let sending = produce::serve(listener, config, stats.clone(), stop.clone());
             tokio::select! {
                 () = sending => {}
-                () = report(&stats) => {}
+                () = report(&stats, plain) => {}
                 () = interrupted() => {}
             }
         }
@@ -220,18 +232,23 @@ pub(crate) async fn run(command: ProduceCommand) -> Done {
             make(Arc::new(points), &args.sender, &args.made, &stats, &stop).await?;
         }
         ProduceCommand::File(args) => {
+            std::fs::File::open(&args.path)
+                .map_err(|error| Failure::usage(format!("cannot read {}: {error}", args.path.display())))?;
             let listener = bind(args.sender.address()).await?;
             println!("listening on {}", listener.local_addr()?);
             let sending = produce::serve_file(listener, args.config()?, stats.clone(), stop.clone());
             tokio::select! {
                 result = sending => result.map_err(unfit)?,
-                () = report(&stats) => {}
+                () = report(&stats, plain) => {}
                 () = interrupted() => {}
             }
         }
     }
     stop.cancel();
-    println!("sent {} lines, {} of them held", stats.sent(), stats.held());
+    match plain {
+        true => println!("sent {} lines", stats.sent()),
+        false => println!("sent {} lines, {} of them held", stats.sent(), stats.held()),
+    }
     Ok(Outcome::Fine)
 }
 
@@ -261,22 +278,30 @@ async fn make(
     let config = MadeConfig { pace, seed: made.seed, total: made.total, acknowledge: !sender.plain };
     tokio::select! {
         () = produce::serve_lines(listener, lines, config, stats.clone(), stop.clone()) => {}
-        () = report(stats) => {}
+        () = report(stats, sender.plain) => {}
         () = interrupted() => {}
     }
     Ok(())
 }
 
-/// A line a second while something happens.
-async fn report(stats: &ProducerStats) {
+/// A line a second while something happens. Nobody says what is held of a plain stream.
+async fn report(stats: &ProducerStats, plain: bool) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     let mut last = (0, 0);
     loop {
         ticks.tick().await;
         let now = (stats.sent(), stats.held());
-        if now != last {
-            println!("sent {} lines, {} held, {} receivers connected", now.0, now.1, stats.connections());
-            last = now;
+        if now == last {
+            continue;
+        }
+        last = now;
+        let receivers = match stats.connections() {
+            1 => "1 receiver".to_string(),
+            count => format!("{count} receivers"),
+        };
+        match plain {
+            true => println!("sent {} lines, {receivers} connected", now.0),
+            false => println!("sent {} lines, {} held, {receivers} connected", now.0, now.1),
         }
     }
 }

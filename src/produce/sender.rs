@@ -20,8 +20,9 @@ use tokio_util::task::TaskTracker;
 const MAX_CONNECTIONS: usize = 64;
 /// Lines written together.
 const CHUNK: u64 = 8192;
-/// For a receiver's first words, and before listening again after a failure.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// For a receiver's first words; Tidemill's says them at once.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Before listening again after a failure.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is sent.
@@ -135,7 +136,8 @@ impl Sender {
         let first = stop.run_until_cancelled(timeout(PATIENCE, ear.hear())).await;
         let offset = match first {
             None => return Ok(()),
-            Some(said) => match said?? {
+            Some(Err(_)) => return Err(silent()),
+            Some(Ok(said)) => match said? {
                 Some(FromReceiver::Resume(offset)) => offset,
                 Some(other) => return Err(unexpected(other)),
                 None => return Ok(()),
@@ -231,6 +233,14 @@ impl Sender {
             }
         }
     }
+}
+
+fn silent() -> io::Error {
+    let what = format!(
+        "a receiver has connected and said nothing for {PATIENCE:?}: it does not speak the acknowledged line protocol; \
+         start the producer with --plain, or set `acknowledge = true` in the source"
+    );
+    io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
 fn unexpected(said: FromReceiver) -> io::Error {

@@ -201,6 +201,12 @@ pub enum ConnectError {
     /// The sender closed the connection.
     #[error("the sender closed the connection")]
     Closed,
+    /// A plain connection ended before a line came.
+    #[error(
+        "the sender closed the connection without sending a line; if it waits to be asked, as one that speaks the \
+         acknowledged line protocol does (`tidemill produce` without --plain), set `acknowledge = true`"
+    )]
+    ClosedWithoutLines,
     /// No answer in time.
     #[error("the sender did not answer within {waited:?}; does it speak the acknowledged line protocol?")]
     NoAnswer {

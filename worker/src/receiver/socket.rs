@@ -35,7 +35,12 @@ pub(super) async fn run(
                     wait = backoff.first;
                 }
                 intake.seal();
-                error
+                match error {
+                    ConnectError::Closed if !acknowledge && intake.position() == before => {
+                        ConnectError::ClosedWithoutLines
+                    }
+                    error => error,
+                }
             }
         };
         let jittered = jitter(wait);
