@@ -29,10 +29,10 @@ pub fn compile_text(
     let folder = tempfile::tempdir();
     let written = folder.as_ref().map_err(|e| io::Error::new(e.kind(), e.to_string())).and_then(|folder| {
         for (number, name) in attachment_names(&mut def).into_iter().enumerate() {
-            let extension =
-                Path::new(name.as_str()).extension().and_then(|e| e.to_str()).unwrap_or("jsonl").to_string();
-            *name = format!("attachment-{number}.{extension}");
+            // Under its own name, for messages.
+            *name = format!("{number}/{}", file_name(name));
             let bytes = attachments.get(number).map_or(&[][..], |bytes| bytes.as_ref());
+            std::fs::create_dir(folder.path().join(number.to_string()))?;
             std::fs::write(folder.path().join(name.as_str()), bytes)?;
         }
         Ok(())
@@ -46,6 +46,11 @@ pub fn compile_text(
     let error = written.err().map(|e| e.to_string()).unwrap_or_default();
     diagnostics.push(Diagnostic::new(format!("cannot write to the temporary directory: {error}")));
     Err(diagnostics)
+}
+
+/// The last part of a path: what users know a file by.
+pub(crate) fn file_name(path: &str) -> &str {
+    Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or("file")
 }
 
 /// Names of the files that a definition refers to: those of streams in their order, then those of models and

@@ -3,7 +3,7 @@
 use super::check::{self, Draft};
 use super::keys::{self, Key};
 use super::reader::{JOB_NAME_MARKS, NAME_MARKS, Reader, Table, Value};
-use super::{JobDef, OutputDef, Settings, learn, rate, sink, source, stream, table};
+use super::{JobDef, OutputDef, Settings, Span, learn, rate, sink, source, stream, table};
 use crate::diag::{Diagnostic, Diagnostics};
 use std::time::Duration;
 use toml::Spanned;
@@ -168,7 +168,8 @@ fn read_output<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Draft<OutputDef>
         Some(value) => r.name(value),
         None => from.clone(),
     };
-    let sink = exactly_one(r, &table, keys::SINKS, "sink").and_then(|(key, value)| sink::read(r, key, value));
+    let sink = exactly_one(r, &table, keys::SINKS, "sink", &[keys::OUTPUT, keys::SINKS]);
+    let sink = sink.and_then(|(key, _, value)| sink::read(r, key, value));
     let def = match (name.clone(), from.clone(), sink) {
         (Some(name), Some(from), Some(sink)) => Some(OutputDef { name, from, of_model, sink }),
         _ => None,
@@ -199,9 +200,14 @@ pub(super) fn exactly_one<'t>(
     table: &Table<'t>,
     alternatives: &'static [Key],
     what: &str,
-) -> Option<(&'static str, &'t Value<'t>)> {
+    known: &[&'static [Key]],
+) -> Option<(&'static str, Span, &'t Value<'t>)> {
     let mut present = table.present(alternatives).into_iter();
     let Some((first, key, value)) = present.next() else {
+        let is_one = |key: &str| alternatives.iter().any(|one| one.name == key);
+        if let Some((name, meant, value)) = table.misspelt(known).find(|(_, meant, _)| is_one(meant)) {
+            return Some((meant, name.span, value));
+        }
         let names: Vec<_> = alternatives.iter().map(|key| format!("`{}`", key.name)).collect();
         r.missing(table, &format!("{what} (one of {})", names.join(", ")));
         return None;
@@ -211,5 +217,5 @@ pub(super) fn exactly_one<'t>(
         let wrong = Diagnostic::new(message).at(name.span).label(format!("expected one {what}"));
         r.push(wrong.help(format!("it already has `{}`", first.text)));
     }
-    Some((key.name, value))
+    Some((key.name, first.span, value))
 }

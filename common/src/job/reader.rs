@@ -1,9 +1,9 @@
 //! Reading a spanned TOML tree: every function gives a value, or none after noting what is wrong and where.
 
-use super::foreign::Hints;
+use super::foreign::{ALIASES, Hints};
 use super::keys::{Choices, Key, words};
 use super::{Name, Period, Span, Sql};
-use crate::diag::{Diagnostic, Diagnostics};
+use crate::diag::{Diagnostic, Diagnostics, nearest};
 use crate::location::{Location, WrongLocation};
 use crate::units::{parse_duration, parse_size, parse_time};
 use std::collections::HashSet;
@@ -64,6 +64,27 @@ impl<'t> Table<'t> {
             .filter_map(|(name, value)| find(&name.text).map(|key| (name, key, value)))
             .collect()
     }
+
+    /// The entries whose keys are not among `known`, with the known key that each was meant to be, where there is one.
+    pub(super) fn misspelt(
+        &self,
+        known: &[&'static [Key]],
+    ) -> impl Iterator<Item = (Name, &'static str, &'t Value<'t>)> {
+        in_order(self.entries).into_iter().filter_map(|(name, value)| {
+            let meant = meant(&name.text, known)?;
+            Some((name, meant, value))
+        })
+    }
+}
+
+/// The known key that another one was most likely meant to be.
+fn meant(unknown: &str, known: &[&'static [Key]]) -> Option<&'static str> {
+    let names = || known.iter().copied().flatten().map(|key| key.name);
+    if names().any(|name| name == unknown) {
+        return None;
+    }
+    let alias = ALIASES.iter().find(|(alias, name)| *alias == unknown && names().any(|known| known == *name));
+    alias.map(|(_, name)| *name).or_else(|| nearest(unknown, names()))
 }
 
 /// The number of the line in which a span begins, from 0.
@@ -154,23 +175,27 @@ impl<'t> Reader<'t> {
 
     /// Says which keys are not among `known`, and of those that `foreign` has what to do instead.
     pub(super) fn check_known(&mut self, table: &Table<'t>, known: &[&'static [Key]], foreign: Hints) {
-        let known = || known.iter().copied().flatten().map(|key| key.name);
+        let names = || known.iter().copied().flatten().map(|key| key.name);
         for (key, _) in in_order(table.entries) {
-            if !known().any(|name| name == key.text) {
+            if !names().any(|name| name == key.text) {
                 let message = format!("unknown key `{}` in {}", key.text, table.title);
                 let unknown = Diagnostic::new(message).at(key.span).label("unknown key");
+                let meant = meant(&key.text, known);
                 self.push(match foreign.iter().find(|(name, _)| *name == key.text) {
                     Some((_, instead)) => unknown.help(*instead),
-                    None => unknown.did_you_mean(&key.text, known()),
+                    None => match meant {
+                        Some(meant) => unknown.help(format!("did you mean `{meant}`?")),
+                        None => unknown,
+                    },
                 });
             }
         }
     }
 
-    /// Says which required keys are missing.
+    /// Says which required keys are missing, but for those that an unknown key was meant to be.
     pub(super) fn check_required(&mut self, table: &Table<'t>, known: &[&'static [Key]]) {
         for key in known.iter().copied().flatten() {
-            if key.required && table.get(key.name).is_none() {
+            if key.required && table.get(key.name).is_none() && !table.misspelt(known).any(|(_, meant, _)| meant == key.name) {
                 self.missing(table, &format!("`{}`", key.name));
             }
         }
@@ -306,6 +331,16 @@ impl<'t> Reader<'t> {
 
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&mut self, value: &'t Value<'t>, choices: Choices<T>) -> Option<T> {
+        self.choice_or(value, choices, &[])
+    }
+
+    /// The same; of words that `foreign` has it says what to do instead.
+    pub(super) fn choice_or<T: Copy>(
+        &mut self,
+        value: &'t Value<'t>,
+        choices: Choices<T>,
+        foreign: Hints,
+    ) -> Option<T> {
         let text = self.string(value)?;
         let found = choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
         if found.is_none() {
@@ -313,7 +348,10 @@ impl<'t> Reader<'t> {
             let wrong = Diagnostic::new(format!("`{text}` is not among the choices"))
                 .at(self.inside(value))
                 .label(format!("expected {}", quoted.join(" or ")));
-            self.push(wrong.did_you_mean(text, words(choices)));
+            self.push(match foreign.iter().find(|(word, _)| *word == text) {
+                Some((_, instead)) => wrong.help(*instead),
+                None => wrong.did_you_mean(text, words(choices)),
+            });
         }
         found
     }

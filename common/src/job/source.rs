@@ -22,7 +22,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Dr
     let known = [keys::SOURCE, keys::SOCKET, keys::GENERATE, keys::FILES, keys::QUEUE, keys::RECEIVER];
     r.check_known(table, &known, foreign::SOURCE);
     r.check_required(table, &[keys::SOURCE]);
-    let connector = table.get("connector").and_then(|v| r.choice(v, keys::CONNECTORS));
+    let connector = table.get("connector").and_then(|v| r.choice_or(v, keys::CONNECTORS, foreign::CONNECTORS));
     let def = connector.and_then(|connector| {
         let (ours, read): (_, Read<'t>) = match connector {
             ConnectorKind::Socket => (keys::SOCKET, read_socket),

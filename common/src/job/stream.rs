@@ -19,14 +19,14 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Dr
     r.check_known(table, &[keys::STREAM, keys::OPERATORS], foreign::STREAM);
     r.check_required(table, &[keys::STREAM]);
     let from = table.get("from").and_then(|v| r.names(v));
-    let operator = exactly_one(r, table, keys::OPERATORS, "operator").and_then(|(key, value)| {
+    let known = [keys::STREAM, keys::OPERATORS];
+    let operator = exactly_one(r, table, keys::OPERATORS, "operator", &known).and_then(|(key, span, value)| {
         let operator = read_operator(r, key, value)?;
-        Some((operator, key))
+        Some((operator, key, span))
     });
     let def = match (from.clone(), operator) {
-        (Some(from), Some((operator, key))) => {
+        (Some(from), Some((operator, key, operator_span))) => {
             together::check_inputs(r, key, operator.inputs(), &from);
-            let operator_span = table.key_span(key);
             Some(StreamDef { name: name.clone(), from, operator, operator_span })
         }
         _ => None,

@@ -2,6 +2,7 @@
 
 use super::Compiler;
 use super::learn::{kind_param, wrong_spec};
+use crate::text::file_name;
 use crate::learn::predict::{Declared, Known};
 use crate::session::{self, Shape};
 use std::sync::Arc;
@@ -79,10 +80,10 @@ impl Compiler<'_> {
     fn exported(&self, path: &Name, spec: &ModelSpec) -> Result<Model, Diagnostic> {
         let wrong = |what: String| Diagnostic::new(what).at(path.span.clone());
         let text = std::fs::read_to_string(self.base_dir.join(&path.text))
-            .map_err(|error| wrong(format!("cannot read `{}`: {error}", path.text)))?;
+            .map_err(|error| wrong(format!("cannot read `{}`: {error}", file_name(&path.text))))?;
         Model::in_place_of(&text, spec, None).map_err(|error| {
             let defined = matches!(error, ReplaceError::Kind { .. } | ReplaceError::Parameter { .. });
-            let wrong = wrong(format!("`{}`: {error}", path.text));
+            let wrong = wrong(format!("`{}`: {error}", file_name(&path.text)));
             match defined {
                 true => wrong.help("give the model the kind and the parameters that it was exported with"),
                 false => wrong,

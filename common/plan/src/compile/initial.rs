@@ -4,20 +4,23 @@ use super::Compiler;
 use crate::decode::SourcePlan;
 use crate::keys::{decode_keys, encode_keys};
 use crate::records::{self, Framing};
+use crate::text::file_name;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{Field, Fields, Schema};
-use std::collections::HashSet;
+use serde::de::IgnoredAny;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use tidemill_common::diag::Diagnostic;
+use tidemill_common::diag::{Diagnostic, nearest};
 use tidemill_common::job::{Format, Name, OnBadRecord};
 
 impl Compiler<'_> {
     /// Reads and checks the file: key columns, then state columns.
     pub(super) fn initial(&mut self, path: &Name, keys: &Fields, state: &Fields) -> Option<RecordBatch> {
+        let name = file_name(&path.text);
         let read = std::fs::read(self.base_dir.join(&path.text))
-            .map_err(|error| format!("cannot read `{}`: {error}", path.text))
-            .and_then(|bytes| read(&path.text, &bytes, keys, state));
+            .map_err(|error| format!("cannot read `{name}`: {error}"))
+            .and_then(|bytes| read(name, &bytes, keys, state));
         self.reported(read.map_err(|wrong| Diagnostic::new(wrong).at(path.span.clone())))
     }
 }
@@ -29,7 +32,10 @@ fn read(path: &str, bytes: &[u8], keys: &Fields, state: &Fields) -> Result<Recor
     let block = records::block_of(bytes, framing);
     let (columns, rows) = match records::split_first(&block) {
         (first, rows) if csv => (header(first, &declared)?, rows),
-        _ => (declared.clone(), &block[..]),
+        _ => {
+            check_names(path, &block, keys, &declared)?;
+            (declared.clone(), &block[..])
+        }
     };
     if let Some(missing) = keys.iter().find(|key| columns.find(key.name()).is_none()) {
         return Err(format!("`{path}` has no column `{}`", missing.name()));
@@ -58,9 +64,34 @@ fn header(line: &[u8], declared: &Fields) -> Result<Fields, String> {
             declared
                 .find(name)
                 .map(|(_, field)| field.clone())
-                .ok_or_else(|| format!("`{name}` in the first line is neither a key nor a state column"))
+                .ok_or_else(|| format!("`{name}` in the first line is {}", unknown(name, declared)))
         })
         .collect()
+}
+
+/// That every JSON line has all keys and no name that is unknown: the reader would take null for the one and drop the
+/// other. What is no object is left to the reader.
+fn check_names(path: &str, bytes: &[u8], keys: &Fields, declared: &Fields) -> Result<(), String> {
+    for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        let Ok(names) = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(line) else { continue };
+        let wrong = match names.keys().find(|name| declared.find(name).is_none()) {
+            Some(name) => Some(format!("`{name}` is {}", unknown(name, declared))),
+            None => {
+                let missing = keys.iter().find(|key| !names.contains_key(key.name()));
+                missing.map(|key| format!("the key column `{}` is missing", key.name()))
+            }
+        };
+        if let Some(wrong) = wrong {
+            return Err(format!("line {} of `{path}`: {wrong}", number + 1));
+        }
+    }
+    Ok(())
+}
+
+fn unknown(name: &str, declared: &Fields) -> String {
+    let near = nearest(name, declared.iter().map(|field| field.name().as_str()));
+    let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    format!("neither a key nor a state column{near}")
 }
 
 /// In the order of the operator, every key once.

@@ -109,6 +109,15 @@ fn initial_state_from_a_file() {
     std::fs::write(folder.path().join("s.json"), "{\"user\":\"zoe\",\"revenue\":1}\n").unwrap();
     std::fs::write(folder.path().join("bad.csv"), "user,purchases\nana,1\nbob,x\n").unwrap();
     std::fs::write(folder.path().join("twice.csv"), "user,purchases\nana,1\nana,2\n").unwrap();
+    let ana = "{\"user\":\"ana\",\"revenue\":1}\n";
+    for (file, text) in [
+        ("name.json", format!("{ana}{{\"user\":\"bob\",\"revenu\":1}}\n")),
+        ("key.json", format!("{ana}\n{{\"purchases\":1}}\n")),
+        ("type.json", "{\"user\":\"ana\",\"purchases\":1.5}".to_string()),
+        ("no.json", "[1]\n".to_string()),
+    ] {
+        std::fs::write(folder.path().join(file), text).unwrap();
+    }
     let plan = Arc::new(compile_in(&with("s.csv"), folder.path()).unwrap());
     assert_eq!(
         run(&plan, 2, &BATCHES[..1])[0],
@@ -124,6 +133,10 @@ fn initial_state_from_a_file() {
         ("bad.csv", "line 3 of `bad.csv`: "),
         ("twice.csv", "`twice.csv` has the key of row 2 twice"),
         ("none.csv", "cannot read `none.csv`"),
+        ("name.json", "line 2 of `name.json`: `revenu` is neither a key nor a state column; did you mean `revenue`?"),
+        ("key.json", "line 3 of `key.json`: the key column `user` is missing"),
+        ("type.json", "line 1 of `type.json`: "),
+        ("no.json", "line 1 of `no.json`: not one JSON object"),
     ] {
         let mistakes = compile_in(&with(file), folder.path()).unwrap_err().to_string();
         assert!(mistakes.starts_with(message), "{mistakes}");
