@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use nix::sys::signal::Signal;
 use std::io::IsTerminal;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tidemill_plan::Functions;
@@ -102,6 +102,7 @@ pub(crate) fn main(functions: Functions) -> ExitCode {
 }
 
 fn start_logging(filter: &str, json: bool) -> Result<(), String> {
+    check_filter(filter)?;
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter}: {error}"))?;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
@@ -111,6 +112,28 @@ fn start_logging(filter: &str, json: bool) -> Result<(), String> {
         builder.init()
     }
     Ok(())
+}
+
+/// A word that is no level would be taken for the name of a module, and nothing would be logged.
+fn check_filter(filter: &str) -> Result<(), String> {
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| levels.iter().any(|level| word.eq_ignore_ascii_case(level)) || word.parse::<u8>().is_ok();
+    let words = filter.split(',').map(str::trim).filter(|word| !word.is_empty() && !word.contains(['=', '[']));
+    match words.into_iter().find(|word| !is_level(word) && !word.starts_with("tidemill")) {
+        None => Ok(()),
+        Some(word) => {
+            let expected = levels.join(", ");
+            Err(format!("--log {filter}: `{word}` is not a level; expected {expected}, or MODULE=LEVEL"))
+        }
+    }
+}
+
+/// Reads `host:port`; a host with several addresses is taken by its first one of version 4, if it has any.
+pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let found: Vec<SocketAddr> =
+        text.to_socket_addrs().map_err(|error| format!("{error}; expected host:port"))?.collect();
+    let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    first.copied().ok_or_else(|| format!("`{text}` has no address; expected host:port"))
 }
 
 fn run(command: Command, functions: Functions) -> Done {
@@ -192,5 +215,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_filter_has_levels() {
+        for filter in ["warn", "DEBUG", "tidemill_driver", "info,h2=off", "tidemill_worker[task]=trace", "", "3"] {
+            assert_eq!(check_filter(filter), Ok(()), "{filter}");
+        }
+        assert!(check_filter("verbose").unwrap_err().contains("`verbose` is not a level"));
+        assert!(check_filter("info,verbose").is_err());
+    }
+
+    #[test]
+    fn hosts_may_have_names() {
+        assert_eq!(parse_address("127.0.0.1:7070").unwrap().port(), 7070);
+        assert!(parse_address("localhost:0").unwrap().ip().is_loopback());
+        assert!(parse_address("7070").unwrap_err().contains("expected host:port"));
     }
 }

@@ -1,6 +1,6 @@
 //! `tidemill driver`, `tidemill worker` and `tidemill local`.
 
-use crate::cli::{DriverUrl, bind, interrupted};
+use crate::cli::{DriverUrl, bind, interrupted, parse_address};
 use crate::cluster::Cluster;
 use crate::definition::Definition;
 use crate::exit::{Done, Failure, Outcome};
@@ -21,10 +21,10 @@ use tidemill_worker::{Worker, WorkerConfig, WorkerError};
 #[derive(Debug, Args)]
 pub(crate) struct DriverArgs {
     /// Where to listen.
-    #[arg(long, default_value = "127.0.0.1:7070")]
+    #[arg(long, default_value = "127.0.0.1:7070", value_parser = parse_address)]
     listen: SocketAddr,
     /// Where to serve models over HTTP (`GET /models`, `POST /models/NAME/predict`). Default: nowhere.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_address)]
     http: Option<SocketAddr>,
     /// Where the log is.
     #[arg(long, default_value = "tidemill-data/driver")]
@@ -81,7 +81,7 @@ pub(crate) struct WorkerArgs {
     #[command(flatten)]
     driver: DriverUrl,
     /// Where other workers reach this one; port 0 for any.
-    #[arg(long, default_value = "127.0.0.1:0")]
+    #[arg(long, default_value = "127.0.0.1:0", value_parser = parse_address)]
     listen: SocketAddr,
     /// Host name that other workers use for this one; by default that of --listen.
     #[arg(long)]

@@ -38,9 +38,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "KB" | "kB" => 1e3,
         "MB" => 1e6,
         "GB" => 1e9,
-        "KiB" => 1024.0,
-        "MiB" => 1024.0 * 1024.0,
-        "GiB" => 1024.0 * 1024.0 * 1024.0,
+        "KiB" | "K" => 1024.0,
+        "MiB" | "M" => 1024.0 * 1024.0,
+        "GiB" | "G" => 1024.0 * 1024.0 * 1024.0,
         _ => return Err(wrong()),
     };
     let number: f64 = number.parse().map_err(|_| wrong())?;
@@ -131,6 +131,7 @@ mod tests {
     fn sizes() {
         assert_eq!(parse_size("64KiB"), Ok(65536));
         assert_eq!(parse_size("4 MiB"), Ok(4 << 20));
+        assert_eq!(parse_size("2G"), Ok(2 << 30));
         assert_eq!(parse_size("10"), Ok(10));
         assert!(parse_size("4 pounds").is_err());
     }

@@ -7,9 +7,11 @@ use crate::shell::{Input, SESSION_QUEUE};
 use crate::submit;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tidemill_common::diag::nearest;
 use tidemill_plan::Functions;
 use tidemill_proto::client::{self as client_pb, watch_event};
 use tidemill_proto::common::ErrorKind;
@@ -93,6 +95,21 @@ pub(crate) struct ClientService {
     pub(crate) functions: Functions,
 }
 
+impl ClientService {
+    /// What is said of a job that there is not: the name that may have been meant, and which there are.
+    async fn no_such_job(&self, job: &str) -> Status {
+        let all = self.driver.ask(|answer| Input::Status { job: String::new(), answer }).await;
+        let names: BTreeSet<String> = all.into_iter().flat_map(|all| all.jobs).map(|job| job.name).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let hint = match (nearest(job, names.iter().copied()), names.as_slice()) {
+            (Some(near), _) => format!("; did you mean `{near}`?"),
+            (None, []) => "; there is none at all".to_string(),
+            (None, names) => format!("; there are {}", names.join(", ")),
+        };
+        status(ErrorKind::ErrorNotFound, format!("there is no job `{job}`{hint}"))
+    }
+}
+
 /// What was given, if anything.
 fn given(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
@@ -129,7 +146,11 @@ impl client_pb::client_server::Client for ClientService {
     async fn stop(&self, request: Request<client_pb::StopRequest>) -> Result<Response<client_pb::StopReply>, Status> {
         let client_pb::StopRequest { job, now } = request.into_inner();
         let answer = self.driver.request(move |request| Event::Stop { request, job, now }).await?;
-        let ended = answer.map_err(|error| status(ErrorKind::ErrorNotFound, error.to_string()))?;
+        let ended = match answer {
+            Ok(ended) => ended,
+            Err(RequestError::NoSuchJob(job)) => return Err(self.no_such_job(&job).await),
+            Err(error) => return Err(status(ErrorKind::ErrorNotFound, error.to_string())),
+        };
         Ok(Response::new(client_pb::StopReply { job: Some(*ended) }))
     }
 
@@ -140,7 +161,7 @@ impl client_pb::client_server::Client for ClientService {
         let job = request.into_inner().job;
         let reply = self.driver.ask(|answer| Input::Status { job: job.clone(), answer }).await?;
         if !job.is_empty() && reply.jobs.is_empty() {
-            return Err(status(ErrorKind::ErrorNotFound, format!("there is no job `{job}`")));
+            return Err(self.no_such_job(&job).await);
         }
         Ok(Response::new(reply))
     }
@@ -208,7 +229,7 @@ impl client_pb::client_server::Client for ClientService {
     async fn watch(&self, request: Request<client_pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let job = request.into_inner().job;
         let events = self.driver.ask(|answer| Input::Watch { job: job.clone(), answer }).await?;
-        let events = events.ok_or_else(|| status(ErrorKind::ErrorNotFound, format!("there is no job `{job}`")))?;
+        let Some(events) = events else { return Err(self.no_such_job(&job).await) };
         let stream = futures::stream::unfold(Some(events), |events| async move {
             let mut events = events?;
             let (kind, more) = match events.recv().await {

@@ -150,8 +150,11 @@ fn check_settings<'t>(r: &mut Reader<'t>, job: &Table<'t>, s: &Settings, batch_i
 fn read_outputs<'t>(r: &mut Reader<'t>, job: &Table<'t>) -> Vec<Draft<OutputDef>> {
     let Some(value) = job.get("output") else { return Vec::new() };
     if value.get_ref().is_table() {
-        let wrong = Diagnostic::new("`output` is a list of tables").at(job.key_span("output"));
-        r.push(wrong.label("expected `[[output]]`").help("write `[[output]]`, once per output"));
+        // After a syntax error it may well have been written as a list.
+        if r.complete() {
+            let wrong = Diagnostic::new("`output` is a list of tables").at(job.key_span("output"));
+            r.push(wrong.label("expected `[[output]]`").help("write `[[output]]`, once per output"));
+        }
         return Vec::new();
     }
     let Some(items) = r.array(value) else { return Vec::new() };

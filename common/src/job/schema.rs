@@ -111,7 +111,7 @@ const COLUMN: &str = "^(?!__).+";
 const SORT_KEY: &str = "^-?(?!__).+";
 const ADDRESS: &str = "^(\\[[0-9A-Fa-f:.]+\\]|[^:/\\[\\]\\s]+):[0-9]+$";
 const DURATION: &str = "^ *[0-9.]+ *(us|ms|s|m|min|h) *$";
-const SIZE: &str = "^ *[0-9.]+ *(B|kB|KB|MB|GB|KiB|MiB|GiB)? *$";
+const SIZE: &str = "^ *[0-9.]+ *(B|kB|KB|MB|GB|KiB|MiB|GiB|K|M|G)? *$";
 
 fn name(pattern: &str) -> Value {
     json!({ "type": "string", "pattern": pattern, "maxLength": MAX_NAME })
