@@ -117,7 +117,8 @@ fn start_logging(filter: &str, json: bool) -> Result<(), String> {
 /// A word that is no level would be taken for the name of a module, and nothing would be logged.
 fn check_filter(filter: &str) -> Result<(), String> {
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let is_level = |word: &str| levels.iter().any(|level| word.eq_ignore_ascii_case(level)) || word.parse::<u8>().is_ok();
+    let is_level =
+        |word: &str| levels.iter().any(|level| word.eq_ignore_ascii_case(level)) || word.parse::<u8>().is_ok();
     let words = filter.split(',').map(str::trim).filter(|word| !word.is_empty() && !word.contains(['=', '[']));
     match words.into_iter().find(|word| !is_level(word) && !word.starts_with("tidemill")) {
         None => Ok(()),

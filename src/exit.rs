@@ -50,7 +50,10 @@ impl Failure {
     }
 
     pub(crate) fn interrupted(signal: Signal) -> Self {
-        Self { outcome: Outcome::Interrupted(signal), message: format!("interrupted by {signal}; all that was started has ended") }
+        Self {
+            outcome: Outcome::Interrupted(signal),
+            message: format!("interrupted by {signal}; all that was started has ended"),
+        }
     }
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {

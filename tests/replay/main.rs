@@ -1,5 +1,6 @@
 //! `tidemill replay`: the documentation's examples, Spark's results, random jobs against a plain evaluator, exit codes.
 
+mod bad_records;
 mod command;
 mod documentation;
 mod exit_codes;

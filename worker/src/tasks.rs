@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tidemill_common::ids::{BatchId, JobId, SourceIdx, TaskId, WorkerId};
 use tidemill_common::job::OnBadRecord;
-use tidemill_plan::{BatchContext, FoldOp, Models, PlanError, Stage, StageInput, StageState};
+use tidemill_plan::{BadRecord, BatchContext, FoldOp, Models, PlanError, Stage, StageInput, StageState};
 use tidemill_proto::common as common_pb;
 use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_message};
 use tokio_util::sync::CancellationToken;
@@ -158,7 +158,7 @@ async fn run_on(
         models: models::of_task(node, job, task).await?,
     };
     match &stage.input {
-        StageInput::Source(source) => run_splits(unit, *source).await,
+        StageInput::Source(source) | StageInput::BadRecords(source) => run_splits(unit, *source).await,
         StageInput::Exchanges(exchanges) => {
             let inputs = fetch::inputs(node, task, exchanges).await?;
             let slots = node.compute_slots.clone();
@@ -259,17 +259,13 @@ impl Unit {
         let def = &self.job.plan.def.sources[source.0 as usize];
         let decoded = self.job.plan.sources[source.0 as usize].decode(bytes)?;
         let first_offset = split.block.as_ref().map_or(0, |block| block.first_offset);
-        let bad_samples: Vec<common_pb::BadRecord> = decoded
-            .bad
-            .samples
-            .into_iter()
-            .map(|bad| common_pb::BadRecord {
-                source: def.name.text.clone(),
-                offset: first_offset + bad.line,
-                text: bad.text,
-                reason: bad.reason,
-            })
-            .collect();
+        let sample = |bad: &BadRecord| common_pb::BadRecord {
+            source: def.name.text.clone(),
+            offset: first_offset + bad.line,
+            text: bad.sample(),
+            reason: bad.reason.clone(),
+        };
+        let bad_samples: Vec<_> = decoded.bad.samples.iter().take(BAD_SAMPLES).map(sample).collect();
         if let (OnBadRecord::Fail, Some(bad)) = (def.on_bad_record, bad_samples.first()) {
             return Err(TaskError::User(format!(
                 "record {} of source `{}` does not parse: {} (record: {}); on_bad_record = \"fail\"",
@@ -283,10 +279,17 @@ impl Unit {
             ..pb::TaskDone::default()
         };
         // A source that several stages read is counted once.
-        let first = self.job.plan.stages.iter().find(|stage| stage.input == StageInput::Source(source));
+        let first = self.job.plan.stages.iter().find(|stage| stage.input.source() == Some(source));
         let counts =
             if first.is_some_and(|stage| stage.id == self.stage().id) { counts } else { pb::TaskDone::default() };
-        let records = self.run_branches(split.order, decoded.batches).await?;
+        let rows = match self.stage().input {
+            StageInput::BadRecords(_) => {
+                let receiver = split.block.as_ref().and_then(|block| block.receiver).map_or(0, |key| key.receiver);
+                vec![decoded.bad.rows(&def.name.text, receiver, first_offset)?]
+            }
+            _ => decoded.batches,
+        };
+        let records = self.run_branches(split.order, rows).await?;
         Ok((counts, records))
     }
 

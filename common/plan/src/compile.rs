@@ -23,13 +23,13 @@ mod together;
 mod train;
 mod window;
 
-use crate::decode::SourcePlan;
+use crate::decode::{SourcePlan, bad_schema};
 use crate::exec::FixedTable;
 use crate::files::RowEncoding;
 use crate::fragment::Fragment;
 use crate::keys::KEY_ENCODING_VERSION;
 use crate::learn::predict::Declared;
-use crate::plan::{JobPlan, OutputPlan};
+use crate::plan::{JobPlan, OutputPlan, StageInput};
 use crate::registry::{FunctionKind, Functions, Uses};
 use crate::session::{self, Shape};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -120,7 +120,7 @@ struct Compiler<'a> {
     uses: Uses,
     stages: Stages,
     /// What is known of each source and stream; finished rows. Absent if something is wrong with it.
-    streams: HashMap<&'a str, Rows>,
+    streams: HashMap<String, Rows>,
     /// Models as they are declared.
     declared: Vec<declare::Declaration>,
     /// What functions know of them.
@@ -150,8 +150,13 @@ impl<'a> Compiler<'a> {
             if let Connector::Receiver { function, .. } = &def.connector {
                 self.registered(FunctionKind::Receiver, function);
             }
-            let rows = self.stages.source(SourceIdx(i as u32), &source.name, source.schema.clone());
-            self.streams.insert(&def.name.text, rows);
+            let number = SourceIdx(i as u32);
+            let rows = self.stages.source(StageInput::Source(number), &source.name, source.schema.clone());
+            self.streams.insert(def.name.text.clone(), rows);
+            if let Some(bad) = def.bad_stream() {
+                let rows = self.stages.source(StageInput::BadRecords(number), &bad.text, bad_schema());
+                self.streams.insert(bad.text, rows);
+            }
         }
     }
 
@@ -187,7 +192,7 @@ impl<'a> Compiler<'a> {
         };
         if let Some(rows) = rows {
             let rows = self.stages.share(rows, &name.text);
-            self.streams.insert(&name.text, rows);
+            self.streams.insert(name.text.clone(), rows);
         }
     }
 

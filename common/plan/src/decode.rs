@@ -4,9 +4,13 @@
 //! are the bad records looked for, by halving, so that one bad record costs a few more passes and never its neighbours.
 //! A carriage return before the line feed is dropped. Blank lines are records of a text source only.
 
+mod bad;
 mod lines;
 mod strict;
 mod vector;
+
+pub(crate) use bad::bad_schema;
+pub use bad::{BadRecord, BadRecords};
 
 use crate::error::PlanError;
 use crate::records;
@@ -32,10 +36,8 @@ pub(crate) const BATCH_ROWS: usize = 8192;
 /// What does not fit is a mistake, not null.
 const STRICT: CastOptions<'static> = CastOptions { safe: false, format_options: FormatOptions::new() };
 
-/// Bad records kept of one block.
-const SAMPLES: usize = 5;
-/// Characters kept of a bad record.
-const SAMPLE_CHARS: usize = 200;
+/// Characters kept of a reason.
+const REASON_CHARS: usize = 200;
 
 /// How to read a source.
 #[derive(Debug)]
@@ -62,26 +64,6 @@ pub struct Decoded {
     pub records: u64,
     /// The others.
     pub bad: BadRecords,
-}
-
-/// Records that do not parse.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BadRecords {
-    /// How many there are.
-    pub count: u64,
-    /// The first few.
-    pub samples: Vec<BadRecord>,
-}
-
-/// A record that does not parse.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadRecord {
-    /// Its number in the block, from 0.
-    pub line: u64,
-    /// The record, at most 200 characters of it.
-    pub text: String,
-    /// What is wrong with it.
-    pub reason: String,
 }
 
 /// The Arrow type of a declared column.
@@ -159,6 +141,10 @@ impl SourcePlan {
         Ok(found)
     }
 
+    fn keeps_bad(&self) -> bool {
+        matches!(self.on_bad_record, OnBadRecord::DeadLetter { .. })
+    }
+
     /// Reads lines of which some may be bad.
     fn halve(&self, lines: &Lines<'_>, found: &mut Decoded) {
         match self.read(lines.text(), lines.len().min(BATCH_ROWS)) {
@@ -168,7 +154,7 @@ impl SourcePlan {
                     self.halve(&first, found);
                     self.halve(&second, found);
                 }
-                None => found.bad.add(lines.first_line(), lines.text(), reason),
+                None => found.bad.add(lines.first_line(), lines.text(), reason, self.keeps_bad()),
             },
         }
     }
@@ -282,22 +268,6 @@ impl SourcePlan {
     }
 }
 
-impl BadRecords {
-    fn add(&mut self, line: u64, record: &[u8], reason: String) {
-        self.count += 1;
-        if self.samples.len() < SAMPLES {
-            let (reason, text) = match records::known_bad(record) {
-                Some((known, text)) => (known.into_owned(), text),
-                None => (reason, record),
-            };
-            let text = records::text(text);
-            let text = String::from_utf8_lossy(&text);
-            let text = text.trim_end_matches('\n').chars().take(SAMPLE_CHARS).collect();
-            self.samples.push(BadRecord { line, text, reason });
-        }
-    }
-}
-
 fn check_quotes(records: &[u8], delimiter: u8) -> Result<(), String> {
     if memchr(b'"', records).is_none() && !records::has_line_break(records) {
         return Ok(());
@@ -335,7 +305,7 @@ fn reason(error: ArrowError) -> String {
         },
         None => text,
     };
-    text.chars().take(SAMPLE_CHARS).collect()
+    text.chars().take(REASON_CHARS).collect()
 }
 
 fn without_place(text: &str) -> String {

@@ -44,7 +44,7 @@ impl JobPlan {
     /// When a stage's inputs fire, which they do together.
     pub fn input_rhythm(&self, stage: &Stage) -> Rhythm {
         match &stage.input {
-            StageInput::Source(_) => Rhythm::EveryBatch,
+            StageInput::Source(_) | StageInput::BadRecords(_) => Rhythm::EveryBatch,
             StageInput::Exchanges(exchanges) => {
                 let from = exchanges.first().and_then(|exchange| self.exchanges.get(exchange.0 as usize));
                 let from = from.and_then(|exchange| self.stages.get(exchange.from.0 as usize));
@@ -110,10 +110,22 @@ impl Stage {
 /// Where a stage's input comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StageInput {
-    /// Blocks of a source.
+    /// Blocks of a source: their records.
     Source(SourceIdx),
+    /// Blocks of a source: those of their records that do not parse, as rows.
+    BadRecords(SourceIdx),
     /// What other stages gave to these exchanges; without a head, one after the other.
     Exchanges(Vec<ExchangeId>),
+}
+
+impl StageInput {
+    /// The source whose blocks are read, if it is one.
+    pub fn source(&self) -> Option<SourceIdx> {
+        match self {
+            Self::Source(source) | Self::BadRecords(source) => Some(*source),
+            Self::Exchanges(_) => None,
+        }
+    }
 }
 
 /// What a unit of a stage is.

@@ -140,6 +140,18 @@ impl Evaluator {
                 let source = &self.plan.sources[source.0 as usize];
                 return blocks.iter().map(|block| Ok(Unit::of(source.decode(block)?.batches))).collect();
             }
+            StageInput::BadRecords(source) => {
+                let blocks = blocks.get(source).map_or(&[][..], Vec::as_slice);
+                let source = &self.plan.sources[source.0 as usize];
+                let mut offset = 0;
+                let mut unit = |block: &Vec<u8>| {
+                    let decoded = source.decode(block)?;
+                    let rows = decoded.bad.rows(&source.name, 0, offset)?;
+                    offset += decoded.records;
+                    Ok(Unit::of(vec![rows]))
+                };
+                return blocks.iter().map(&mut unit).collect();
+            }
             StageInput::Exchanges(exchanges) => exchanges,
         };
         let inputs = |groups: &[u32]| -> Vec<Vec<RecordBatch>> {

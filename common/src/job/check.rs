@@ -1,5 +1,6 @@
 //! What a definition says across its tables: who reads whom, and which names are taken.
 
+use super::connector::bad_stream_of;
 use super::reader::Reader;
 use super::{ModelDef, Name, Operator, OutputDef, Sink, SourceDef, Span, StreamDef, TableDef};
 use crate::diag::Diagnostic;
@@ -25,8 +26,10 @@ pub(super) fn references(
     outputs: &[Draft<OutputDef>],
 ) {
     let source_names = sources.iter().flat_map(|draft| &draft.name);
-    let names: Vec<&Name> = source_names.chain(streams.iter().flat_map(|draft| &draft.name)).collect();
+    let bad = bad_streams(sources);
+    let names: Vec<&Name> = source_names.chain(streams.iter().flat_map(|draft| &draft.name)).chain(&bad).collect();
     taken_twice(r, &names);
+    taken_by_tables(r, &bad, tables);
     let readable: Vec<&Name> = names.iter().copied().chain(tables.iter().flat_map(|draft| &draft.name)).collect();
     for from in streams.iter().flat_map(|draft| &draft.from) {
         known(r, from, &readable);
@@ -111,6 +114,26 @@ fn model_known(r: &mut Reader<'_>, name: &Name, names: &[&Name]) -> bool {
         r.push(wrong.did_you_mean(&name.text, names.iter().map(|name| name.text.as_str())));
     }
     known
+}
+
+/// The streams of bad records. A source that is wrong somewhere may have one: then nobody who reads it is wrong.
+fn bad_streams(sources: &[Draft<SourceDef>]) -> Vec<Name> {
+    let of_source = |draft: &Draft<SourceDef>| match (&draft.def, &draft.name) {
+        (Some(def), _) => def.bad_stream(),
+        (None, Some(name)) => Some(Name { text: bad_stream_of(&name.text), span: name.span.clone() }),
+        (None, None) => None,
+    };
+    sources.iter().filter_map(of_source).collect()
+}
+
+fn taken_by_tables(r: &mut Reader<'_>, bad: &[Name], tables: &[Draft<TableDef>]) {
+    for name in tables.iter().flat_map(|draft| &draft.name) {
+        if bad.iter().any(|bad| bad.text == name.text) {
+            let message = format!("`{}` is the stream of the bad records of a source", name.text);
+            let wrong = Diagnostic::new(message).at(name.span.clone()).label("second time");
+            r.push(wrong.help("give the table another name"));
+        }
+    }
 }
 
 fn taken_twice(r: &mut Reader<'_>, names: &[&Name]) {

@@ -159,8 +159,26 @@ pub enum OnBadRecord {
         /// With more of them the job fails.
         at_most: Option<MaxBadRecords>,
     },
+    /// Count it, and make a row of [`SourceDef::bad_stream`] of it.
+    DeadLetter {
+        /// With more of them the job fails.
+        at_most: Option<MaxBadRecords>,
+    },
     /// Fail the job.
     Fail,
+}
+
+impl SourceDef {
+    /// The stream of its bad records, which others can read, if there is one.
+    pub fn bad_stream(&self) -> Option<Name> {
+        let kept = matches!(self.on_bad_record, OnBadRecord::DeadLetter { .. });
+        kept.then(|| Name { text: bad_stream_of(&self.name.text), span: self.name.span.clone() })
+    }
+}
+
+/// How the stream of the bad records of a source is called.
+pub(super) fn bad_stream_of(source: &str) -> String {
+    format!("{source}_bad")
 }
 
 impl OnBadRecord {
@@ -170,7 +188,7 @@ impl OnBadRecord {
     /// How many there may be.
     pub fn at_most(self) -> Option<MaxBadRecords> {
         match self {
-            Self::Skip { at_most } => at_most,
+            Self::Skip { at_most } | Self::DeadLetter { at_most } => at_most,
             Self::Fail => None,
         }
     }

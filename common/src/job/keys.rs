@@ -155,7 +155,11 @@ pub(super) const FILE_FORMATS: Choices<FormatKind> = &[
 /// Of a table.
 pub(super) const TABLE_FORMATS: Choices<FormatKind> =
     &[("csv", FormatKind::Csv), ("json", FormatKind::Json), ("parquet", FormatKind::Parquet)];
-pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[("skip", OnBadRecord::SKIP), ("fail", OnBadRecord::Fail)];
+pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[
+    ("skip", OnBadRecord::SKIP),
+    ("dead_letter", OnBadRecord::DeadLetter { at_most: None }),
+    ("fail", OnBadRecord::Fail),
+];
 pub(super) const UPDATE_KEYS: Choices<UpdateKeys> =
     &[("every_key", UpdateKeys::EveryKey), ("touched", UpdateKeys::Touched)];
 pub(super) const EMIT: Choices<Emit> = &[("all", Emit::All), ("changed", Emit::Changed)];

@@ -195,7 +195,10 @@ impl<'t> Reader<'t> {
     /// Says which required keys are missing, but for those that an unknown key was meant to be.
     pub(super) fn check_required(&mut self, table: &Table<'t>, known: &[&'static [Key]]) {
         for key in known.iter().copied().flatten() {
-            if key.required && table.get(key.name).is_none() && !table.misspelt(known).any(|(_, meant, _)| meant == key.name) {
+            if key.required
+                && table.get(key.name).is_none()
+                && !table.misspelt(known).any(|(_, meant, _)| meant == key.name)
+            {
                 self.missing(table, &format!("`{}`", key.name));
             }
         }

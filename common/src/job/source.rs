@@ -201,6 +201,7 @@ fn read_on_bad_record<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<OnBad
     let at_most = Some(read_max_bad_records(r, value)?);
     match action {
         OnBadRecord::Skip { .. } => Some(OnBadRecord::Skip { at_most }),
+        OnBadRecord::DeadLetter { .. } => Some(OnBadRecord::DeadLetter { at_most }),
         OnBadRecord::Fail => {
             let wrong =
                 Diagnostic::new("`max_bad_records` does nothing: with `on_bad_record = \"fail\"` no record may be bad");

@@ -199,9 +199,9 @@ impl Topology {
 
 impl StageShape {
     fn new(stage: &tidemill_plan::Stage, plan: &JobPlan) -> Self {
-        let (source, inputs) = match &stage.input {
-            StageInput::Source(source) => (Some(*source), Vec::new()),
-            StageInput::Exchanges(exchanges) => (None, exchanges.clone()),
+        let inputs = match &stage.input {
+            StageInput::Source(_) | StageInput::BadRecords(_) => Vec::new(),
+            StageInput::Exchanges(exchanges) => exchanges.clone(),
         };
         let outputs = stage.branches.iter().filter_map(|branch| match branch.target {
             BranchTarget::Output { output, .. } => Some(output),
@@ -212,7 +212,7 @@ impl StageShape {
         outputs.dedup();
         Self {
             placement: stage.placement,
-            source,
+            source: stage.input.source(),
             inputs,
             stateful: stage.state.is_some(),
             input: plan.input_rhythm(stage),

@@ -2,9 +2,9 @@
 
 use super::Compiler;
 use super::learn::{kind_param, wrong_spec};
-use crate::text::file_name;
 use crate::learn::predict::{Declared, Known};
 use crate::session::{self, Shape};
+use crate::text::file_name;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
 use tidemill_common::job::{Choose, ModelDef, Name, NamedSql, Operator};

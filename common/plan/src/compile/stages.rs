@@ -20,7 +20,7 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
 use std::ops::Range;
 use std::sync::Arc;
-use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx, StageId};
+use tidemill_common::ids::{ExchangeId, OutputIdx, StageId};
 
 /// The rows of a stream, or on their way to it: those of the first lane, then those of the second, and so on. There is
 /// at least one lane, and all have the same columns.
@@ -159,17 +159,17 @@ pub(super) struct Stages {
 
 impl Stages {
     /// A stage that decodes a source.
-    pub(super) fn source(&mut self, source: SourceIdx, name: &str, schema: SchemaRef) -> Rows {
-        let stage = self.stage(name, StageInput::Source(source), Placement::Splits, schema.clone());
+    pub(super) fn source(&mut self, input: StageInput, name: &str, schema: SchemaRef) -> Rows {
+        let stage = self.stage(name, input, Placement::Splits, schema.clone());
         Lane { stage, plan: leaf(0..1, schema), part: Part::Branch { keyed: false }, reads: Reads::Rows }.into()
     }
 
     /// Another stage that decodes the source of this one: it may wait for what this one leads to.
     pub(super) fn again(&mut self, stage: StageId) -> Option<StageId> {
         let first = &self.stages[stage.0 as usize];
-        let StageInput::Source(source) = first.input else { return None };
-        let (name, schema) = (first.name.clone(), first.schema.clone());
-        Some(self.stage(&name, StageInput::Source(source), Placement::Splits, schema))
+        first.input.source()?;
+        let (name, input, schema) = (first.name.clone(), first.input.clone(), first.schema.clone());
+        Some(self.stage(&name, input, Placement::Splits, schema))
     }
 
     fn stage(&mut self, name: &str, input: StageInput, placement: Placement, schema: SchemaRef) -> StageId {
@@ -249,7 +249,7 @@ impl Stages {
         };
         let stage = &mut self.stages[lane.stage.0 as usize];
         let inputs = match &stage.input {
-            StageInput::Source(_) => 1,
+            StageInput::Source(_) | StageInput::BadRecords(_) => 1,
             StageInput::Exchanges(exchanges) => exchanges.len(),
         };
         stage.head = fragment(&lane.plan, inputs, &stage.name);
@@ -370,7 +370,7 @@ impl Stages {
     /// How many exchanges a stage reads so far.
     fn reading(&self, stage: StageId) -> usize {
         match &self.stages[stage.0 as usize].input {
-            StageInput::Source(_) => 0,
+            StageInput::Source(_) | StageInput::BadRecords(_) => 0,
             StageInput::Exchanges(exchanges) => exchanges.len(),
         }
     }

@@ -227,10 +227,7 @@ fn streams() {
         ("reduce_by_key = { key = [], aggregates = { n = \"count(*)\" } }", vec!["expected at least one column @ []"]),
         (
             "reduce_by_key = { key = [\"a\", \"a\"], aggregate = {} }",
-            vec![
-                "column `a` is there twice @ a",
-                "unknown key `aggregate` in `reduce_by_key` @ aggregate",
-            ],
+            vec!["column `a` is there twice @ a", "unknown key `aggregate` in `reduce_by_key` @ aggregate"],
         ),
         ("reduce_by_key = { key = \"a\", aggregates = { a = \"count(*)\" } }", vec!["column `a` is there twice @ a"]),
         ("join = {}", vec!["`join` has no `on` @ {}"]),
@@ -347,10 +344,7 @@ fn names_and_references() {
             vec!["`cogroup` reads `rows` twice @ rows"],
         ),
         ("[[output]]\nfrom = \"lines\"\nprint = true", vec!["there are two outputs called `lines` @ lines"]),
-        (
-            "[[output]]\nfrom = \"rows\"\nprnt = true",
-            vec!["unknown key `prnt` in [[output]] @ prnt"],
-        ),
+        ("[[output]]\nfrom = \"rows\"\nprnt = true", vec!["unknown key `prnt` in [[output]] @ prnt"]),
         ("[[output]]\nfrom = \"rows\"\njson = { path = \"\" }", vec!["this path is empty @ "]),
         (
             "[[output]]\nfrom = \"rows\"\nprint = true\njson = { path = \"x\" }",
