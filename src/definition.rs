@@ -45,10 +45,22 @@ impl Definition {
         compile_text(&self.text, &self.attachments, functions).map_err(|errors| self.wrong(&errors))
     }
 
-    fn wrong(&self, errors: &Diagnostics) -> Failure {
+    /// Says what is hardly meant as it stands; gives back how many warnings there are.
+    pub(crate) fn warn(&self, compiled: &CompiledJob) -> usize {
+        let warnings = &compiled.plan.warnings;
+        if !warnings.is_empty() {
+            eprintln!("{}", self.render(warnings));
+        }
+        warnings.len()
+    }
+
+    fn render(&self, found: &Diagnostics) -> String {
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let rendered = errors.render(&self.path.display().to_string(), &self.text, colour);
-        Failure::usage(format!("the job definition is wrong\n{rendered}"))
+        found.render(&self.path.display().to_string(), &self.text, colour)
+    }
+
+    fn wrong(&self, errors: &Diagnostics) -> Failure {
+        Failure::usage(format!("the job definition is wrong\n{}", self.render(errors)))
     }
 
     fn base_dir(&self) -> PathBuf {
@@ -75,16 +87,21 @@ fn on_wire(used: &FunctionRef) -> Function {
 
 /// `tidemill check`.
 pub(crate) fn check(path: &Path, functions: &Functions) -> Done {
-    let compiled = Definition::read(path)?.compile(functions)?;
+    let definition = Definition::read(path)?;
+    let compiled = definition.compile(functions)?;
+    let warnings = definition.warn(&compiled);
     let (def, plan) = (&compiled.def, &compiled.plan);
-    println!(
-        "{} is fine: job `{}`, {} sources, {} streams, {} outputs, {} stages",
-        path.display(),
-        def.name,
-        def.sources.len(),
-        def.streams.len(),
-        def.outputs.len(),
-        plan.stages.len()
-    );
+    let counts = [
+        count(def.sources.len(), "source"),
+        count(def.streams.len(), "stream"),
+        count(def.outputs.len(), "output"),
+        count(plan.stages.len(), "stage"),
+    ];
+    let warnings = if warnings == 0 { String::new() } else { format!("; {}", count(warnings, "warning")) };
+    println!("{} is fine: job `{}`, {}{warnings}", path.display(), def.name, counts.join(", "));
     Ok(Outcome::Fine)
+}
+
+fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }

@@ -162,6 +162,7 @@ pub(crate) async fn local(args: LocalArgs, functions: Functions) -> Done {
     let definition = Definition::read(&args.job)?;
     let compiled = definition.compile(&functions)?;
     args.keep.check(&watch::printed(&compiled))?;
+    definition.warn(&compiled);
     let cluster = Cluster::start(args.workers.max(1), CoreConfig::default(), None, functions).await?;
     let mut client = client::connect(&cluster.url()).await?;
     let watched_rows = watch::watched_rows(args.json, &args.keep);

@@ -40,6 +40,7 @@ pub(crate) async fn submit(args: SubmitArgs, functions: &Functions) -> Done {
     let definition = Definition::read(&args.job)?;
     let compiled = definition.compile(functions)?;
     args.keep.check(&printed(&compiled))?;
+    definition.warn(&compiled);
     let mut client = client::connect(&args.driver.driver).await?;
     let watched_rows = if args.watch { watched_rows(args.json, &args.keep) } else { args.keep.watched_rows() };
     let request = SubmitRequest { watched_rows, ..definition.request(&compiled, false) };

@@ -4,9 +4,21 @@ use crate::job::Span;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use std::fmt;
 
+/// How bad it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Severity {
+    /// The definition cannot be used.
+    #[default]
+    Error,
+    /// It can, but hardly does what was meant.
+    Warning,
+}
+
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
     /// What is wrong, in one sentence without a full stop.
     pub message: String,
     /// Where, in bytes of the definition; none for a mistake without a place.
@@ -20,7 +32,12 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A mistake without a place yet.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), span: None, label: None, help: None }
+        Self { severity: Severity::Error, message: message.into(), span: None, label: None, help: None }
+    }
+
+    /// A warning without a place yet.
+    pub fn warning(message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::new(message) }
     }
 
     /// Says where.
@@ -54,7 +71,11 @@ impl Diagnostic {
     }
 
     fn render(&self, file_name: &str, text: &str, renderer: &Renderer) -> String {
-        let title = Level::ERROR.primary_title(self.message.as_str());
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let title = level.primary_title(self.message.as_str());
         let mut group = match &self.span {
             Some(span) if !text.is_empty() => {
                 let line = Line::of(text, span);

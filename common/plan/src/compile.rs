@@ -18,6 +18,7 @@ mod scope;
 mod shared;
 mod stages;
 mod state;
+mod stays_null;
 mod table;
 mod together;
 mod train;
@@ -43,7 +44,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::{Diagnostic, Diagnostics};
 use tidemill_common::ids::{OutputIdx, SourceIdx, StageId};
-use tidemill_common::job::{Connector, FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef};
+use tidemill_common::job::{
+    self, Connector, FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef,
+};
 use twox_hash::XxHash3_64;
 
 /// Compiles a job; `base_dir` is the folder of the job file, for the files it names; `functions` are those that its
@@ -68,6 +71,7 @@ pub fn compile(def: Arc<JobDef>, base_dir: &Path, functions: &Functions) -> Resu
         again: HashMap::new(),
         tables: HashMap::new(),
         diagnostics: Diagnostics::new(),
+        warnings: job::warnings(&def),
         place: 0..0,
     };
     compiler.declare();
@@ -82,6 +86,7 @@ pub fn compile(def: Arc<JobDef>, base_dir: &Path, functions: &Functions) -> Resu
     if !compiler.diagnostics.is_empty() {
         return Err(compiler.diagnostics);
     }
+    let warnings = compiler.warnings;
     let Stages { stages, exchanges } = compiler.stages;
     let mut plan = JobPlan {
         def: def.clone(),
@@ -91,6 +96,7 @@ pub fn compile(def: Arc<JobDef>, base_dir: &Path, functions: &Functions) -> Resu
         models,
         outputs,
         functions: uses.all(),
+        warnings,
         fingerprint: 0,
     };
     plan.fingerprint = fingerprint(&plan);
@@ -132,6 +138,7 @@ struct Compiler<'a> {
     /// The tables, which streams read beside others.
     tables: HashMap<&'a str, FixedTable>,
     diagnostics: Diagnostics,
+    warnings: Diagnostics,
     /// The operator at hand.
     place: Span,
 }

@@ -12,6 +12,7 @@ use crate::rhythm::Rhythm;
 use crate::state::StageState;
 use datafusion::arrow::datatypes::SchemaRef;
 use std::sync::Arc;
+use tidemill_common::diag::Diagnostics;
 use tidemill_common::ids::{BatchId, ExchangeId, OutputIdx, SourceIdx, StageId};
 use tidemill_common::job::{JobDef, Sink};
 
@@ -36,6 +37,8 @@ pub struct JobPlan {
     pub outputs: Vec<OutputPlan>,
     /// The functions in Rust that it uses, in order.
     pub functions: Vec<FunctionRef>,
+    /// What is said in vain.
+    pub warnings: Diagnostics,
     /// Two processes may share a job only when theirs are equal.
     pub fingerprint: u64,
 }

@@ -25,6 +25,7 @@ mod table;
 mod tests;
 mod together;
 mod types;
+mod warn;
 mod window;
 
 pub use connector::{
@@ -40,6 +41,7 @@ pub use rate::Backpressure;
 pub use schema::schema;
 pub use state::{Emit, MapWithState, Per, StateColumn, UpdateKeys, UpdateStateByKey};
 pub use table::{Reload, TableDef};
+pub use warn::warnings;
 
 use serde::{Deserialize, Serialize};
 use std::ops::Range;

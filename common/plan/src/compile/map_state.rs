@@ -31,7 +31,14 @@ impl Compiler<'_> {
         self.report(check_names(emit.iter().map(|column| (column.name.text.as_str(), &column.name.span))));
         let keys = self.keys(&schema, &map.key);
         let per_record = map.per == Per::Record;
-        let scope = Scope { input: schema.clone(), keys: &map.key, columns: &map.state, per_record, flags: &FLAGS };
+        let scope = Scope {
+            input: schema.clone(),
+            keys: &map.key,
+            columns: &map.state,
+            per_record,
+            flags: &FLAGS,
+            begins_null: map.initial.is_none(),
+        };
         let condition = |sql, name| Seer { sql, condition: Some(name) };
         let mut seers: Vec<_> = emit.iter().map(|column| Seer { sql: &column.sql, condition: None }).collect();
         seers.extend(map.emit_when.as_ref().map(|sql| condition(sql, "emit_when")));

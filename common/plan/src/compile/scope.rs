@@ -3,9 +3,9 @@
 //! Users see the columns of the input, `state.x` and `old.x`, and flags such as `timing_out`. The operator has the key,
 //! the old state, records or aggregates over them, the flags, and the new state; here is how one becomes the other.
 
-use super::Compiler;
 use super::aggregate::{Aggregates, lift};
 use super::expr::{Allowed, INPUT, cast_to, diagnose, parse_qualified, physical, plain_type, type_name};
+use super::{Compiler, stays_null};
 use crate::decode::arrow_type;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -33,6 +33,8 @@ pub(super) struct Scope<'a> {
     pub(super) per_record: bool,
     /// Booleans that users see beside the columns.
     pub(super) flags: &'a [&'a str],
+    /// The state of every key begins as null.
+    pub(super) begins_null: bool,
 }
 
 /// An expression that is not an update: it sees the new state.
@@ -53,6 +55,8 @@ pub(super) struct Analysed {
     /// One per state column, of its type.
     pub(super) updates: Vec<Arc<dyn PhysicalExpr>>,
     pub(super) seers: Vec<Arc<dyn PhysicalExpr>>,
+    /// State that never gets a value.
+    pub(super) stay_null: Vec<Diagnostic>,
 }
 
 /// What an expression has to give.
@@ -97,7 +101,8 @@ impl Compiler<'_> {
         if !changed.is_empty() {
             return None;
         }
-        let analysed = self.analyse(scope, &types, seers)?;
+        let mut analysed = self.analyse(scope, &types, seers)?;
+        std::mem::take(&mut analysed.stay_null).into_iter().for_each(|warning| self.warnings.push(warning));
         Some((analysed, types))
     }
 
@@ -120,6 +125,10 @@ impl Compiler<'_> {
         if exprs.len() < all.len() {
             return None;
         }
+        let stay_null = match scope.begins_null {
+            true => stays_null::warnings(scope.columns, &exprs[..scope.columns.len()]),
+            false => Vec::new(),
+        };
         let records = scope.records(&exprs);
         let mut fields: Vec<_> = records.iter().map(|&i| renamed(scope.input.field(i), record_name)).collect();
         fields.extend(self.checked(aggregates.fields(&input))?);
@@ -134,7 +143,7 @@ impl Compiler<'_> {
             return None;
         }
         let seers = prepared.split_off(scope.columns.len());
-        Some(Analysed { aggregates, records, schema, updates: prepared, seers })
+        Some(Analysed { aggregates, records, schema, updates: prepared, seers, stay_null })
     }
 
     /// An update of its column's type; a condition that is one; a value of a plain type.
@@ -292,7 +301,7 @@ fn key_name(name: &str) -> String {
     format!("key.{name}")
 }
 
-fn old_name(name: &str) -> String {
+pub(super) fn old_name(name: &str) -> String {
     format!("old.{name}")
 }
 

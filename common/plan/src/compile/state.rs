@@ -25,8 +25,14 @@ impl Compiler<'_> {
         let names = update.key.iter().chain(update.state.iter().map(|column| &column.name));
         self.report(check_names(names.map(|n| (n.text.as_str(), &n.span))));
         let keys = self.keys(&schema, &update.key);
-        let scope =
-            Scope { input: schema.clone(), keys: &update.key, columns: &update.state, per_record: false, flags: &[] };
+        let scope = Scope {
+            input: schema.clone(),
+            keys: &update.key,
+            columns: &update.state,
+            per_record: false,
+            flags: &[],
+            begins_null: update.initial.is_none(),
+        };
         let drop_when = update.drop_when.as_ref().map(|sql| Seer { sql, condition: Some("drop_when") });
         let (analysed, types) = self.settle(&scope, drop_when.as_slice())?;
         let keys = keys?;
