@@ -76,6 +76,7 @@ impl Definition {
             attachments: self.attachments.iter().map(|bytes| bytes.clone().into()).collect(),
             base_dir: self.base_dir().to_string_lossy().into_owned(),
             capture,
+            watched_rows: 0,
             functions: compiled.plan.functions.iter().map(on_wire).collect(),
         }
     }

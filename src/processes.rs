@@ -77,13 +77,12 @@ impl Processes {
 /// What has not ended in order is killed, so that nothing writes to the directory any more when that is removed.
 impl Drop for Processes {
     fn drop(&mut self) {
-        let children = || self.workers.values_mut().chain(&mut self.driver);
-        for child in children() {
+        for child in self.workers.values_mut().chain(&mut self.driver) {
             // One that has ended cannot be killed, which is fine.
             let _ = child.start_kill();
         }
         let deadline = Instant::now() + Duration::from_secs(2);
-        for child in children() {
+        for child in self.workers.values_mut().chain(&mut self.driver) {
             while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(5));
             }

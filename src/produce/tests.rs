@@ -5,7 +5,7 @@ use futures::future::{BoxFuture, FutureExt};
 use std::io::Write;
 use std::time::Duration;
 use tidemill_worker::receiver::{
-    self, Backoff, BlockSink, HoldError, ReceiverConfig, ReceiverKind, ReceiverStatus, SealedBlock,
+    self, Backoff, BlockSink, HoldError, ReceiverConfig, ReceiverKind, ReceiverState, ReceiverStatus, SealedBlock,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -48,7 +48,13 @@ async fn in_time<F: Future>(future: F) -> F::Output {
 
 /// Receives into `holds` from where it is until `stop`.
 async fn receive(address: SocketAddr, acknowledge: bool, holds: Arc<Holds>, stop: CancellationToken) -> u64 {
-    let config = ReceiverConfig {
+    let config = receiver_of(address, acknowledge, &holds);
+    let status = Arc::<ReceiverStatus>::default();
+    receiver::run(config, holds, status, stop).await.unwrap().offset
+}
+
+fn receiver_of(address: SocketAddr, acknowledge: bool, holds: &Holds) -> ReceiverConfig {
+    ReceiverConfig {
         kind: ReceiverKind::Socket { address: address.to_string(), acknowledge },
         framing: tidemill_plan::records::Framing::Lines,
         start_offset: holds.end(),
@@ -57,9 +63,7 @@ async fn receive(address: SocketAddr, acknowledge: bool, holds: Arc<Holds>, stop
         max_unheld_bytes: 1 << 20,
         reconnect: Backoff { first: Duration::from_millis(1), most: Duration::from_millis(5) },
         rate: receiver::Rate::default(),
-    };
-    let status = Arc::<ReceiverStatus>::default();
-    receiver::run(config, holds, status, stop).await.unwrap().offset
+    }
 }
 
 fn purchases(acknowledge: bool, total: Option<u64>) -> PurchasesConfig {
@@ -162,4 +166,27 @@ async fn a_file_arrives_whole() {
     assert!(holds.text() == text);
     stop.cancel();
     in_time(producer).await.unwrap().unwrap();
+}
+
+/// Neither side waits in silence for the other, and each says what to do.
+#[tokio::test]
+async fn a_plain_receiver_does_not_wait_for_an_acknowledging_sender() {
+    let config = purchases(true, None);
+    let listener = TcpListener::bind(config.listen).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stats, stop) = (Arc::<ProducerStats>::default(), CancellationToken::new());
+    let producer = tokio::spawn(serve(listener, config, stats.clone(), stop.clone()));
+    let (holds, status) = (Arc::<Holds>::default(), Arc::<ReceiverStatus>::default());
+    let mut state = status.watch();
+    let config = receiver_of(address, false, &holds);
+    let running = tokio::spawn(receiver::run(config, holds.clone(), status, stop.clone()));
+    let backing_off = |state: &ReceiverState| matches!(state, ReceiverState::BackingOff { .. });
+    let ReceiverState::BackingOff { error, .. } = in_time(state.wait_for(backing_off)).await.unwrap().clone() else {
+        unreachable!("it was waited for");
+    };
+    assert!(error.contains("set `acknowledge = true`"), "{error}");
+    assert_eq!((stats.sent(), holds.end()), (0, 0));
+    stop.cancel();
+    in_time(running).await.unwrap().unwrap();
+    in_time(producer).await.unwrap();
 }

@@ -16,7 +16,9 @@ impl From<Failure> for StreamingError {
         match failure.outcome {
             Outcome::Usage => Self::Definition(failure.message),
             Outcome::Unavailable => Self::Unavailable(failure.message),
-            Outcome::Fine | Outcome::Differs | Outcome::Failed => Self::Failed(failure.message),
+            Outcome::Fine | Outcome::Differs | Outcome::Failed | Outcome::Interrupted(_) => {
+                Self::Failed(failure.message)
+            }
         }
     }
 }

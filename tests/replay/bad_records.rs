@@ -89,8 +89,10 @@ print = true
     let case = Case::new(&job, &input);
     let once = case.replay(&[]).ok();
     let lines: Vec<serde_json::Value> = once.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let of = |output: &str| lines.iter().filter(move |line| line["output"] == output).map(|line| line["rows"].clone());
-    let bad: Vec<serde_json::Value> = of("bad").flat_map(|rows| rows.as_array().cloned().unwrap_or_default()).collect();
+    let of = |output: &str| -> Vec<&serde_json::Value> {
+        lines.iter().filter(|line| line["output"] == output).map(|line| &line["rows"]).collect()
+    };
+    let bad: Vec<&serde_json::Value> = of("bad").into_iter().flat_map(|rows| rows.as_array().expect("rows")).collect();
     let expected: Vec<usize> = (0..60).filter(|i| matches!(i % 7, 0 | 3)).collect();
     assert_eq!(bad.len(), expected.len());
     for (row, i) in bad.iter().zip(&expected) {
@@ -99,8 +101,9 @@ print = true
         assert_eq!((&row["offset"], &row["text"]), (&(*i as u64).into(), &text.into()));
         assert!(!row["reason"].as_str().expect("a text").is_empty());
     }
-    let last = of("reasons").last().expect("a state");
-    assert_eq!(last, serde_json::json!([{"source": "purchases", "n": expected.len(), "last": expected.last()}]));
+    let states = of("reasons");
+    let last = states.last().expect("a state");
+    assert_eq!(**last, serde_json::json!([{"source": "purchases", "n": expected.len(), "last": expected.last()}]));
     case.prints_the_same(&once, &["1", "3"], &["1", "3"]);
 }
 

@@ -225,6 +225,26 @@ fn defaults() {
 }
 
 #[test]
+fn what_nothing_reads_is_warned_of() {
+    let rest = r#"
+[stream.used]
+from = "lines"
+count = true
+[stream.unused]
+from = "used"
+count = true
+"#;
+    let job = good(&job_with(rest));
+    let messages: Vec<_> = warnings(&job).iter().map(|warning| warning.message.clone()).collect();
+    let source = "nothing reads the source `rows`: its records are received and never looked at";
+    assert_eq!(messages, [source, "nothing reads the stream `unused`, so it is not computed"]);
+    let mut job = good(FULL);
+    job.sources[0].on_bad_record = OnBadRecord::DeadLetter { at_most: None };
+    let bad = format!("nothing reads `{}_bad`: bad records are counted, and go nowhere", job.sources[0].name.text);
+    assert!(warnings(&job).iter().any(|warning| warning.message == bad), "{:?}", warnings(&job));
+}
+
+#[test]
 fn operators() {
     let Operator::Select(columns) = operator("select = { b = \"price\", a = \"user\" }") else { panic!() };
     assert_eq!((columns[0].name.text.as_str(), columns[1].sql.text.as_str()), ("b", "user"));

@@ -160,3 +160,30 @@ state.seen = "coalesce(state.seen, 0) + 1"
     let results = run(&plan, 2, &[&["a,x,1\nb,,1\n"], &["b,,1\n"]]);
     assert_eq!(results[1], [r#"{"product":null,"seen":2}"#, r#"{"product":"x","seen":2}"#]);
 }
+
+#[test]
+fn state_that_stays_null_is_warned_of() {
+    let warned = |state: &str| -> Vec<String> {
+        let streams = format!(
+            "[stream.out]\nfrom = \"purchases\"\n[stream.out.update_state_by_key]\nkey = \"user\"\nstate = {{ {state} }}\n"
+        );
+        plan(&streams).warnings.iter().map(|warning| warning.message.clone()).collect()
+    };
+    let null =
+        |name: &str| format!("`state.{name}` is null for ever: it begins as null, and null and anything is null");
+    assert_eq!(warned(r#"n = "state.n + count(*)""#), [null("n")]);
+    assert_eq!(warned(r#"n = "cast(-n as bigint) * 2 + count(*)""#), [null("n")]);
+    assert_eq!(
+        warned(r#"a = "state.b + 1", b = "state.a + 1", c = "coalesce(state.a, 0) + 1""#),
+        [null("a"), null("b")]
+    );
+    for fine in [
+        r#"n = "coalesce(state.n, 0) + count(*)""#,
+        r#"n = "coalesce(state.n + count(*), count(*))""#,
+        r#"n = "greatest(state.n, max(price))""#,
+        r#"n = "case when state.n > 1 then state.n + 1 else 1 end""#,
+        r#"a = "coalesce(state.b, 1)", b = "state.a + 1""#,
+    ] {
+        assert_eq!(warned(fine), [""; 0], "{fine}");
+    }
+}
