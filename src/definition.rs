@@ -29,7 +29,8 @@ impl Definition {
     /// A text that stands for a file of this path; reads what it refers to.
     pub(crate) fn of_text(path: PathBuf, text: String) -> Result<Self, Failure> {
         let mut definition = Self { path, text, attachments: Vec::new() };
-        let mut def = job::parse(&definition.text).map_err(|errors| definition.wrong(&errors))?;
+        // One that is wrong is compiled without its files, for all of its mistakes.
+        let Ok(mut def) = job::parse(&definition.text) else { return Ok(definition) };
         for name in attachment_names(&mut def) {
             let file = Location::resolve(&definition.base_dir(), name);
             let bytes = tidemill_store::read(&file, MAX_ATTACHMENT_BYTES as u64).map_err(|error| {

@@ -25,7 +25,8 @@ pub fn compile_text(
     attachments: &[impl AsRef<[u8]>],
     functions: &Functions,
 ) -> Result<CompiledJob, Diagnostics> {
-    let mut def = job::parse(definition)?;
+    let mut def =
+        job::parse(definition).map_err(|mistakes| with_mistakes_of_expressions(mistakes, definition, functions))?;
     let folder = tempfile::tempdir();
     let written = folder.as_ref().map_err(|e| io::Error::new(e.kind(), e.to_string())).and_then(|folder| {
         for (number, name) in attachment_names(&mut def).into_iter().enumerate() {
@@ -46,6 +47,16 @@ pub fn compile_text(
     let error = written.err().map(|e| e.to_string()).unwrap_or_default();
     diagnostics.push(Diagnostic::new(format!("cannot write to the temporary directory: {error}")));
     Err(diagnostics)
+}
+
+/// Adds to the mistakes of a definition those in expressions of the streams that do not depend on them.
+fn with_mistakes_of_expressions(mut mistakes: Diagnostics, definition: &str, functions: &Functions) -> Diagnostics {
+    if let Some(part) = job::good_part(definition)
+        && let Err(more) = compile(Arc::new(part), Path::new(""), functions)
+    {
+        mistakes.extend(more);
+    }
+    mistakes
 }
 
 /// The last part of a path: what users know a file by.

@@ -1,20 +1,12 @@
 //! What a definition says across its tables: who reads whom, and which names are taken.
 
 use super::connector::bad_stream_of;
+use super::draft::Draft;
 use super::reader::Reader;
 use super::{ModelDef, Name, Operator, OutputDef, Sink, SourceDef, Span, StreamDef, TableDef};
 use crate::diag::Diagnostic;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-
-/// A source, stream, table or output that may have mistakes of its own; what is known of it is still checked.
-pub(super) struct Draft<T> {
-    pub(super) name: Option<Name>,
-    /// What it reads.
-    pub(super) from: Vec<Name>,
-    /// None if something is wrong with it.
-    pub(super) def: Option<T>,
-}
 
 /// Checks names and references.
 pub(super) fn references(

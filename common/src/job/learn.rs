@@ -1,6 +1,6 @@
 //! `[model.NAME]` and the operators that learn, evaluate, test and watch: what they are, and reading them.
 
-use super::check::Draft;
+use super::draft::Draft;
 use super::keys::{self, Key};
 use super::reader::{Reader, Table, Value};
 use super::stream::{optional, read_columns};

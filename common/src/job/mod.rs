@@ -5,6 +5,7 @@
 
 mod check;
 mod connector;
+mod draft;
 mod foreign;
 mod graph;
 mod keys;
@@ -36,7 +37,7 @@ pub use learn::{
 };
 pub use operator::{FlatMapEach, Frame, Inputs, JoinKind, NamedSql, On, Operator, SortKey, StreamDef};
 pub use output::{FileFormat, FilePlace, FileSink, HttpSink, MAX_BODY_BYTES, OutputDef, Roll, Sink};
-pub use parse::parse;
+pub use parse::{good_part, parse};
 pub use rate::Backpressure;
 pub use schema::schema;
 pub use state::{Emit, MapWithState, Per, StateColumn, UpdateKeys, UpdateStateByKey};

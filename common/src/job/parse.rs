@@ -1,6 +1,7 @@
 //! Reading a whole definition: the top level, the settings, the outputs.
 
-use super::check::{self, Draft};
+use super::check;
+use super::draft::{Draft, Drafts};
 use super::keys::{self, Key};
 use super::reader::{JOB_NAME_MARKS, NAME_MARKS, Reader, Table, Value};
 use super::{JobDef, OutputDef, Settings, Span, learn, rate, sink, source, stream, table};
@@ -18,16 +19,28 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 /// # Errors
 /// Everything that is wrong with it, as far as that can be told without knowing the types of expressions.
 pub fn parse(text: &str) -> Result<JobDef, Diagnostics> {
+    let (drafts, diagnostics) = read(text);
+    let whole = drafts.and_then(Drafts::whole).filter(|_| diagnostics.is_empty());
+    whole.ok_or(diagnostics)
+}
+
+/// What is good of a definition that is wrong somewhere: the streams that do not depend on what is wrong, to be looked
+/// through for mistakes of their own. Without files that it refers to.
+pub fn good_part(text: &str) -> Option<JobDef> {
+    read(text).0.and_then(Drafts::good_part)
+}
+
+/// None after a syntax error, which may have taken anything away.
+fn read(text: &str) -> (Option<Drafts>, Diagnostics) {
     let (document, syntax_errors) = DeTable::parse_recoverable(text);
     let span = document.span();
     let document = Spanned::new(span, DeValue::Table(document.into_inner()));
     let mut reader = Reader::new(text, syntax_errors);
-    let job = read_job(&mut reader, &document);
-    let diagnostics = reader.diagnostics;
-    job.filter(|_| diagnostics.is_empty()).ok_or(diagnostics)
+    let drafts = read_drafts(&mut reader, &document).filter(|_| reader.complete());
+    (drafts, reader.diagnostics)
 }
 
-fn read_job<'t>(r: &mut Reader<'t>, document: &'t Value<'t>) -> Option<JobDef> {
+fn read_drafts<'t>(r: &mut Reader<'t>, document: &'t Value<'t>) -> Option<Drafts> {
     let table = r.table(document, "the job", 0..0, &[keys::JOB])?;
     let name = table.get("name").and_then(|v| r.text(v)).filter(|n| r.check_name(n, JOB_NAME_MARKS));
     let settings = read_settings(r, &table);
@@ -41,15 +54,7 @@ fn read_job<'t>(r: &mut Reader<'t>, document: &'t Value<'t>) -> Option<JobDef> {
         table::check(r, &tables, &sources, &streams);
         check::models(r, &models, &streams, &outputs);
     }
-    Some(JobDef {
-        name: name?.text,
-        settings: settings?,
-        sources: sources.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
-        models: models.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
-        streams: streams.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
-        outputs: outputs.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
-        tables: tables.into_iter().map(|draft| draft.def).collect::<Option<_>>()?,
-    })
+    Some(Drafts { name, settings, sources, models, streams, outputs, tables })
 }
 
 /// The tables `[kind.NAME]`.

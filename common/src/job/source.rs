@@ -1,6 +1,6 @@
 //! Reading `[source.NAME]`.
 
-use super::check::Draft;
+use super::draft::Draft;
 use super::foreign;
 use super::keys::{self, ConnectorKind, FormatKind, Key};
 use super::rate::read_max_rate;

@@ -1,6 +1,6 @@
 //! Reading `[stream.NAME]`.
 
-use super::check::Draft;
+use super::draft::Draft;
 use super::foreign;
 use super::keys;
 use super::learn;

@@ -1,6 +1,6 @@
 //! `[table.NAME]`: rows from a file, which are there for every batch, and are read again when the file changes.
 
-use super::check::Draft;
+use super::draft::Draft;
 use super::keys::{self, FormatKind};
 use super::reader::{Reader, Table};
 use super::source::{only_for, read_format_of};

@@ -41,7 +41,6 @@ print = 5
     assert_eq!(
         mistakes(text),
         [
-            "the job has no `batch_interval` @ ",
             "`bad name` cannot be a name @ bad name",
             "unknown key `batch_intervall` in the job @ batch_intervall",
             "`9` is out of range @ 9",

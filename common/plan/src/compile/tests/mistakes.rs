@@ -302,3 +302,36 @@ fn models_and_who_asks_them() {
     let wrong = published("passive_aggressive_regressor", "predict_after_training");
     assert!(wrong.starts_with("a champion is asked as the batch before has left it"), "{wrong}");
 }
+
+#[test]
+fn mistakes_do_not_hide_each_other() {
+    let text = definition(
+        r#"
+[stream.misspelt]
+from = "purchases"
+filtr = "pricee > 1"
+
+[stream.extra]
+from = "purchases"
+select = { x = "usr" }
+cach = true
+
+[stream.after]
+from = "broken"
+filter = "never > 1"
+
+[stream.broken]
+from = "purchases"
+sort = { by = "price", limit = 0 }
+
+[stream.out]
+from = "purchases"
+filter = "produkt = 'a'"
+"#,
+    );
+    let files: [Vec<u8>; 0] = [];
+    let found = crate::compile_text(&text, &files, &Functions::new()).unwrap_err();
+    let mut places: Vec<_> = found.iter().map(|mistake| mistake.span.clone().map_or("", |span| &text[span])).collect();
+    places.sort_unstable();
+    assert_eq!(places, ["0", "cach", "filtr", "pricee", "produkt", "usr"], "{found}");
+}
