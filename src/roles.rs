@@ -32,6 +32,9 @@ pub(crate) struct DriverArgs {
     /// A worker that is silent for this long is dead.
     #[arg(long, default_value = "1s", value_parser = parse_duration)]
     worker_timeout: Duration,
+    /// If the log is damaged, go on from what can be read of it. The damaged file is kept under another name.
+    #[arg(long)]
+    repair: bool,
 }
 
 pub(crate) async fn driver(args: DriverArgs, functions: Functions) -> Done {
@@ -47,6 +50,12 @@ pub(crate) async fn driver(args: DriverArgs, functions: Functions) -> Done {
         ..CoreConfig::default()
     };
     let listener = bind(args.listen).await?;
+    if args.repair {
+        match tidemill_driver::log::repair(&args.data_dir).map_err(|error| driver_failure(&error.into()))? {
+            Some(done) => eprintln!("{done}"),
+            None => eprintln!("the log needs no repair"),
+        }
+    }
     let config = DriverConfig { data_dir: args.data_dir, core, before_send: None, functions };
     let http = match args.http {
         Some(address) => Some(bind(address).await?),

@@ -181,6 +181,24 @@ pub(crate) async fn workers(args: WorkersArgs) -> Done {
         "heard",
     ];
     show_table(&head, rows);
+    for worker in &reply.workers {
+        if !worker.aside_jobs.is_empty() {
+            let jobs: Vec<String> = worker.aside_jobs.iter().map(u64::to_string).collect();
+            println!(
+                "worker {} keeps aside what it has of jobs that this driver does not know: {}; {} blocks, {}",
+                worker.worker_id,
+                jobs.join(", "),
+                worker.aside_blocks,
+                mib(worker.aside_bytes)
+            );
+        }
+        if worker.damaged > 0 {
+            println!(
+                "worker {} has found {} damaged blocks or checkpoints, and uses none of them",
+                worker.worker_id, worker.damaged
+            );
+        }
+    }
     Ok(Outcome::Fine)
 }
 

@@ -2,6 +2,7 @@
 //! with its diagnostics, sizes and durations as people write them.
 
 pub mod diag;
+pub mod frame;
 pub mod ids;
 pub mod job;
 pub mod layout;

@@ -1,26 +1,35 @@
-//! The driver's log: append-only segment files. A segment starts with a snapshot of everything before
-//! it, so that the older ones can go and a restart reads at most one segment.
+//! The driver's log: append-only segment files. A segment starts with a snapshot of everything before it, so a restart reads
+//! one segment; the one before it is kept, since it can stand in for a snapshot that is damaged.
 //!
-//! An entry is `length u32 | crc32 u32 | postcard bytes`. What `append` returned for is with the
-//! operating system and survives `kill -9`; with `sync` it is on the disk. A torn tail is cut off.
+//! A segment is a [file of frames](tidemill_common::frame). What `append` returned for is with the operating system and
+//! survives `kill -9`; with `sync` it is on the disk. A torn tail is cut off, said, and kept in a file of its own.
+//! Anything else that does not read is damage: the log is not opened, and [`repair`] is asked for by people alone.
+
+mod repair;
+mod segment;
+mod version1;
+
+pub use repair::{LostJob, Repair, repair};
+pub use segment::Damage;
 
 use crate::record::{Durable, Record};
-use serde::{Deserialize, Serialize};
+use segment::{Fault, read_segment};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use tidemill_common::frame;
 
 /// Bytes after which a new segment is started.
 const SEGMENT_BYTES: u64 = 8 << 20;
-/// Version of the format; another one is refused.
-const FORMAT: u32 = 1;
-const MAX_ENTRY_BYTES: usize = 1 << 30;
-
-#[derive(Serialize, Deserialize)]
-enum Entry {
-    Snapshot(u32, Durable),
-    Record(Record),
-}
+/// What tells a segment from other files of frames.
+const KIND: [u8; 4] = *b"dlog";
+/// Version of the layout of [`Durable`] and [`Record`]. One that is older is brought up to date when it is read.
+const VERSION: u32 = 2;
+/// Kinds of frames.
+const SNAPSHOT: u8 = 1;
+const RECORD: u8 = 2;
+/// Most files that are set aside of one segment.
+const MOST_SET_ASIDE: u32 = 1000;
 
 /// Why the log could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,23 +40,30 @@ pub enum LogError {
         /// The directory.
         path: PathBuf,
     },
-    /// Written by a newer program.
+    /// Written by another program than this one can read.
     #[error(
-        "{path} was written by a newer version of tidemill (log format {found}, this program reads {FORMAT}); use that version, or another --data-dir"
+        "{path} was written with version {found} of the log, this program reads versions 1 to {VERSION}; use the tidemill that wrote it, or another --data-dir"
     )]
-    NewerFormat {
+    OtherVersion {
         /// The segment.
         path: PathBuf,
-        /// Its format.
+        /// Its version.
         found: u32,
     },
-    /// The newest segment does not start with a readable snapshot.
-    #[error("{path} is damaged: {what}; move it away to start from the segment before it, if there is one")]
-    Damaged {
-        /// The segment.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
+    /// Something else than the end of the newest segment does not read.
+    #[error(
+        "{0}. Nothing was changed: put a good copy of the file in its place, or start with `tidemill driver --repair`, which goes on from the entries before the damage, keeps the file under another name, and says what is lost"
+    )]
+    Damaged(Box<Damage>),
+    /// Nothing of the log can be used.
+    #[error(
+        "{damage}. It cannot be repaired: its snapshot, on which all entries build, does not read, and {earlier}. Put a good copy of the file in its place; with another --data-dir the cluster begins anew"
+    )]
+    BeyondRepair {
+        /// What is wrong with the newest segment.
+        damage: Box<Damage>,
+        /// Why the segment before it does not help.
+        earlier: String,
     },
     /// The file system failed.
     #[error("the log in {path} could not be used: {source}")]
@@ -57,6 +73,13 @@ pub enum LogError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl LogError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
 }
 
 /// An open log.
@@ -77,39 +100,22 @@ impl Log {
     /// # Errors
     /// See [`LogError`].
     pub fn open(dir: &Path) -> Result<(Self, Durable), LogError> {
-        let io = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| LogError::Io { path, source }
+        let lock = lock(dir)?;
+        let newest = segment_numbers(dir)?.last().copied();
+        let (durable, torn) = match newest {
+            Some(number) => read_newest(&segment_path(dir, number))?,
+            None => (Durable::default(), false),
         };
-        fs::create_dir_all(dir).map_err(io(dir))?;
-        let lock_path = dir.join("lock");
-        let lock = OpenOptions::new().create(true).append(true).open(&lock_path).map_err(io(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(LogError::Locked { path: dir.to_path_buf() }),
-            Err(fs::TryLockError::Error(source)) => return Err(LogError::Io { path: lock_path, source }),
+        let number = newest.map_or(1, |number| number + 1);
+        let (file, written) = write_segment(dir, number, &durable)?;
+        if let Some(newest) = newest.filter(|_| torn) {
+            // It stays under the name that was told.
+            remove(&segment_path(dir, newest))?;
         }
-        let numbers = segment_numbers(dir).map_err(io(dir))?;
-        let (durable, number) = match read_newest(dir, &numbers)? {
-            Some((durable, number)) => (durable, number + 1),
-            None => (Durable::default(), 1),
-        };
-        let mut log = Self::create_segment(dir, number, &durable, lock)?;
-        log.remove_older()?;
+        remove_older(dir, number)?;
+        let dir = dir.to_path_buf();
+        let log = Self { dir, file, number, written, snapshot_bytes: written, buffer: Vec::new(), _lock: lock };
         Ok((log, durable))
-    }
-
-    fn create_segment(dir: &Path, number: u64, durable: &Durable, lock: File) -> Result<Self, LogError> {
-        let (file, written) = write_segment(dir, number, durable)?;
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            file,
-            number,
-            written,
-            snapshot_bytes: written,
-            buffer: Vec::new(),
-            _lock: lock,
-        })
     }
 
     /// Appends records and hands them to the operating system in one write; with `sync`, to the disk.
@@ -120,14 +126,15 @@ impl Log {
         if records.is_empty() {
             return Ok(());
         }
+        let path = segment_path(&self.dir, self.number);
         self.buffer.clear();
         for record in records {
-            encode(&mut self.buffer, &Entry::Record(record.clone())).map_err(|e| self.io(e))?;
+            encode(&mut self.buffer, RECORD, record).map_err(LogError::io(&path))?;
         }
-        self.file.write_all(&self.buffer).map_err(|e| self.io(e))?;
+        self.file.write_all(&self.buffer).map_err(LogError::io(&path))?;
         self.written += self.buffer.len() as u64;
         if sync {
-            self.file.sync_data().map_err(|e| self.io(e))?;
+            self.file.sync_data().map_err(LogError::io(&path))?;
         }
         Ok(())
     }
@@ -137,30 +144,31 @@ impl Log {
         self.written > SEGMENT_BYTES.max(2 * self.snapshot_bytes)
     }
 
-    /// Starts a new segment from a snapshot and removes the older ones.
+    /// Starts a new segment from a snapshot and removes the older ones, but for the last.
     ///
     /// # Errors
     /// The file system failed.
     pub fn rotate(&mut self, durable: &Durable) -> Result<(), LogError> {
+        // It stands in for the new one's snapshot.
+        self.file.sync_data().map_err(LogError::io(&segment_path(&self.dir, self.number)))?;
         let (file, written) = write_segment(&self.dir, self.number + 1, durable)?;
         self.file = file;
         self.number += 1;
         self.written = written;
         self.snapshot_bytes = written;
-        self.remove_older()
+        remove_older(&self.dir, self.number)
     }
+}
 
-    fn remove_older(&mut self) -> Result<(), LogError> {
-        for number in segment_numbers(&self.dir).map_err(|e| self.io(e))? {
-            if number < self.number {
-                fs::remove_file(segment_path(&self.dir, number)).map_err(|e| self.io(e))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn io(&self, source: io::Error) -> LogError {
-        LogError::Io { path: segment_path(&self.dir, self.number), source }
+/// Keeps other drivers out for as long as the file is open.
+fn lock(dir: &Path) -> Result<File, LogError> {
+    fs::create_dir_all(dir).map_err(LogError::io(dir))?;
+    let path = dir.join("lock");
+    let lock = OpenOptions::new().create(true).append(true).open(&path).map_err(LogError::io(&path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(LogError::Locked { path: dir.to_path_buf() }),
+        Err(fs::TryLockError::Error(source)) => Err(LogError::Io { path, source }),
     }
 }
 
@@ -168,16 +176,57 @@ fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("log-{number:012}"))
 }
 
-fn segment_numbers(dir: &Path) -> io::Result<Vec<u64>> {
+/// Numbers of the segments, ascending.
+fn segment_numbers(dir: &Path) -> Result<Vec<u64>, LogError> {
     let mut numbers = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        if let Some(number) = name.to_str().and_then(|n| n.strip_prefix("log-")).and_then(|n| n.parse().ok()) {
-            numbers.push(number);
-        }
+    for entry in fs::read_dir(dir).map_err(LogError::io(dir))? {
+        let name = entry.map_err(LogError::io(dir))?.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_prefix("log-"));
+        numbers.extend(digits.and_then(|digits| digits.parse::<u64>().ok()));
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// What the newest segment says, and whether its tail was torn: then it has a second name, which stays.
+fn read_newest(path: &Path) -> Result<(Durable, bool), LogError> {
+    let bytes = fs::read(path).map_err(LogError::io(path))?;
+    let read = read_segment(path, &bytes)?;
+    match (read.durable, read.fault) {
+        (Some(durable), None) => Ok((durable, false)),
+        (Some(mut durable), Some(Fault::Torn { at })) => {
+            let kept = set_aside(path, "torn")?;
+            tracing::warn!(
+                path = %path.display(), at, bytes = bytes.len() - at, kept = %kept.display(),
+                "the last entry of the log was not written to its end and is cut off"
+            );
+            durable.doubt();
+            Ok((durable, true))
+        }
+        (_, fault) => Err(LogError::Damaged(Box::new(Damage::of(path, &bytes, fault)))),
+    }
+}
+
+/// Gives a segment a second name, under which nothing removes it.
+fn set_aside(path: &Path, why: &str) -> Result<PathBuf, LogError> {
+    let name = |n: u32| PathBuf::from(format!("{}.{why}-{n}", path.display()));
+    let mut candidates = (1..=MOST_SET_ASIDE).map(name);
+    loop {
+        let Some(to) = candidates.next() else {
+            let full = io::Error::other(format!("{MOST_SET_ASIDE} files `{}` are there already", name(1).display()));
+            return Err(LogError::Io { path: path.to_path_buf(), source: full });
+        };
+        if to.exists() {
+            continue;
+        }
+        // Not every file system has second names.
+        fs::hard_link(path, &to).or_else(|_| fs::copy(path, &to).map(drop)).map_err(LogError::io(&to))?;
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(LogError::io(path));
+        sync(&to)?;
+        sync(dir)?;
+        return Ok(to);
+    }
 }
 
 /// A segment appears under its name only with its snapshot synced.
@@ -185,8 +234,8 @@ fn write_segment(dir: &Path, number: u64, durable: &Durable) -> Result<(File, u6
     let path = segment_path(dir, number);
     let temporary = dir.join(format!("new-{number:012}"));
     let write = || -> io::Result<(File, u64)> {
-        let mut bytes = Vec::new();
-        encode(&mut bytes, &Entry::Snapshot(FORMAT, durable.clone()))?;
+        let mut bytes = frame::file_header(KIND, VERSION).to_vec();
+        encode(&mut bytes, SNAPSHOT, durable)?;
         let mut file = File::create(&temporary)?;
         file.write_all(&bytes)?;
         file.sync_data()?;
@@ -194,119 +243,26 @@ fn write_segment(dir: &Path, number: u64, durable: &Durable) -> Result<(File, u6
         File::open(dir)?.sync_all()?;
         Ok((file, bytes.len() as u64))
     };
-    write().map_err(|source| LogError::Io { path: path.clone(), source })
+    write().map_err(LogError::io(&path))
 }
 
-fn encode(buffer: &mut Vec<u8>, entry: &Entry) -> io::Result<()> {
-    let bytes = postcard::to_stdvec(entry).map_err(io::Error::other)?;
-    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-    buffer.extend_from_slice(&length.to_le_bytes());
-    buffer.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-    buffer.extend_from_slice(&bytes);
-    Ok(())
+/// Removes the segments before `number`, but for the last of them.
+fn remove_older(dir: &Path, number: u64) -> Result<(), LogError> {
+    let numbers = segment_numbers(dir)?;
+    numbers.into_iter().filter(|other| other + 1 < number).try_for_each(|other| remove(&segment_path(dir, other)))
 }
 
-fn read_newest(dir: &Path, numbers: &[u64]) -> Result<Option<(Durable, u64)>, LogError> {
-    let Some(&number) = numbers.last() else {
-        return Ok(None);
-    };
-    let path = segment_path(dir, number);
-    let mut bytes = Vec::new();
-    File::open(&path)
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(|source| LogError::Io { path: path.clone(), source })?;
-    let mut rest = bytes.as_slice();
-    let damaged = |what: &str| LogError::Damaged { path: path.clone(), what: what.to_string() };
-    let mut durable = match next_entry(&mut rest).ok_or_else(|| damaged("its first entry cannot be read"))? {
-        Entry::Snapshot(FORMAT, durable) => durable,
-        Entry::Snapshot(found, _) => return Err(LogError::NewerFormat { path, found }),
-        Entry::Record(_) => return Err(damaged("it does not start with a snapshot")),
-    };
-    while let Some(Entry::Record(record)) = next_entry(&mut rest) {
-        durable.apply(&record);
-    }
-    if !rest.is_empty() {
-        tracing::info!(bytes = rest.len(), path = %path.display(), "cut off the torn tail of the log");
-    }
-    Ok(Some((durable, number)))
+fn remove(path: &Path) -> Result<(), LogError> {
+    fs::remove_file(path).map_err(LogError::io(path))
 }
 
-fn next_entry(rest: &mut &[u8]) -> Option<Entry> {
-    let (length, after) = rest.split_first_chunk::<4>()?;
-    let (crc, after) = after.split_first_chunk::<4>()?;
-    let length = u32::from_le_bytes(*length) as usize;
-    if length > MAX_ENTRY_BYTES || after.len() < length {
-        return None;
+fn encode(buffer: &mut Vec<u8>, kind: u8, body: &impl serde::Serialize) -> io::Result<()> {
+    let bytes = postcard::to_stdvec(body).map_err(io::Error::other)?;
+    if frame::push(buffer, kind, &bytes) {
+        return Ok(());
     }
-    let (bytes, after) = after.split_at(length);
-    if crc32fast::hash(bytes) != u32::from_le_bytes(*crc) {
-        return None;
-    }
-    let entry = postcard::from_bytes(bytes).ok()?;
-    *rest = after;
-    Some(entry)
+    Err(io::Error::other(format!("an entry of {} bytes is longer than {} bytes", bytes.len(), frame::MAX_BODY)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tidemill_common::ids::{Term, WorkerId};
-
-    #[test]
-    fn what_was_appended_is_there_after_reopening() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut log, durable) = Log::open(dir.path()).unwrap();
-        assert_eq!(durable, Durable::default());
-        log.append(&[Record::Cluster { id: "c".into() }, Record::Started { term: Term(1) }], false).unwrap();
-        log.append(&[Record::WorkerJoined(WorkerId(7))], true).unwrap();
-        drop(log);
-        let (_, durable) = Log::open(dir.path()).unwrap();
-        assert_eq!(durable.cluster_id, "c");
-        assert_eq!(durable.last_worker, WorkerId(7));
-    }
-
-    #[test]
-    fn a_torn_tail_is_cut_off() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut log, _) = Log::open(dir.path()).unwrap();
-        log.append(&[Record::WorkerJoined(WorkerId(1))], false).unwrap();
-        log.append(&[Record::WorkerJoined(WorkerId(2))], false).unwrap();
-        let path = segment_path(dir.path(), log.number);
-        drop(log);
-        let bytes = fs::read(&path).unwrap();
-        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-        let (_, durable) = Log::open(dir.path()).unwrap();
-        assert_eq!(durable.last_worker, WorkerId(1));
-    }
-
-    #[test]
-    fn rotation_keeps_the_state_and_one_segment() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut log, mut durable) = Log::open(dir.path()).unwrap();
-        for n in 1..=5 {
-            let record = Record::WorkerJoined(WorkerId(n));
-            durable.apply(&record);
-            log.append(&[record], false).unwrap();
-            log.rotate(&durable).unwrap();
-        }
-        assert_eq!(segment_numbers(dir.path()).unwrap().len(), 1);
-        drop(log);
-        assert_eq!(Log::open(dir.path()).unwrap().1, durable);
-    }
-
-    #[test]
-    fn a_second_driver_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let _log = Log::open(dir.path()).unwrap();
-        assert!(matches!(Log::open(dir.path()), Err(LogError::Locked { .. })));
-    }
-
-    #[test]
-    fn a_newer_format_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut bytes = Vec::new();
-        encode(&mut bytes, &Entry::Snapshot(FORMAT + 1, Durable::default())).unwrap();
-        fs::write(segment_path(dir.path(), 1), bytes).unwrap();
-        assert!(matches!(Log::open(dir.path()), Err(LogError::NewerFormat { found: 2, .. })));
-    }
-}
+mod tests;

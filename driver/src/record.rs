@@ -2,23 +2,25 @@
 //!
 //! The log is the only truth of intake (INV-2): an offset counts as received when a
 //! [`JobRecord::Block`] for it is in the log, and a batch is what its [`JobRecord::Frozen`] says.
+//!
+//! These types are the layout of the log: postcard writes the fields of a struct in order, and a variant of an enum as its
+//! position. A new variant goes to the end; any other change makes a new version of the log ([`log`](crate::log)).
 
+mod durable;
 mod files;
 mod imports;
 mod tables;
 mod totals;
 
+pub use durable::{Durable, Standing};
 pub use files::{FileChoice, SourceFile, SourceFiles};
 pub use imports::Import;
 pub use tables::TableContent;
 pub use totals::{STRETCH_RECORDS, SourceTotals, Totals};
 
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use tidemill_common::ids::{BatchId, JobId, SourceIdx, Term, WorkerId};
-
-/// Ended jobs that are remembered for `status`.
-const ENDED_JOBS_KEPT: usize = 50;
 
 /// A receiver of a job: (source, number within the source).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -72,6 +74,13 @@ pub enum Record {
     Submitted(Box<DurableJob>),
     /// Something happened to a job.
     Job(JobId, JobRecord),
+    /// Workers have something of jobs that this log never had: their numbers, up to this one, are not given out.
+    JobsUnknown {
+        /// The highest of them.
+        through: JobId,
+    },
+    /// What workers have of a job that this log never had is not wanted.
+    JobForgotten(JobId),
 }
 
 /// Something that happened to a job.
@@ -300,10 +309,10 @@ impl DurableJob {
 
     fn apply_block(&mut self, block: &BlockMeta) {
         let receiver = self.receivers.entry(block.key.receiver).or_default();
-        receiver.next_offset = block.key.first_offset + block.records;
+        receiver.next_offset = block.key.first_offset.saturating_add(block.records);
         self.waiting.entry(block.key.receiver).or_default().push_back(*block);
-        self.received_records += block.records;
-        self.received_bytes += block.bytes;
+        self.received_records = self.received_records.saturating_add(block.records);
+        self.received_bytes = self.received_bytes.saturating_add(block.bytes);
     }
 
     fn apply_frozen(&mut self, batch: BatchId, time_ms: i64, counts: &[(ReceiverKey, u32)]) {
@@ -341,66 +350,11 @@ impl DurableJob {
     }
 }
 
-/// Everything the log says.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Durable {
-    /// The cluster's id.
-    pub cluster_id: String,
-    /// The last term.
-    pub term: Term,
-    /// Highest job number given out.
-    pub last_job: JobId,
-    /// Highest worker id given out.
-    pub last_worker: WorkerId,
-    /// Workers admitted and not declared dead.
-    pub members: BTreeSet<WorkerId>,
-    /// Jobs, the ended ones too (a bounded number of them).
-    pub jobs: BTreeMap<JobId, DurableJob>,
-}
-
-impl Durable {
-    /// The last complete batch of every job.
-    pub fn completed(&self) -> BTreeMap<JobId, BatchId> {
-        self.jobs.values().map(|job| (job.id, job.completed)).collect()
-    }
-
-    /// Folds one record in.
-    pub fn apply(&mut self, record: &Record) {
-        match record {
-            Record::Cluster { id } => self.cluster_id.clone_from(id),
-            Record::Started { term } => self.term = *term,
-            Record::WorkerJoined(worker) => {
-                self.last_worker = self.last_worker.max(*worker);
-                self.members.insert(*worker);
-            }
-            Record::WorkerLost(worker) => {
-                self.members.remove(worker);
-            }
-            Record::Submitted(job) => {
-                self.last_job = self.last_job.max(job.id);
-                self.jobs.insert(job.id, (**job).clone());
-                self.forget_old_jobs();
-            }
-            Record::Job(id, record) => {
-                if let Some(job) = self.jobs.get_mut(id) {
-                    job.apply(record);
-                }
-            }
-        }
-    }
-
-    fn forget_old_jobs(&mut self) {
-        let ended: Vec<JobId> = self.jobs.values().filter(|j| j.ending.is_some()).map(|j| j.id).collect();
-        for id in ended.iter().take(ended.len().saturating_sub(ENDED_JOBS_KEPT)) {
-            self.jobs.remove(id);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     fn key(receiver: u32) -> ReceiverKey {
         ReceiverKey { source: SourceIdx(0), receiver }
@@ -492,18 +446,5 @@ mod tests {
         }
         assert_eq!(job.apply(&JobRecord::Ended(Ending::Stopped)).len(), 2);
         assert_eq!(job.blocks().count(), 0);
-    }
-
-    #[test]
-    fn a_bounded_number_of_ended_jobs_is_remembered() {
-        let mut durable = Durable::default();
-        for id in 1..=ENDED_JOBS_KEPT as u64 + 10 {
-            let id = JobId(id);
-            durable.apply(&Record::Submitted(Box::new(DurableJob { id, ..job(false) })));
-            durable.apply(&Record::Job(id, JobRecord::Ended(Ending::Stopped)));
-        }
-        assert_eq!(durable.jobs.len(), ENDED_JOBS_KEPT + 1);
-        assert_eq!(durable.last_job, JobId(ENDED_JOBS_KEPT as u64 + 10));
-        assert!(!durable.jobs.contains_key(&JobId(1)));
     }
 }

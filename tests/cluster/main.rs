@@ -3,6 +3,7 @@
 mod disk;
 mod faults;
 mod learning;
+mod lost_log;
 mod models;
 mod outputs;
 mod own;

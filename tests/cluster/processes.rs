@@ -206,16 +206,31 @@ impl Cluster {
 
     /// Starts the driver, on the port that it had before.
     pub(crate) fn start_driver(&mut self) {
+        self.start_driver_with(&[]);
+    }
+
+    /// Starts the driver, on the port that it had before, with further options.
+    pub(crate) fn start_driver_with(&mut self, more: &[&str]) {
         let listen = self.url.trim_start_matches("http://").to_string();
         let data_dir = self.text_path("driver");
         let options = ["driver", "--listen", &listen, "--data-dir", &data_dir];
-        let arguments = [&options[..], &["--http", &self.http]].concat();
+        let arguments = [&options[..], &["--http", &self.http], more].concat();
         let driver = Process::start_with(&self.program, &arguments, self.path("driver.log"));
         let second = driver.lines.recv_timeout(PATIENCE).expect("it says where it serves models");
         self.http = second.split('/').nth(2).expect("a URL").to_string();
         self.url = driver.said.split_whitespace().last().expect("it says where it listens").to_string();
         self.driver_options = options.map(str::to_string).to_vec();
         self.driver = Some(driver);
+    }
+
+    /// What a worker has logged.
+    pub(crate) fn worker_log(&self, slot: Slot) -> String {
+        self.workers[&slot].log()
+    }
+
+    /// What the driver has logged.
+    pub(crate) fn driver_log(&self) -> String {
+        self.driver.as_ref().map(Process::log).unwrap_or_default()
     }
 
     /// The command line of the driver.

@@ -45,6 +45,7 @@ pub(crate) async fn run(node: Arc<Node>, outbox: mpsc::Sender<pb::WorkerMessage>
 /// How full things are.
 fn load(node: &Node) -> pb::Heartbeat {
     let blocks = node.blocks.usage();
+    let aside = node.aside.kept(node);
     pb::Heartbeat {
         block_memory_bytes: blocks.memory_bytes,
         block_disk_bytes: blocks.disk_bytes,
@@ -52,6 +53,10 @@ fn load(node: &Node) -> pb::Heartbeat {
         shuffle_bytes: node.shuffle.usage().memory_bytes,
         state_bytes: node.states.memory_bytes() as u64,
         resident_bytes: resident_bytes(),
+        damaged: node.blocks.damaged() + node.checkpoints.damaged(),
+        aside_jobs: aside.jobs,
+        aside_blocks: aside.blocks,
+        aside_bytes: aside.bytes,
         ..pb::Heartbeat::default()
     }
 }

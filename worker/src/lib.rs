@@ -5,6 +5,7 @@
 //! *compute* for CPU work. So however much there is to compute, the worker does not look dead.
 
 mod arithmetic;
+mod aside;
 mod config;
 mod fetch;
 mod follow;

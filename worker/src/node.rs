@@ -1,5 +1,6 @@
 //! What all parts of a worker share: who it is, who the others are, what it holds.
 
+use crate::aside::Aside;
 use crate::config::WorkerConfig;
 use crate::jobs::Jobs;
 use crate::receivers::Receivers;
@@ -52,6 +53,7 @@ pub(crate) struct Node {
     pub(crate) states: StateSet,
     pub(crate) checkpoints: Arc<dyn StateStore>,
     pub(crate) jobs: Jobs,
+    pub(crate) aside: Aside,
     pub(crate) receivers: Receivers,
     /// CPU work runs there and nowhere else.
     pub(crate) compute: Handle,
@@ -92,6 +94,7 @@ impl Node {
             states: StateSet::default(),
             checkpoints: Arc::new(LazyStore::new(config.data_dir.join("state"))),
             jobs: Jobs::default(),
+            aside: Aside::default(),
             receivers: Receivers::default(),
             compute,
             compute_slots: Arc::new(Semaphore::new(config.slots.max(1))),

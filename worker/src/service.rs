@@ -50,7 +50,10 @@ impl Data for DataService {
         let request = request.into_inner();
         self.node.admit(request.caller.as_ref())?;
         let id = block_id(request.block.as_ref())?;
-        let records = request.block.map_or(0, |block| block.records);
+        let (records, length) = request.block.map_or((0, 0), |block| (block.records, block.bytes));
+        if request.bytes.len() as u64 != length || crc32fast::hash(&request.bytes) != request.crc {
+            return Err(status(ErrorKind::ErrorInvalid, "the block did not arrive as it was sent"));
+        }
         let block = Block { id, records, bytes: request.bytes };
         let durable = request.durable;
         let put = move |node: &Node| if durable { node.blocks.put_durable(block) } else { node.blocks.put(block) };
@@ -65,7 +68,8 @@ impl Data for DataService {
         let found = self.node.blocking(move |node| node.blocks.get(&id)).await?;
         let found = found.map_err(|error| status(ErrorKind::ErrorResources, error.to_string()))?;
         let block = found.ok_or_else(|| status(ErrorKind::ErrorNotFound, "the block is not here"))?;
-        Ok(Response::new(pb::GetBlockReply { bytes: block.bytes }))
+        let crc = crc32fast::hash(&block.bytes);
+        Ok(Response::new(pb::GetBlockReply { bytes: block.bytes, crc }))
     }
 
     type FetchPiecesStream = BoxStream<'static, Result<pb::PiecesChunk, Status>>;

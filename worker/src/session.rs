@@ -4,6 +4,7 @@
 //! Messages are taken strictly in order. What must be in force before the next message (membership,
 //! assignment, plans, restored state) is done here and now; everything else is started and goes on by itself.
 
+use crate::aside::set_aside;
 use crate::jobs::Job;
 use crate::node::{Identity, Node};
 use crate::wire::receiver_id;
@@ -48,6 +49,7 @@ pub(crate) async fn run(
         functions: node.config.functions.known().map(crate::wire::function).collect(),
         ..pb::Hello::default()
     };
+    let mut other_cluster = None;
     while !node.stop.is_cancelled() {
         hello.cluster_id = node.identity().cluster_id;
         let ended = tokio::select! {
@@ -59,6 +61,13 @@ pub(crate) async fn run(
         node.jobs.all().iter().for_each(|job| job.cancel_all());
         match ended {
             Ok(()) => wait = FIRST_WAIT,
+            // What is held here may be all there is of the jobs of its own cluster.
+            Err(Ended::Refused(WorkerError::Refused(ErrorKind::ErrorWrongCluster, reason))) if joined.is_none() => {
+                if other_cluster.as_ref() != Some(&reason) {
+                    tracing::warn!(reason, "another driver answers; waiting for that of this cluster");
+                }
+                other_cluster = Some(reason);
+            }
             Err(Ended::Refused(error)) => return Err(error),
             Err(Ended::Unreachable(error)) => {
                 if joined.is_some() && tokio::time::Instant::now() >= give_up {
@@ -75,6 +84,7 @@ pub(crate) async fn run(
             if let Ok(checkpoints) = node.blocking(restore::inventory).await {
                 hello.checkpoints = checkpoints;
             }
+            crate::aside::offer(node, &mut hello);
         }
         tokio::select! {
             () = node.stop.cancelled() => return Ok(()),
@@ -114,6 +124,7 @@ async fn session(
     outbox.try_send(first).map_err(|error| Status::internal(error.to_string()))?;
     let mut messages = client.session(ReceiverStream::new(messages)).await?.into_inner();
     let welcome = welcome(&mut messages).await?;
+    set_aside(node, welcome.unknown_jobs.iter().map(|job| JobId(*job))).await?;
     if !welcome.resumed && resuming {
         tracing::info!("the driver counts this worker as lost; starting afresh");
         forget_everything(node).await;
@@ -173,6 +184,7 @@ async fn take(node: &Arc<Node>, message: driver_message::Kind) -> Result<(), Sta
         Kind::Membership(membership) => node.set_members(&membership),
         Kind::StartJob(message) => start_job(node, message).await,
         Kind::EndJob(message) => end_job(node, JobId(message.job)).await?,
+        Kind::SetAside(message) => set_aside(node, [JobId(message.job)]).await?,
         Kind::Assignment(table) => {
             if let Some(job) = job(table.job) {
                 assign(node, &job, &table).await;
@@ -192,6 +204,10 @@ async fn take(node: &Arc<Node>, message: driver_message::Kind) -> Result<(), Sta
         Kind::SetRate(message) => node.receivers.set_rate(receiver_id(message.receiver.as_ref())?, message.rate),
         Kind::BlockLogged(message) => {
             node.receivers.logged(receiver_id(message.receiver.as_ref())?, message.epoch, message.through);
+        }
+        Kind::ReportBlocks(message) => {
+            let id = receiver_id(message.receiver.as_ref())?;
+            node.receivers.report_from(node, id, message.epoch, message.from).await;
         }
         Kind::FilesChosen(message) => {
             node.receivers.files_chosen(receiver_id(message.receiver.as_ref())?, message.epoch, message.number);
@@ -262,6 +278,7 @@ async fn start_job(node: &Arc<Node>, message: pb::StartJob) {
         }
         Ok(Ok(compiled)) => {
             node.jobs.insert(Arc::new(Job::new(id, compiled.plan, &message, node.config.task_memory_bytes)));
+            node.aside.remove(id);
             None
         }
     };
@@ -271,19 +288,13 @@ async fn start_job(node: &Arc<Node>, message: pb::StartJob) {
 }
 
 async fn end_job(node: &Arc<Node>, id: JobId) -> Result<(), Status> {
-    let Some(job) = node.jobs.remove(id) else { return Ok(()) };
-    job.stop.cancel();
-    node.shuffle.remove_job(id);
-    node.states.remove_job(id);
-    let (store, stateful) = (node.checkpoints.clone(), !job.stateful.is_empty());
-    let key = crate::state::checkpoint::JobKey::new(&node.identity().cluster_id, id);
-    node.blocking(move |node| {
-        node.blocks.remove_job(id);
-        if let Some(error) = stateful.then(|| store.forget_job(&key).err()).flatten() {
-            tracing::warn!(job = id.0, %error, "checkpoints of an ended job could not be removed");
-        }
-    })
-    .await
+    // What an earlier process left on the disk goes too.
+    if let Some(job) = node.jobs.remove(id) {
+        job.stop.cancel();
+        node.shuffle.remove_job(id);
+    }
+    node.aside.remove(id);
+    node.blocking(move |node| crate::aside::forget(node, id)).await
 }
 
 async fn assign(node: &Arc<Node>, job: &Arc<Job>, table: &pb::Assignment) {
@@ -341,14 +352,9 @@ async fn copy_block(node: Arc<Node>, message: pb::CopyBlock) {
 /// What this worker has to offer to a driver that comes back.
 fn resume(node: &Node) -> pb::Resume {
     let jobs = node.jobs.all();
-    let blocks = |job: &Arc<Job>| {
-        let list = node.blocks.list(job.id);
-        let blocks = list.iter().map(|(id, records, bytes)| crate::wire::block_ref(id, *records, *bytes)).collect();
-        pb::HeldBlocks { blocks }
-    };
     pb::Resume {
         worker_id: node.worker().0,
-        blocks: jobs.iter().map(blocks).collect(),
+        blocks: jobs.iter().map(|job| crate::wire::held_blocks(node, job.id)).collect(),
         state: Vec::new(),
         receivers: node.receivers.list(),
         jobs: jobs.iter().map(|job| job.id.0).collect(),
@@ -374,11 +380,7 @@ async fn recovered_blocks(node: &Arc<Node>) -> Result<Vec<pb::HeldBlocks>, Worke
     let recovered = node.blocking(|node| node.blocks.recover()).await;
     let ids = recovered.map_err(|e| WorkerError::Internal(e.to_string()))?.map_err(WorkerError::Blocks)?;
     let jobs: std::collections::BTreeSet<JobId> = ids.iter().map(|id| id.job).collect();
-    let blocks = |job: JobId| {
-        let list = node.blocks.list(job);
-        pb::HeldBlocks { blocks: list.iter().map(|(id, r, b)| crate::wire::block_ref(id, *r, *b)).collect() }
-    };
-    Ok(jobs.into_iter().map(blocks).collect())
+    Ok(jobs.into_iter().map(|job| crate::wire::held_blocks(node, job)).collect())
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -1,10 +1,12 @@
 //! Between the worker's ids and the wire's numbers.
 
+use crate::node::Node;
 use crate::receiver::SealedBlock;
 use crate::store::BlockId;
 use tidemill_common::ids::{JobId, SourceIdx};
 use tidemill_plan::FunctionRef;
 use tidemill_proto::common::{BlockRef, ErrorKind, Function, ReceiverRef};
+use tidemill_proto::control::HeldBlocks;
 use tidemill_proto::status;
 use tonic::Status;
 
@@ -50,6 +52,12 @@ pub(crate) fn block_id(block: Option<&BlockRef>) -> Result<BlockId, Status> {
 pub(crate) fn block_ref(id: &BlockId, records: u64, bytes: u64) -> BlockRef {
     let receiver = ReceiverId { job: id.job, source: id.source, receiver: id.receiver };
     BlockRef { receiver: Some(receiver.into()), epoch: id.epoch, first_offset: id.first_offset, records, bytes }
+}
+
+/// All blocks of a job that are here.
+pub(crate) fn held_blocks(node: &Node, job: JobId) -> HeldBlocks {
+    let held = node.blocks.list(job);
+    HeldBlocks { blocks: held.iter().map(|(id, records, bytes)| block_ref(id, *records, *bytes)).collect() }
 }
 
 /// A sealed block of a receiver.

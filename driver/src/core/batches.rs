@@ -54,6 +54,10 @@ impl Job {
         if cx.config.manual_clock {
             return self.manual_tick.take();
         }
+        // Where batches take longer than their interval there would always be one more.
+        if self.stopping.is_some() && self.is_drained() {
+            return None;
+        }
         let interval_ms = self.settings.batch_interval.as_millis().max(1) as i64;
         let tick_ms = cx.now.wall_ms.div_euclid(interval_ms) * interval_ms;
         if tick_ms > self.durable.last_time_ms {

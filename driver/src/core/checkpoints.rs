@@ -134,8 +134,11 @@ impl Checkpoints {
 
 impl Job {
     pub(crate) fn add_checkpoint(&mut self, worker: WorkerId, version: BatchId, groups: &[u32]) {
-        self.checkpoints.add(worker, version, groups, self.groups.list.len());
-        self.checkpoints.look_again();
+        // Of a batch that the log does not have nothing can be made.
+        if version <= self.durable.last_frozen {
+            self.checkpoints.add(worker, version, groups, self.groups.list.len());
+            self.checkpoints.look_again();
+        }
     }
 
     pub(crate) fn on_checkpoint_written(&mut self, worker: WorkerId, message: &pb::CheckpointWritten) {

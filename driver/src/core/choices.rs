@@ -31,6 +31,12 @@ impl Job {
     /// Notes who the champions are after a batch.
     pub(crate) fn note_champions(&mut self, cx: &mut Cx<'_>, told: Vec<pb::Champion>) {
         for pb::Champion { model, champion } in told {
+            // What is in the log is believed for ever.
+            if !self.topology.is_candidate(model, champion) {
+                tracing::warn!(job = self.durable.id.0, model, champion, "a worker chose what is no candidate");
+                self.counters.fenced += 1;
+                continue;
+            }
             if self.durable.champions.get(&model) != Some(&champion) {
                 self.record(cx, JobRecord::Chosen { model, champion });
             }

@@ -20,6 +20,8 @@ const RESTART_DELAY_US: u64 = 500_000;
 /// Item numbers for placing receivers, apart from those of key groups.
 const RECEIVER_ITEMS: u64 = 1 << 32;
 
+/// Epochs beyond this one are not believed.
+const HIGHEST_EPOCH: u64 = 1 << 48;
 /// A failed copy is tried again after this long.
 const COPY_DELAY_US: u64 = 100_000;
 
@@ -32,6 +34,8 @@ pub(crate) struct LiveReceiver {
     adopted: bool,
     /// Where its copies go; unknown of one that was adopted.
     replicate_to: Option<Vec<WorkerId>>,
+    /// It was asked to report again from this offset on.
+    asked_from: Option<u64>,
     /// Records per second that it was told; 0 for no bound, and for one that was adopted.
     pub(crate) rate: f64,
     /// All that were ever asked to: some may have copies that were not waited for.
@@ -118,7 +122,7 @@ impl Job {
         let mut order = ranked(self.durable.id, receiver_item(key), &self.live);
         order.sort_by_key(busy);
         let Some(worker) = order.first().copied() else { return };
-        let epoch = logged.epoch + 1;
+        let epoch = logged.epoch.max(self.epochs_seen.get(&key).copied().unwrap_or(0)) + 1;
         if logged.epoch > 0 {
             self.counters.receivers_restarted += 1;
         }
@@ -169,14 +173,36 @@ impl Job {
         for receiver in running {
             let Some(reference) = receiver.receiver.as_ref().filter(|r| r.job == self.durable.id.0) else { continue };
             let key = receiver_key(reference);
-            if self.durable.receivers.get(&key).is_some_and(|logged| logged.epoch == receiver.epoch) {
+            self.saw_epoch(key, receiver.epoch);
+            let logged = self.durable.receivers.get(&key).filter(|logged| logged.epoch == receiver.epoch);
+            if let Some(from) = logged.map(|logged| logged.next_offset) {
                 let live = LiveReceiver { worker: Some(worker), adopted: true, ..LiveReceiver::default() };
                 self.receivers.insert(key, live);
                 self.unconfirmed.insert(key);
+                self.ask_for_blocks(cx, key, worker, from);
             } else {
                 let message = pb::StopReceiver { receiver: Some(*reference), drain: false };
                 cx.send(worker, driver_message::Kind::StopReceiver(message));
             }
+        }
+    }
+
+    /// Has a receiver report again what the log lacks: it may have lost what it had.
+    fn ask_for_blocks(&mut self, cx: &mut Cx<'_>, key: ReceiverKey, worker: WorkerId, from: u64) {
+        let Some(receiver) = self.receivers.get_mut(&key).filter(|receiver| receiver.asked_from != Some(from)) else {
+            return;
+        };
+        receiver.asked_from = Some(from);
+        let epoch = self.durable.receivers.get(&key).map_or(0, |logged| logged.epoch);
+        let receiver = Some(receiver_ref(self.durable.id, key));
+        cx.send(worker, driver_message::Kind::ReportBlocks(pb::ReportBlocks { receiver, epoch, from }));
+    }
+
+    /// An epoch that the log has lost is not given a second time.
+    fn saw_epoch(&mut self, key: ReceiverKey, epoch: u64) {
+        if self.durable.receivers.get(&key).is_none_or(|logged| logged.epoch < epoch) && epoch < HIGHEST_EPOCH {
+            let seen = self.epochs_seen.entry(key).or_default();
+            *seen = epoch.max(*seen);
         }
     }
 
@@ -232,9 +258,21 @@ impl Job {
         let running_here = self.receivers.get(&key).is_some_and(|receiver| receiver.worker == Some(worker));
         let logged = self.durable.receivers.get(&key).cloned().unwrap_or_default();
         let follows = block.key.first_offset == logged.next_offset && block.records > 0;
-        if !running_here || block.epoch != logged.epoch || block.key.first_offset > logged.next_offset {
+        if running_here && block.epoch == logged.epoch && block.key.first_offset > logged.next_offset {
+            // The log has lost what came before it, and the worker has that: nothing need be lost.
+            tracing::warn!(
+                job = self.durable.id.0,
+                worker = worker.0,
+                reported = block.key.first_offset,
+                logged = logged.next_offset,
+                "a receiver is ahead of the log, which has lost entries; it is asked for what is missing"
+            );
+            self.ask_for_blocks(cx, key, worker, logged.next_offset);
+            return;
+        }
+        if !running_here || block.epoch != logged.epoch {
             self.counters.fenced += 1;
-            if !self.durable.blocks().any(|logged| *logged == block) {
+            if !self.doubtful && !self.durable.blocks().any(|logged| *logged == block) {
                 let holders: Vec<WorkerId> = report.holders.iter().map(|id| WorkerId(*id)).collect();
                 self.drop_blocks(cx, &[block], &holders);
             }
@@ -280,6 +318,7 @@ impl Job {
             return;
         }
         let logged: HashMap<BlockKey, BlockMeta> = self.durable.blocks().map(|block| (block.key, *block)).collect();
+        of_job.iter().for_each(|block| self.saw_epoch(block.key.receiver, block.epoch));
         let (known, unknown): (Vec<BlockMeta>, Vec<BlockMeta>) =
             of_job.into_iter().partition(|block| logged.get(&block.key) == Some(block));
         for block in known {
@@ -292,7 +331,10 @@ impl Job {
             resumed && logged(block).is_some_and(|l| l.epoch == block.epoch && l.next_offset <= block.key.first_offset)
         };
         let never: Vec<BlockMeta> = unknown.into_iter().filter(|block| !may_come(block)).collect();
-        self.drop_blocks(cx, &never, &[worker]);
+        // What a log that has lost entries does not know may be wanted by the log as it was.
+        if !self.doubtful {
+            self.drop_blocks(cx, &never, &[worker]);
+        }
     }
 
     fn drop_blocks(&self, cx: &mut Cx<'_>, blocks: &[BlockMeta], workers: &[WorkerId]) {

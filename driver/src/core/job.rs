@@ -42,6 +42,10 @@ pub(crate) struct Job {
     pub(crate) receivers_due: bool,
     /// When the next receiver that failed is started again.
     pub(crate) restart_us: Option<u64>,
+    /// Epochs of receivers that workers know and the log does not.
+    pub(crate) epochs_seen: BTreeMap<ReceiverKey, u64>,
+    /// The log has lost entries, and maybe some of this job: what workers have of it is not given up.
+    pub(crate) doubtful: bool,
     /// Receivers that were adopted, and of which no heartbeat has said that they still run.
     pub(crate) unconfirmed: BTreeSet<ReceiverKey>,
     pub(crate) holders: HashMap<BlockKey, Holders>,
@@ -83,6 +87,8 @@ impl Job {
             receivers_due: true,
             restart_us: None,
             unconfirmed: BTreeSet::new(),
+            epochs_seen: BTreeMap::new(),
+            doubtful: false,
             holders: HashMap::new(),
             copies: Copies::default(),
             checkpoints: Checkpoints::default(),
@@ -164,6 +170,7 @@ impl Job {
     /// Writes a record of this job, and lets go of the blocks that it makes superfluous.
     pub(crate) fn record(&mut self, cx: &mut Cx<'_>, record: JobRecord) {
         let released = self.durable.apply(&record);
+        self.doubtful &= !self.durable.settles_doubt(&record);
         match &record {
             JobRecord::Block(block) => self.waiting = (self.waiting.0 + block.records, self.waiting.1 + block.bytes),
             JobRecord::Frozen { .. } | JobRecord::Ended(_) => self.count_waiting(),
@@ -171,7 +178,9 @@ impl Job {
         }
         cx.out.push(Action::Log(Record::Job(self.durable.id, record)));
         let mut by_worker: BTreeMap<WorkerId, Vec<common_pb::BlockRef>> = BTreeMap::new();
-        for block in released {
+        // What workers have of a doubtful job that fails stays.
+        let kept = self.doubtful && self.durable.ending.is_some();
+        for block in released.into_iter().filter(|_| !kept) {
             for worker in self.forget_block(block.key) {
                 by_worker.entry(worker).or_default().push(block_ref(self.durable.id, &block));
             }
@@ -315,7 +324,11 @@ impl Job {
         self.run = None;
         let retained = self.durable.blocks().count() as u64;
         self.record(cx, JobRecord::Ended(ending));
-        cx.send_all(&driver_message::Kind::EndJob(pb::EndJob { job: self.durable.id.0 }));
+        let job = self.durable.id.0;
+        cx.send_all(&match self.doubtful {
+            true => driver_message::Kind::SetAside(pb::SetAside { job }),
+            false => driver_message::Kind::EndJob(pb::EndJob { job }),
+        });
         let mut status = self.status(cx);
         status.retained_blocks = retained;
         if let Some(stopping) = self.stopping.take() {

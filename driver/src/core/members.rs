@@ -5,7 +5,7 @@
 
 use super::wire::function_ref;
 use super::{Action, Core, CoreConfig, Event, Now, SessionId};
-use crate::record::Record;
+use crate::record::{Record, Standing};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tidemill_common::ids::{JobId, WorkerId};
 use tidemill_plan::{FunctionRef, lack};
@@ -13,6 +13,8 @@ use tidemill_proto::PROTOCOL_VERSION;
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, driver_message, worker_message};
 
+/// Numbers beyond this one are not believed.
+const HIGHEST_NUMBER: u64 = 1 << 48;
 /// Turns come at least this often; a longer gap means that the loop itself was late.
 const LATE_LOOP_US: u64 = 300_000;
 
@@ -163,6 +165,13 @@ impl Core {
             return;
         }
         self.members.arithmetic_hash = Some(hello.arithmetic_hash);
+        let unknown =
+            jobs_of(hello).into_iter().filter(|job| (self.durable.last_job.0 + 1..HIGHEST_NUMBER).contains(job));
+        if let Some(through) = unknown.max().map(JobId) {
+            let record = Record::JobsUnknown { through };
+            self.durable.apply(&record);
+            out.push(Action::Log(record));
+        }
         if let Some(resume) = &hello.resume {
             // It cannot be in two sessions: the one it had is dead, whether or not that was noticed.
             self.lose_worker(now, WorkerId(resume.worker_id), "connected again", out);
@@ -174,7 +183,9 @@ impl Core {
         let id = match resume {
             Some(resume) => WorkerId(resume.worker_id),
             None => {
-                let id = WorkerId(self.durable.last_worker.0 + 1);
+                // A log that has lost entries may not know all numbers that were given out.
+                let had = hello.resume.as_ref().map(|resume| resume.worker_id).filter(|id| *id < HIGHEST_NUMBER);
+                let id = WorkerId(self.durable.last_worker.0.max(had.unwrap_or(0)) + 1);
                 let record = Record::WorkerJoined(id);
                 self.durable.apply(&record);
                 out.push(Action::Log(record));
@@ -195,6 +206,11 @@ impl Core {
         self.welcome(now, id, session, hello, resume, out);
     }
 
+    /// Jobs that a worker has something of.
+    fn of_standing(&self, hello: &pb::Hello, standing: Standing) -> Vec<u64> {
+        jobs_of(hello).into_iter().filter(|job| self.durable.standing(JobId(*job)) == standing).collect()
+    }
+
     fn welcome(
         &mut self,
         now: Now,
@@ -204,21 +220,29 @@ impl Core {
         resume: Option<&pb::Resume>,
         out: &mut Vec<Action>,
     ) {
+        let (unknown_jobs, ended_jobs) =
+            (self.of_standing(hello, Standing::Unknown), self.of_standing(hello, Standing::Ended));
+        if !unknown_jobs.is_empty() {
+            tracing::warn!(
+                worker = id.0,
+                jobs = ?unknown_jobs,
+                "a worker has something of jobs that this log does not know; it keeps that aside"
+            );
+        }
         let welcome = pb::Welcome {
             worker_id: id.0,
             term: self.durable.term.0,
             cluster_id: self.durable.cluster_id.clone(),
             heartbeat_ms: self.config.heartbeat_ms,
             resumed: resume.is_some(),
+            unknown_jobs,
         };
         out.push(Action::Send { session, message: driver_message::Kind::Welcome(welcome) });
         self.tell_membership(out);
         for job in self.jobs.values() {
             out.push(Action::Send { session, message: job.start_message() });
         }
-        // A job that only does not compile any more has not ended.
-        let goes_on = |job: &u64| self.durable.jobs.get(&JobId(*job)).is_some_and(|job| job.ending.is_none());
-        for job in jobs_of(hello).into_iter().filter(|job| !goes_on(job)) {
+        for job in ended_jobs {
             out.push(Action::Send { session, message: driver_message::Kind::EndJob(pb::EndJob { job }) });
         }
         let ids: Vec<JobId> = self.jobs.keys().copied().collect();

@@ -13,6 +13,7 @@ mod checkpoints;
 mod choices;
 mod event;
 mod files;
+mod fits;
 pub mod groups;
 mod imports;
 mod intake;
@@ -47,6 +48,9 @@ pub use event::{Compiled, Event, NewJob, Now, RequestId, SessionId};
 pub use imports::NewModel;
 pub use request::RequestError;
 pub use tables::WatchedTable;
+
+/// Why a job does not go on that was compiled once.
+const NO_LONGER_COMPILES: &str = "its definition no longer compiles with this version";
 
 /// Times and bounds of the driver.
 #[derive(Debug, Clone)]
@@ -204,6 +208,8 @@ pub struct Core {
     durable: Durable,
     members: Members,
     jobs: BTreeMap<JobId, Job>,
+    /// Jobs that have not ended and cannot go on with this program, and why.
+    unusable: BTreeMap<JobId, String>,
     next_task: u64,
     booted_at: Option<u64>,
     /// Since when it waits for workers that it knew; a late loop counts as later.
@@ -232,10 +238,20 @@ impl Core {
         }
         let term = Term(durable.term.0 + 1);
         log(&mut durable, Record::Started { term });
-        let mut jobs = BTreeMap::new();
-        for (id, job) in &durable.jobs {
-            if let (None, Some(compiled)) = (&job.ending, compiled.remove(id)) {
-                jobs.insert(*id, Job::new(job.clone(), compiled));
+        let (mut jobs, mut unusable) = (BTreeMap::new(), BTreeMap::new());
+        for (id, job) in durable.jobs.iter().filter(|(_, job)| job.ending.is_none()) {
+            let taken_up = compiled.remove(id).ok_or_else(|| NO_LONGER_COMPILES.to_string());
+            let taken_up = taken_up.and_then(|compiled| fits::check(job, &compiled.topology).map(|()| compiled));
+            match taken_up {
+                Ok(compiled) => {
+                    let mut live = Job::new(job.clone(), compiled);
+                    live.doubtful = durable.doubtful.contains(id);
+                    jobs.insert(*id, live);
+                }
+                Err(reason) => {
+                    tracing::error!(job = id.0, name = job.name, reason, "a job of the log cannot go on");
+                    unusable.insert(*id, reason);
+                }
             }
         }
         let waits_for_known_workers = !durable.members.is_empty();
@@ -243,6 +259,7 @@ impl Core {
             config,
             members: Members::default(),
             jobs,
+            unusable,
             next_task: term.0 << 40,
             booted_at: if waits_for_known_workers { None } else { Some(now.mono_us) },
             started_at: now.mono_us,
@@ -268,6 +285,9 @@ impl Core {
         let mut durable = self.durable.clone();
         for (id, job) in &self.jobs {
             durable.jobs.insert(*id, job.durable.clone());
+            if !job.doubtful {
+                durable.doubtful.remove(id);
+            }
         }
         durable
     }
@@ -341,6 +361,9 @@ impl Core {
         for id in ended {
             if let Some(job) = jobs.remove(&id) {
                 durable.jobs.insert(id, job.durable);
+                if !job.doubtful {
+                    durable.doubtful.remove(&id);
+                }
             }
         }
     }
@@ -408,10 +431,8 @@ impl Core {
         match self.find_job(name) {
             Some(id) => self.with_job(now, id, out, |job, cx| job.stop(cx, request, at_once)),
             None => {
-                let known = self.durable.jobs.values().any(|job| job.name == name || job.id.to_string() == name);
-                let name = name.to_string();
-                let error = if known { RequestError::Ended(name) } else { RequestError::NoSuchJob(name) };
-                out.push(Action::Reply { request, result: Err(error) });
+                let result = self.stop_what_does_not_run(now, name, at_once, out);
+                out.push(Action::Reply { request, result });
             }
         }
     }

@@ -200,7 +200,7 @@ fn durable_status(job: &DurableJob) -> pb::JobStatus {
 impl Core {
     /// Status of all jobs, or of one by name or number; the newest of a name wins.
     pub fn job_status(&mut self, now: Now, name: &str) -> Vec<pb::JobStatus> {
-        let Self { config, members, jobs, next_task, booted_at, durable, .. } = self;
+        let Self { config, members, jobs, unusable, next_task, booted_at, durable, .. } = self;
         let cx = Cx { now, config, members, cluster_booted: booted_at.is_some(), next_task, out: &mut Vec::new() };
         let mut statuses: Vec<pb::JobStatus> = Vec::new();
         for job in durable.jobs.values().filter(|job| name.is_empty() || job.name == name || job.id.to_string() == name)
@@ -213,7 +213,7 @@ impl Core {
                 }
                 (None, None) => pb::JobStatus {
                     state: "FAILED".into(),
-                    reason: "its definition no longer compiles with this version".into(),
+                    reason: unusable.get(&job.id).cloned().unwrap_or_default(),
                     ..durable_status(job)
                 },
             });
@@ -247,6 +247,10 @@ impl Core {
                 state_bytes: beat.state_bytes,
                 resident_bytes: beat.resident_bytes,
                 fenced_requests: beat.fenced_requests,
+                aside_jobs: beat.aside_jobs.clone(),
+                aside_blocks: beat.aside_blocks,
+                aside_bytes: beat.aside_bytes,
+                damaged: beat.damaged,
                 silent_ms: now.mono_us.saturating_sub(member.last_heard_us) / 1000,
             }
         };

@@ -14,6 +14,16 @@ pub enum RequestError {
     /// The job is over.
     #[error("job `{0}` has ended already")]
     Ended(String),
+    /// The log does not know the job, and workers have something of it.
+    #[error(
+        "this driver does not know job {job}; workers {workers:?} keep what they have of it aside, for a driver whose log does. To let go of that, use `stop --now`"
+    )]
+    KeptAside {
+        /// The job.
+        job: String,
+        /// Those workers.
+        workers: Vec<u64>,
+    },
     /// Another job writes to the same directory.
     #[error("job `{job}` writes to {directory} already; give each output a directory of its own")]
     DirectoryTaken {

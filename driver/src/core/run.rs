@@ -9,7 +9,7 @@
 
 use super::Cx;
 use super::job::Job;
-use super::wire::{best, block_ref, worker_numbers};
+use super::wire::{best, block_ref, is_believable, worker_numbers};
 use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, TaskId, WorkerId};
 use tidemill_plan::{BatchContext, Placement};
@@ -449,6 +449,12 @@ impl Job {
             return;
         };
         match report.result {
+            Some(task_report::Result::Done(done)) if !is_believable(&done) => {
+                let message = format!("worker {worker} reports numbers of rows that cannot be");
+                let failure =
+                    pb::TaskFailure { kind: pb::FailureKind::FailureInternal as i32, message, lost_worker: 0 };
+                self.task_failed(cx, &task, &failure);
+            }
             Some(task_report::Result::Done(done)) => {
                 task.units.iter().for_each(|unit| run.stages[task.stage].set(*unit, Unit::Done(worker)));
                 run.results.push(TaskResult { stage: task.stage, units: task.units, done });

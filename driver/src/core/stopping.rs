@@ -49,15 +49,18 @@ impl Job {
     pub(crate) fn advance_stopping(&mut self, cx: &mut Cx<'_>) {
         let Some(stopping) = &self.stopping else { return };
         let late = cx.now.mono_us >= stopping.deadline_us;
-        let drained = self.receivers.values().all(|receiver| receiver.worker.is_none());
-        let nothing_left = self.run.is_none()
-            && self.durable.waiting.values().all(|queue| queue.is_empty())
-            && self.durable.completed == self.durable.last_frozen;
-        if drained && nothing_left {
+        let nothing_left = self.run.is_none() && self.durable.completed == self.durable.last_frozen;
+        if nothing_left && self.is_drained() {
             self.end(cx, Ending::Stopped);
         } else if late {
             self.end(cx, self.ending_with("the drain did not finish in ten batch intervals"));
         }
+    }
+
+    /// Whether no receiver runs and all that was received is in a batch.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.receivers.values().all(|receiver| receiver.worker.is_none())
+            && self.durable.waiting.values().all(|queue| queue.is_empty())
     }
 
     fn ending_with(&self, what: &str) -> Ending {

@@ -4,6 +4,7 @@ use crate::record::{BlockKey, BlockMeta, ReceiverKey};
 use tidemill_common::ids::{JobId, SourceIdx, WorkerId};
 use tidemill_plan::{FunctionKind, FunctionRef};
 use tidemill_proto::common as pb;
+use tidemill_proto::control as control_pb;
 
 pub(crate) fn receiver_ref(job: JobId, key: ReceiverKey) -> pb::ReceiverRef {
     pb::ReceiverRef { job: job.0, source: key.source.0, receiver: key.receiver }
@@ -23,10 +24,23 @@ pub(crate) fn block_ref(job: JobId, block: &BlockMeta) -> pb::BlockRef {
     }
 }
 
-/// The job and the block that a message speaks of; `None` when it is incomplete.
+/// Offsets, and numbers of bytes, rows and keys, beyond this one are not believed: what is in the log is added up for ever.
+const HIGHEST_COUNT: u64 = 1 << 48;
+
+/// Whether the numbers of a task's report can be.
+pub(crate) fn is_believable(done: &control_pb::TaskDone) -> bool {
+    let rows = done.rows.iter().map(|rows| rows.total).chain(done.parts.iter().map(|part| part.rows));
+    let counts = [done.records, done.bad_records, done.state_keys, done.micros];
+    rows.chain(counts).all(|count| count <= HIGHEST_COUNT)
+}
+
+/// The job and the block that a message speaks of; `None` when it is incomplete, or cannot be.
 pub(crate) fn block_meta(block: Option<&pb::BlockRef>) -> Option<(JobId, BlockMeta)> {
     let block = block?;
     let receiver = block.receiver.as_ref()?;
+    if [block.first_offset, block.records, block.bytes].iter().any(|count| *count > HIGHEST_COUNT) {
+        return None;
+    }
     let key = BlockKey { receiver: receiver_key(receiver), first_offset: block.first_offset };
     let meta = BlockMeta { key, epoch: block.epoch, records: block.records, bytes: block.bytes };
     Some((JobId(receiver.job), meta))

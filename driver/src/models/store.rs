@@ -1,6 +1,7 @@
 //! Published models as files: `<dir>/<job>/<model>/batch-N` for the last versions, `named-LABEL` for those with names.
 //!
-//! A file appears by a rename, whole or not at all. These are copies for those who ask; what a job goes on with is in its state.
+//! A file appears by a rename, whole or not at all. It is a [file of frames](tidemill_common::frame) with one frame; of before
+//! there were frames, the body alone. These are copies for those who ask; what a job goes on with is in its state.
 
 use super::Version;
 use bytes::Bytes;
@@ -8,12 +9,19 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use tidemill_common::frame::{self, FILE_HEADER, FileHeader, Step};
 use tidemill_common::ids::{BatchId, JobId};
 
 const BATCH: &str = "batch-";
 const NAMED: &str = "named-";
 /// What is being written, and was when the driver died.
 const NEW: &str = "new";
+
+/// What tells such a file from other files of frames, and the version of its body.
+const KIND: [u8; 4] = *b"modl";
+const VERSION: u32 = 1;
+/// The one kind of frame.
+const MODEL: u8 = 1;
 
 /// What is in a file. The model's bytes have a check sum of their own.
 #[derive(Serialize, Deserialize)]
@@ -75,7 +83,11 @@ impl Store {
         fs::create_dir_all(&folder)?;
         let Version { job, batch, time_ms, stored } = version;
         let content = Content { job: *job, batch: *batch, time_ms: *time_ms, bytes: stored.bytes.clone() };
-        let content = postcard::to_stdvec(&content).map_err(io::Error::other)?;
+        let body = postcard::to_stdvec(&content).map_err(io::Error::other)?;
+        let mut content = frame::file_header(KIND, VERSION).to_vec();
+        if !frame::push(&mut content, MODEL, &body) {
+            return Err(io::Error::other("the model is too large"));
+        }
         let new = folder.join(format!("{NEW}-{}", place.file));
         let mut file = File::create(&new)?;
         file.write_all(&content)?;
@@ -118,14 +130,33 @@ impl Store {
 }
 
 fn read_one(file: &Path) -> Option<Version> {
-    let content = fs::read(file).map_err(|error| error.to_string());
-    let content = content.and_then(|bytes| postcard::from_bytes::<Content>(&bytes).map_err(|error| error.to_string()));
+    let content = fs::read(file).map_err(|error| error.to_string()).and_then(|bytes| decode(&bytes));
     match content {
         Ok(Content { job, batch, time_ms, bytes }) => Some(Version::new(job, batch, time_ms, bytes)),
         Err(error) => {
             tracing::warn!(file = %file.display(), error, "a published model does not read and is left out");
             None
         }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Content, String> {
+    let body = match frame::read_file_header(bytes) {
+        FileHeader::Of(KIND, VERSION) => match frame::step(bytes, FILE_HEADER) {
+            Step::Whole { kind: MODEL, body, end } if end == bytes.len() => body,
+            _ => return Err(format!("it is damaged behind byte {FILE_HEADER}")),
+        },
+        FileHeader::Of(kind, version) => {
+            let kind = String::from_utf8_lossy(&kind).into_owned();
+            return Err(format!("it is of kind `{kind}` and version {version}, not of `modl` and {VERSION}"));
+        }
+        FileHeader::Damaged => return Err("its header is damaged".into()),
+        FileHeader::Other => bytes,
+    };
+    match postcard::take_from_bytes(body) {
+        Ok((content, [])) => Ok(content),
+        Ok((_, rest)) => Err(format!("{} bytes are left over", rest.len())),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -144,5 +175,45 @@ fn warn(result: io::Result<()>, file: &Path) {
             tracing::warn!(file = %file.display(), %error, "a published model could not be removed");
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn content() -> Content {
+        Content { job: JobId(1), batch: BatchId(2), time_ms: 3, bytes: Bytes::from_static(b"model") }
+    }
+
+    #[test]
+    fn files_of_before_there_were_frames_are_read() {
+        let read = decode(&postcard::to_stdvec(&content()).unwrap()).unwrap();
+        assert_eq!((read.batch, read.bytes), (BatchId(2), content().bytes));
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_file_is_left_out(bit in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>()) {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::new(dir.path());
+            let place = Place::of_batch("j", "m", BatchId(2));
+            store.write(&place, &Version::new(JobId(1), BatchId(2), 3, content().bytes), false).unwrap();
+            let file = store.of_job("j").join("m").join("batch-2");
+            let whole = fs::read(&file).unwrap();
+            prop_assert_eq!(store.read().len(), 1);
+            let (mut flipped, bit) = (whole.clone(), bit.index(whole.len() * 8));
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            for damaged in [&flipped[..], &whole[..cut.index(whole.len())]] {
+                fs::write(&file, damaged).unwrap();
+                prop_assert_eq!(store.read().len(), 0);
+            }
+        }
+
+        #[test]
+        fn noise_does_not_panic(noise in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&noise);
+        }
     }
 }

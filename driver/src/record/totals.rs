@@ -34,13 +34,13 @@ pub struct SourceTotals {
 impl Totals {
     /// Adds those of a batch.
     pub(crate) fn add(&mut self, other: &Totals) {
-        self.records += other.records;
-        self.bad_records += other.bad_records;
+        self.records = self.records.saturating_add(other.records);
+        self.bad_records = self.bad_records.saturating_add(other.bad_records);
         if self.output_rows.len() < other.output_rows.len() {
             self.output_rows.resize(other.output_rows.len(), 0);
         }
         for (sum, more) in self.output_rows.iter_mut().zip(&other.output_rows) {
-            *sum += more;
+            *sum = sum.saturating_add(*more);
         }
         if self.sources.len() < other.sources.len() {
             self.sources.resize(other.sources.len(), SourceTotals::default());
@@ -59,10 +59,10 @@ impl SourceTotals {
     #[must_use]
     pub fn with(self, records: u64, bad: u64) -> Self {
         Self {
-            records: self.records + records,
-            bad: self.bad + bad,
-            stretch_records: self.stretch_records + records,
-            stretch_bad: self.stretch_bad + bad,
+            records: self.records.saturating_add(records),
+            bad: self.bad.saturating_add(bad),
+            stretch_records: self.stretch_records.saturating_add(records),
+            stretch_bad: self.stretch_bad.saturating_add(bad),
         }
     }
 

@@ -2,7 +2,9 @@
 
 mod batches;
 mod checkpoints;
+mod forged;
 mod groups;
+mod lost_log;
 mod models;
 mod rates;
 mod tables;

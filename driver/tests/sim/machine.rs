@@ -181,6 +181,7 @@ impl Process {
     }
 
     fn on_welcome(&mut self, cx: &mut Cx<'_>, session: SessionId, welcome: &pb::Welcome) {
+        assert!(welcome.unknown_jobs.is_empty(), "no log here loses entries that somebody has seen");
         if !welcome.resumed && self.id.is_some() {
             self.jobs.clear();
             self.blocks.clear();
@@ -220,6 +221,8 @@ impl Process {
                 assert!(set.rate > 0.0, "that would be no bound");
                 cx.files.counts.rates += 1;
             }
+            Kind::SetAside(_) => panic!("no log here loses entries that somebody has seen"),
+            Kind::ReportBlocks(ask) => self.report_from(cx, &ask),
             Kind::StopReceiver(stop) => self.stop_receiver(cx, &stop),
             Kind::ReplicateTo(to) => self.replicate_to(cx, &to),
             Kind::BlockLogged(logged) => self.block_logged(cx, &logged),

@@ -234,6 +234,39 @@ impl Process {
         }
     }
 
+    /// The log ends before what was reported: reports it again, or fails if it is not here any more.
+    pub(crate) fn report_from(&mut self, cx: &mut Cx<'_>, ask: &pb::ReportBlocks) {
+        let (Some(reference), Some(me)) = (ask.receiver.as_ref(), self.id) else { return };
+        let (job, key) = (reference.job, (reference.source, reference.receiver));
+        let held: Vec<Block> = self.blocks.get(&job).into_iter().flatten().copied().collect();
+        let Some(receiver) = self.receiver(job, key, ask.epoch) else { return };
+        let reported = receiver.under_way.front().map_or(receiver.next_offset, |(block, _)| block.first_offset);
+        let wanted = |block: &Block| {
+            (block.key, block.epoch) == (key, ask.epoch) && (ask.from..reported).contains(&block.first_offset)
+        };
+        let mut again: Vec<Block> = held.into_iter().filter(wanted).collect();
+        again.sort_by_key(|block| block.first_offset);
+        let known = std::mem::take(&mut receiver.unanswered);
+        let report = |block: &Block| {
+            let block = Some(block.reference(job));
+            let known = known.iter().find(|report| report.block == block).cloned();
+            known.unwrap_or(pb::BlockReceived { block, holders: vec![me] })
+        };
+        receiver.unanswered = again.iter().map(report).collect();
+        let reports = receiver.unanswered.clone();
+        let end = again.iter().try_fold(ask.from, |next, block| {
+            (block.first_offset == next).then_some(block.first_offset + block.records)
+        });
+        if ask.from < reported && end != Some(reported) {
+            self.fail_receiver(cx, job, key);
+            return;
+        }
+        for report in reports {
+            self.report(cx, worker_message::Kind::BlockReceived(report));
+        }
+        self.end_when_drained(cx, job, key);
+    }
+
     /// Receivers that run here, each with its epoch.
     pub(crate) fn receivers(&self) -> Vec<(common_pb::ReceiverRef, u64)> {
         let of_job = |(job, held): (&u64, &crate::machine::HeldJob)| -> Vec<_> {

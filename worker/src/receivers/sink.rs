@@ -37,6 +37,8 @@ pub(super) struct Sink {
     reports: mpsc::Sender<Copying>,
     /// Reported and not answered.
     unanswered: Mutex<VecDeque<pb::BlockReceived>>,
+    /// All blocks before this offset have been reported.
+    reported: AtomicU64,
     /// The session in which all of those were said.
     reported_in: tokio::sync::Mutex<u64>,
     through: watch::Sender<u64>,
@@ -68,6 +70,7 @@ impl Sink {
             replicate_to: RwLock::new(message.replicate_to.iter().map(|id| WorkerId(*id)).collect()),
             reports,
             unanswered: Mutex::default(),
+            reported: AtomicU64::new(message.start_offset),
             reported_in: tokio::sync::Mutex::default(),
             through: watch::Sender::new(message.start_offset),
             choices: AtomicU64::new(0),
@@ -99,6 +102,9 @@ impl Sink {
     /// that does not follow on what it has logged.
     pub(super) async fn report(&self, new: Option<pb::BlockReceived>) {
         let mut reported_in = self.reported_in.lock().await;
+        if let Some(block) = new.as_ref().and_then(|report| report.block.as_ref()) {
+            self.reported.fetch_max(block.first_offset + block.records, Ordering::Relaxed);
+        }
         lock(&self.unanswered).extend(new.clone());
         let Some((session, outbox)) = self.node.session() else { return };
         let due: Vec<_> = match *reported_in == session {
@@ -113,6 +119,47 @@ impl Sink {
             }
         }
         *reported_in = session;
+    }
+
+    /// Reports once more every block from an offset on that was reported before; the error is the first record that is in no
+    /// block here.
+    pub(super) async fn report_from(&self, from: u64) -> Result<(), u64> {
+        let _order = self.reported_in.lock().await;
+        let reported = self.reported.load(Ordering::Relaxed);
+        let is_wanted = |id: &BlockId| {
+            let of_receiver = (id.source, id.receiver, id.epoch) == (self.id.source, self.id.receiver, self.epoch);
+            of_receiver && (from..reported).contains(&id.first_offset)
+        };
+        let mut held = self.node.blocks.list(self.id.job);
+        held.retain(|(id, _, _)| is_wanted(id));
+        held.sort_unstable_by_key(|(id, _, _)| id.first_offset);
+        let mut next = from;
+        for (id, records, _) in &held {
+            if id.first_offset != next {
+                return Err(next);
+            }
+            next += records;
+        }
+        if next < reported {
+            return Err(next);
+        }
+        let alone = vec![self.node.worker().0];
+        let again: Vec<pb::BlockReceived> = {
+            let mut unanswered = lock(&self.unanswered);
+            let report = |(id, records, bytes): &(BlockId, u64, u64)| {
+                let block = crate::wire::block_ref(id, *records, *bytes);
+                let known = unanswered.iter().find(|report| report.block.as_ref() == Some(&block));
+                known.cloned().unwrap_or_else(|| pb::BlockReceived { block: Some(block), holders: alone.clone() })
+            };
+            let again: Vec<_> = held.iter().map(report).collect();
+            *unanswered = again.iter().cloned().collect();
+            again
+        };
+        for report in again {
+            // In the next session the driver asks again.
+            self.node.report(worker_message::Kind::BlockReceived(report)).await;
+        }
+        Ok(())
     }
 
     pub(super) fn logged(&self, through: u64) {
@@ -169,6 +216,7 @@ impl Sink {
             caller: self.node.caller(),
             block: Some(sealed_ref(self.id, self.epoch, sealed)),
             bytes: sealed.bytes.clone(),
+            crc: crc32fast::hash(&sealed.bytes),
             durable: self.durable,
         };
         let mut client = self.node.peer(peer)?;

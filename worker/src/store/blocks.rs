@@ -7,6 +7,7 @@ use bytes::Bytes;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tidemill_common::ids::{JobId, SourceIdx};
 
 /// Where blocks may lie and how many bytes of them.
@@ -39,6 +40,8 @@ pub struct Block {
 pub struct BlockStore {
     spool: Spool<BlockId, Held>,
     log: Arc<SegmentLog>,
+    /// Blocks that were asked for and did not read as they were written.
+    damaged: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -75,7 +78,7 @@ impl BlockStore {
     pub fn new(config: BlockStoreConfig) -> Result<Self, StoreError> {
         let disk = DiskBudget::new(config.disk_budget);
         let spool = Spool::new(config.spill_dir, config.memory_budget as u64, disk.clone())?;
-        Ok(Self { spool, log: SegmentLog::new(config.log_dir, disk) })
+        Ok(Self { spool, log: SegmentLog::new(config.log_dir, disk), damaged: AtomicU64::new(0) })
     }
 
     /// Reads the log of durable blocks and holds what is whole in it, on disk. Blocks that were removed
@@ -115,12 +118,20 @@ impl BlockStore {
         self.spool.put(id, Held { records, bytes }, Some(record.clone())).inspect_err(|_| record.removed())
     }
 
-    /// A block. One that is on disk is read and stays there.
+    /// A block. One that is on disk is read and stays there; one that is damaged is not held any more.
     ///
     /// # Errors
-    /// When its file cannot be read or is damaged.
+    /// When its file cannot be read.
     pub fn get(&self, id: &BlockId) -> Result<Option<Block>, StoreError> {
-        let held = self.spool.get(id)?;
+        let held = match self.spool.get(id) {
+            Err(error @ StoreError::Damaged { .. }) => {
+                tracing::error!(%error, "a block is damaged; its copies on other workers are used");
+                self.spool.remove([id]);
+                self.damaged.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            held => held?,
+        };
         Ok(held.map(|Held { records, bytes }| Block { id: *id, records, bytes }))
     }
 
@@ -137,6 +148,11 @@ impl BlockStore {
     /// The job's blocks in order, each with its number of records and bytes.
     pub fn list(&self, job: JobId) -> Vec<(BlockId, u64, u64)> {
         self.spool.list(of_job(job))
+    }
+
+    /// Blocks on disk that did not read as they were written, so far.
+    pub fn damaged(&self) -> u64 {
+        self.damaged.load(Ordering::Relaxed) + self.log.damaged()
     }
 
     /// How much is held.
@@ -257,7 +273,11 @@ mod tests {
         let store = open(dir.path(), 0, 1000);
         store.put(block(1, 0)).unwrap();
         fs::write(&files(&dir.path().join("spill"))[0], "x".repeat(100)).unwrap();
-        assert!(matches!(store.get(&block(1, 0).id), Err(StoreError::Damaged { .. })));
+        assert_eq!(store.get(&block(1, 0).id).unwrap(), None);
+        assert_eq!((store.damaged(), store.usage().blocks), (1, 0));
+        // A copy from elsewhere takes its place.
+        store.put(block(1, 0)).unwrap();
+        assert_eq!(store.get(&block(1, 0).id).unwrap(), Some(block(1, 0)));
     }
 
     #[test]
@@ -271,7 +291,7 @@ mod tests {
         drop(store);
         let segment = &files(&log)[0];
         let whole = fs::metadata(segment).unwrap().len();
-        for torn in [1, 60, 147] {
+        for torn in [1, 60, 155] {
             File::options().write(true).open(segment).unwrap().set_len(whole - torn).unwrap();
             let store = open(dir.path(), 1000, 10_000);
             assert_eq!(store.recover().unwrap(), [block(1, 0).id, block(1, 1).id]);
@@ -291,18 +311,44 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_ends_what_is_recovered() {
+    fn a_flipped_bit_costs_one_block() {
         let dir = TempDir::new().unwrap();
         let store = open(dir.path(), 1000, 10_000);
         for offset in 0..3 {
             store.put_durable(block(1, offset)).unwrap();
         }
         drop(store);
-        let segment = &files(&dir.path().join("log"))[0];
-        let mut bytes = fs::read(segment).unwrap();
-        bytes[148 + 100] ^= 1;
-        fs::write(segment, bytes).unwrap();
-        assert_eq!(open(dir.path(), 1000, 10_000).recover().unwrap(), [block(1, 0).id]);
+        let log = dir.path().join("log");
+        let segment = &files(&log)[0];
+        let whole = fs::read(segment).unwrap();
+        for at in [0, 10, 24, 31, 24 + 156 + 3, 24 + 156 + 100, whole.len() - 1] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(segment, bytes).unwrap();
+            let store = open(dir.path(), 1000, 10_000);
+            let lost = at.checked_sub(24).map(|at| at as u64 / 156);
+            let left: Vec<BlockId> = (0..3).filter(|n| Some(*n) != lost).map(|n| block(1, n).id).collect();
+            assert_eq!(store.recover().unwrap(), left, "byte {at}");
+            assert_eq!(store.damaged(), 1, "byte {at}");
+            drop(store);
+        }
+        // What is damaged is not deleted with the blocks around it.
+        let store = open(dir.path(), 1000, 10_000);
+        store.recover().unwrap();
+        store.remove_job(JobId(1));
+        assert_eq!(files(&log), [segment.with_extension("damaged")]);
+    }
+
+    #[test]
+    fn segments_of_before_there_were_frames_are_read() {
+        let dir = TempDir::new().unwrap();
+        let log = dir.path().join("log");
+        fs::create_dir_all(&log).unwrap();
+        let stored = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stored/blocks-0");
+        fs::copy(stored, log.join("0000000000000000.blocks")).unwrap();
+        let store = open(dir.path(), 1000, 10_000);
+        assert_eq!(store.recover().unwrap(), [block(1, 0).id, block(1, 1).id]);
+        assert_eq!(store.get(&block(1, 1).id).unwrap(), Some(block(1, 1)));
     }
 
     #[test]
@@ -314,7 +360,7 @@ mod tests {
         store.put_durable(block(1, 0)).unwrap();
         store.put_durable(block(1, 1)).unwrap();
         assert_eq!(files(&dir.path().join("spill")), [] as [PathBuf; 0]);
-        assert_eq!(store.usage(), usage(2, 100, 2 * 148));
+        assert_eq!(store.usage(), usage(2, 100, 24 + 2 * 156));
         assert_eq!(store.get(&block(1, 0).id).unwrap(), Some(block(1, 0)));
     }
 

@@ -3,8 +3,9 @@
 //! Concurrent appends share one sync. A segment goes when all its blocks are removed. Every process
 //! starts a new segment, so only what was being written at a crash can be torn.
 //!
-//! A record is `length u32 | crc32 u32 | body`, little-endian; the body is a [`BlockId`] with its number
-//! of records, and the block's bytes.
+//! A segment is a [file of frames](tidemill_common::frame); a body is a [`BlockId`] with its number of records, and the
+//! block's bytes. One that is damaged is left out and counted; those behind it are found. Segments of before there were
+//! frames have records `length u32 | crc32 u32 | body`, and are read up to the first that is damaged.
 
 use super::spool::{Backing, DiskBudget};
 use super::{BlockId, StoreError, lock};
@@ -13,12 +14,23 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use tidemill_common::frame::{self, FILE_HEADER, FRAME_HEADER, FileHeader, FrameHeader, Step};
 use tidemill_common::ids::{JobId, SourceIdx};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 const SUFFIX: &str = "blocks";
-const FRAME: usize = 8;
+/// A segment that held blocks which did not read.
+const DAMAGED_SUFFIX: &str = "damaged";
+/// What tells a segment from other files of frames, and the version of its bodies.
+const KIND: [u8; 4] = *b"blks";
+const VERSION: u32 = 1;
+/// The one kind of frame.
+const BLOCK: u8 = 1;
+/// Bytes of a record's header before there were frames.
+const OLD_FRAME: usize = 8;
+/// Bytes of a body before the block's own.
 const HEADER: usize = 40;
 
 /// The log. Opened without reading; [`recover`](Self::recover) reads what is there.
@@ -27,6 +39,8 @@ pub(super) struct SegmentLog {
     disk: Arc<DiskBudget>,
     state: Mutex<State>,
     synced: Condvar,
+    /// Blocks that did not read as they were written.
+    damaged: AtomicU64,
 }
 
 struct State {
@@ -49,6 +63,7 @@ struct Segment {
     file: Arc<File>,
     bytes: u64,
     live: u64,
+    damaged: bool,
 }
 
 /// A block in the log.
@@ -82,7 +97,7 @@ impl SegmentLog {
             syncing: false,
             failed: None,
         };
-        Arc::new(Self { dir, disk, state: Mutex::new(state), synced: Condvar::new() })
+        Arc::new(Self { dir, disk, state: Mutex::new(state), synced: Condvar::new(), damaged: AtomicU64::new(0) })
     }
 
     /// Appends a block and returns when it is on the disk.
@@ -92,7 +107,7 @@ impl SegmentLog {
         records: u64,
         bytes: &[u8],
     ) -> Result<Arc<LogRecord>, StoreError> {
-        let frame = encode(id, records, bytes);
+        let frame = encode(id, records, bytes)?;
         let mut state = lock(&self.state);
         self.check(&state)?;
         let record = self.write(&mut state, &frame)?;
@@ -131,9 +146,9 @@ impl SegmentLog {
             segment: number,
             file: segment.file.clone(),
             path: segment.path.clone(),
-            offset: segment.bytes + FRAME as u64,
-            len: frame.len() - FRAME,
-            crc: crc_of(frame),
+            offset: segment.bytes + FRAME_HEADER as u64,
+            len: frame.len() - FRAME_HEADER,
+            crc: crc32fast::hash(&frame[FRAME_HEADER..]),
         });
         segment.bytes += len;
         segment.live += 1;
@@ -164,10 +179,13 @@ impl SegmentLog {
                 Err(error) => return Err(StoreError::io("create", &path)(error)),
             }
         };
+        file.write_all_at(&frame::file_header(KIND, VERSION), 0).map_err(StoreError::io("write", &path))?;
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("sync", &self.dir))?;
         let number = state.next_segment;
         state.next_segment += 1;
-        state.segments.insert(number, Segment { path, file: Arc::new(file), bytes: 0, live: 0 });
+        let bytes = FILE_HEADER as u64;
+        self.disk.found(bytes);
+        state.segments.insert(number, Segment { path, file: Arc::new(file), bytes, live: 0, damaged: false });
         state.active = Some(number);
         Ok(number)
     }
@@ -211,15 +229,25 @@ impl SegmentLog {
             return;
         }
         if let Some(segment) = state.segments.remove(&number) {
-            if let Err(error) = fs::remove_file(&segment.path) {
+            let done = match segment.damaged {
+                // Somebody may want to look at it.
+                true => fs::rename(&segment.path, segment.path.with_extension(DAMAGED_SUFFIX)),
+                false => fs::remove_file(&segment.path),
+            };
+            if let Err(error) = done {
                 tracing::warn!(path = %segment.path.display(), %error, "cannot delete a block segment");
             }
             self.disk.give_back(segment.bytes);
         }
     }
 
-    /// Reads all segments of earlier processes, oldest first. What is torn is left out; a segment
-    /// without a whole block is deleted.
+    /// Blocks that did not read as they were written, so far.
+    pub(super) fn damaged(&self) -> u64 {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Reads all segments of earlier processes, oldest first. What is torn is left out, and what is damaged counted; a segment
+    /// without a whole block is deleted, or set aside if it is damaged.
     pub(super) fn recover(self: &Arc<Self>) -> Result<Vec<Recovered>, StoreError> {
         let mut found = Vec::new();
         let mut state = lock(&self.state);
@@ -228,12 +256,12 @@ impl SegmentLog {
                 continue;
             }
             let file = Arc::new(File::open(&path).map_err(StoreError::io("open", &path))?);
-            let bytes = file.metadata().map_err(StoreError::io("read", &path))?.len();
-            let before = found.len();
-            self.read_segment(number, &path, &file, bytes, &mut found)?;
+            let content = fs::read(&path).map_err(StoreError::io("read", &path))?;
+            let (before, bytes) = (found.len(), content.len() as u64);
+            let damaged = self.read_segment(number, &path, &file, &content, &mut found);
             let live = (found.len() - before) as u64;
             self.disk.found(bytes);
-            state.segments.insert(number, Segment { path, file, bytes, live });
+            state.segments.insert(number, Segment { path, file, bytes, live, damaged });
             state.next_segment = state.next_segment.max(number + 1);
             self.drop_if_empty(&mut state, number);
         }
@@ -255,35 +283,66 @@ impl SegmentLog {
         Ok(files)
     }
 
+    /// Adds the whole blocks of a segment; gives back whether others are damaged.
     fn read_segment(
         self: &Arc<Self>,
         segment: u64,
         path: &Path,
         file: &Arc<File>,
-        size: u64,
+        content: &[u8],
         found: &mut Vec<Recovered>,
-    ) -> Result<(), StoreError> {
-        let read = StoreError::io("read", path);
-        let mut at = 0;
-        let outcome = loop {
-            match read_frame(file, at, size) {
-                Ok(Some((crc, body))) => {
-                    let Some((id, records)) = decode_header(&body) else { break Ok(()) };
-                    let (offset, len) = (at + FRAME as u64, body.len());
+    ) -> bool {
+        let header = frame::read_file_header(content);
+        if let FileHeader::Of(kind, version) = header
+            && (kind, version) != (KIND, VERSION)
+        {
+            self.count_damage(path, 0, "it was written by another version of tidemill");
+            return true;
+        }
+        let framed = !matches!(header, FileHeader::Other);
+        let mut damaged = header == FileHeader::Damaged && content.len() >= FILE_HEADER;
+        if damaged {
+            self.count_damage(path, 0, "the header of the file does not match its checksum");
+        }
+        let mut at = if framed { FILE_HEADER } else { 0 };
+        loop {
+            let (body_at, end) = match if framed { frame::step(content, at) } else { old_step(content, at) } {
+                Step::Whole { body, end, .. } => (end - body.len(), end),
+                Step::Damaged { what, next, .. } => {
+                    damaged = true;
+                    self.count_damage(path, at, what);
+                    let Some(next) = next else { return damaged };
+                    at = next;
+                    continue;
+                }
+                Step::Torn => {
+                    let torn_bytes = content.len() - at;
+                    tracing::warn!(path = %path.display(), at, torn_bytes, "ignored the torn end of a block segment");
+                    return damaged;
+                }
+                Step::End => return damaged,
+            };
+            let body = &content[body_at..end];
+            match decode_header(body) {
+                Some((id, records)) => {
+                    let (offset, len, crc) = (body_at as u64, body.len(), crc32fast::hash(body));
                     let (log, file, path) = (self.clone(), file.clone(), path.to_owned());
                     let record = LogRecord { log, segment, file, path, offset, len, crc };
                     let bytes = (len - HEADER) as u64;
                     found.push(Recovered { id, records, bytes, record: Arc::new(record) });
-                    at = offset + len as u64;
                 }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
+                None => {
+                    damaged = true;
+                    self.count_damage(path, at, "a block is too short");
+                }
             }
-        };
-        if at < size {
-            tracing::warn!(path = %path.display(), at, torn_bytes = size - at, "ignored the torn end of a block segment");
+            at = end;
         }
-        outcome.map_err(read)
+    }
+
+    fn count_damage(&self, path: &Path, at: usize, what: &str) {
+        self.damaged.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(path = %path.display(), at, what, "blocks on this disk are damaged; copies of others are used");
     }
 }
 
@@ -307,23 +366,17 @@ impl Backing for LogRecord {
     }
 }
 
-fn encode(id: &BlockId, records: u64, bytes: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(FRAME + HEADER + bytes.len());
-    frame.extend_from_slice(&((HEADER + bytes.len()) as u32).to_le_bytes());
-    frame.extend_from_slice(&[0; 4]);
+fn encode(id: &BlockId, records: u64, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let mut body = Vec::with_capacity(HEADER + bytes.len());
     for number in [id.job.0, id.epoch, id.first_offset, records] {
-        frame.extend_from_slice(&number.to_le_bytes());
+        body.extend_from_slice(&number.to_le_bytes());
     }
-    frame.extend_from_slice(&id.source.0.to_le_bytes());
-    frame.extend_from_slice(&id.receiver.to_le_bytes());
-    frame.extend_from_slice(bytes);
-    let crc = crc32fast::hash(&frame[FRAME..]);
-    frame[4..FRAME].copy_from_slice(&crc.to_le_bytes());
-    frame
-}
-
-fn crc_of(frame: &[u8]) -> u32 {
-    u32_at(frame, 4).unwrap_or_default()
+    body.extend_from_slice(&id.source.0.to_le_bytes());
+    body.extend_from_slice(&id.receiver.to_le_bytes());
+    body.extend_from_slice(bytes);
+    let header = FrameHeader::of(BLOCK, &body);
+    let header = header.ok_or_else(|| StoreError::Encode(format!("it has {} bytes", body.len())))?;
+    Ok([&header.to_bytes()[..], &body].concat())
 }
 
 fn decode_header(body: &[u8]) -> Option<(BlockId, u64)> {
@@ -345,19 +398,19 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
 }
 
-/// The record at `at` with its checksum; `None` at the end and where the rest is torn.
-fn read_frame(file: &File, at: u64, size: u64) -> std::io::Result<Option<(u32, Vec<u8>)>> {
-    if size - at < FRAME as u64 {
-        return Ok(None);
+/// The record that begins at `at`, in the layout of before there were frames. What does not read ends the file.
+fn old_step(content: &[u8], at: usize) -> Step<'_> {
+    let rest = content.get(at..).unwrap_or_default();
+    if rest.is_empty() {
+        return Step::End;
     }
-    let mut frame = [0; FRAME];
-    file.read_exact_at(&mut frame, at)?;
-    let len = u64::from(u32_at(&frame, 0).unwrap_or_default());
-    let crc = crc_of(&frame);
-    if len < HEADER as u64 || len > size - at - FRAME as u64 {
-        return Ok(None);
+    let whole = || {
+        let (length, crc) = (u32_at(rest, 0)? as usize, u32_at(rest, 4)?);
+        let body = rest.get(OLD_FRAME..OLD_FRAME.checked_add(length)?)?;
+        (length >= HEADER && crc32fast::hash(body) == crc).then_some(body)
+    };
+    match whole() {
+        Some(body) => Step::Whole { kind: BLOCK, body, end: at + OLD_FRAME + body.len() },
+        None => Step::Torn,
     }
-    let mut body = vec![0; len as usize];
-    file.read_exact_at(&mut body, at + FRAME as u64)?;
-    Ok((crc32fast::hash(&body) == crc).then_some((crc, body)))
 }

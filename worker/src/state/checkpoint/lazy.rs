@@ -3,6 +3,7 @@
 use super::{CheckpointItem, CheckpointKey, CheckpointStore, JobKey, StateStore, StoreError};
 use bytes::Bytes;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tidemill_common::ids::BatchId;
 
@@ -13,12 +14,14 @@ use tidemill_common::ids::BatchId;
 pub struct LazyStore {
     path: PathBuf,
     open: Mutex<Option<Arc<CheckpointStore>>>,
+    /// Directories that were moved aside.
+    moved_aside: AtomicU64,
 }
 
 impl LazyStore {
     /// A store in the directory `path`, which is not touched yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), open: Mutex::new(None) }
+        Self { path: path.into(), open: Mutex::new(None), moved_aside: AtomicU64::new(0) }
     }
 
     fn opened(&self) -> Result<Arc<CheckpointStore>, StoreError> {
@@ -29,6 +32,7 @@ impl LazyStore {
         let store = match CheckpointStore::open(&self.path) {
             Err(error @ StoreError::Corrupt { .. }) => {
                 tracing::error!(%error, "checkpoints of this worker are lost, starting empty");
+                self.moved_aside.fetch_add(1, Ordering::Relaxed);
                 CheckpointStore::open(&self.path)?
             }
             result => result?,
@@ -73,5 +77,10 @@ impl StateStore for LazyStore {
             Some(store) => store.forget_job(job),
             None => Ok(()),
         }
+    }
+
+    fn damaged(&self) -> u64 {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        self.moved_aside.load(Ordering::Relaxed) + open.as_ref().map_or(0, |store| store.damaged())
     }
 }

@@ -57,4 +57,8 @@ impl StateStore for MemoryStore {
         self.items().retain(|key, _| key.job != *job);
         Ok(())
     }
+
+    fn damaged(&self) -> u64 {
+        0
+    }
 }

@@ -153,4 +153,7 @@ pub trait StateStore: Send + Sync {
 
     /// Drops all checkpoints of a job.
     fn forget_job(&self, job: &JobKey) -> Result<(), StoreError>;
+
+    /// Checkpoints, and whole directories, that did not read as they were written, so far.
+    fn damaged(&self) -> u64;
 }

@@ -109,6 +109,7 @@ fn split_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn keys_are_read_back() {
@@ -122,5 +123,12 @@ mod tests {
         assert_eq!(parse_write_key(&write_key(&key, 9)), Some((key, 9)));
         assert_eq!(parse_manifest_key(&write_key(&key, 9)), None);
         assert_eq!(parse_write_key(b"short"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn noise_does_not_panic(noise in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = (Manifest::decode(&noise), parse_manifest_key(&noise), parse_write_key(&noise));
+        }
     }
 }

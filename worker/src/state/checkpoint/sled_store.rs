@@ -16,6 +16,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tidemill_common::ids::BatchId;
 use twox_hash::XxHash3_64;
@@ -44,6 +45,7 @@ pub struct CheckpointStore {
     manifests: Tree,
     chunks: Tree,
     pending: Tree,
+    damaged: AtomicU64,
 }
 
 impl CheckpointStore {
@@ -80,6 +82,7 @@ impl CheckpointStore {
             manifests: db.open_tree("manifest")?,
             chunks: db.open_tree("chunk")?,
             pending: db.open_tree("pending")?,
+            damaged: AtomicU64::new(0),
             db,
         };
         for write in store.pending.iter().keys() {
@@ -170,6 +173,7 @@ impl CheckpointStore {
             None => None,
         };
         if whole.is_none() {
+            self.damaged.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
                 job = key.job.job.0, stage = key.stage.0, group = key.group.0, version = key.version.0,
                 path = %self.path.display(), "checkpoint is damaged and will not be used"
@@ -245,6 +249,10 @@ impl StateStore for CheckpointStore {
         let links = self.links(&job_prefix(job))?;
         links.keys().try_for_each(|key| self.remove(key))
     }
+
+    fn damaged(&self) -> u64 {
+        self.damaged.load(Ordering::Relaxed)
+    }
 }
 
 fn io_at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -289,8 +297,8 @@ fn remove_half_made_snapshots(path: &Path) -> Result<(), StoreError> {
 fn check_format(path: &Path, db: &Db) -> Result<(), StoreError> {
     let found = match db.get(FORMAT_KEY)? {
         Some(bytes) => {
-            let bytes = <[u8; 4]>::try_from(&*bytes);
-            u32::from_be_bytes(bytes.unwrap_or([0; 4]))
+            let number = <[u8; 4]>::try_from(&*bytes).map(u32::from_be_bytes).ok().filter(|number| *number > 0);
+            number.ok_or_else(|| sled::Error::ReportableBug("the number of its format does not read".into()))?
         }
         None => {
             db.insert(FORMAT_KEY, &FORMAT.to_be_bytes())?;

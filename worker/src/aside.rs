@@ -1,0 +1,108 @@
+//! What a worker keeps of jobs that the driver's log does not know.
+//!
+//! A driver that has lost its log, or a part of it, must not be able to destroy the last copies. So nothing of such a job
+//! runs, and its blocks, state and checkpoints stay where they are; every later session offers them to its driver, until one
+//! knows the job, or knows that it has ended.
+
+use crate::node::{Node, lock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use tidemill_common::ids::JobId;
+use tidemill_proto::control as pb;
+use tonic::Status;
+
+/// Most jobs that are kept aside; those with the lowest numbers are let go of first.
+const MOST_JOBS: usize = 20;
+
+/// The jobs of which something is kept aside.
+#[derive(Debug, Default)]
+pub(crate) struct Aside(Mutex<BTreeSet<JobId>>);
+
+/// How much is kept aside.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) jobs: Vec<u64>,
+    pub(crate) blocks: u64,
+    /// Bytes of blocks, and of state in memory.
+    pub(crate) bytes: u64,
+}
+
+impl Aside {
+    pub(crate) fn jobs(&self) -> Vec<JobId> {
+        lock(&self.0).iter().copied().collect()
+    }
+
+    /// The job is taken up again, or is over.
+    pub(crate) fn remove(&self, job: JobId) {
+        lock(&self.0).remove(&job);
+    }
+
+    pub(crate) fn kept(&self, node: &Node) -> Kept {
+        let mut kept = Kept::default();
+        for job in self.jobs() {
+            let (blocks, bytes) = held(node, job);
+            kept.jobs.push(job.0);
+            kept.blocks += blocks;
+            kept.bytes += bytes;
+        }
+        kept
+    }
+}
+
+/// Blocks of a job, and bytes of these and of its state.
+fn held(node: &Node, job: JobId) -> (u64, u64) {
+    let blocks = node.blocks.list(job);
+    let state =
+        node.states.partitions(job).into_iter().filter_map(|(_, handle)| Some(handle.lock().ok()?.memory_bytes()));
+    let bytes = blocks.iter().map(|(_, _, bytes)| bytes).sum::<u64>() + state.sum::<usize>() as u64;
+    (blocks.len() as u64, bytes)
+}
+
+/// Ends all that runs of these jobs, and keeps what is there of them: as many as have room, at most half of what blocks may
+/// take on the disk.
+pub(crate) async fn set_aside(node: &Arc<Node>, jobs: impl IntoIterator<Item = JobId>) -> Result<(), Status> {
+    let mut any = false;
+    for id in jobs {
+        if let Some(job) = node.jobs.remove(id) {
+            job.stop.cancel();
+            node.shuffle.remove_job(id);
+        }
+        if lock(&node.aside.0).insert(id) {
+            tracing::warn!(job = id.0, "the driver does not know this job; what is here of it is kept aside");
+            any = true;
+        }
+    }
+    if any { node.blocking(keep_within_bounds).await } else { Ok(()) }
+}
+
+fn keep_within_bounds(node: &Node) {
+    loop {
+        let jobs = node.aside.jobs();
+        let bytes = jobs.iter().map(|job| held(node, *job).1).sum::<u64>();
+        let Some(first) = jobs.first().filter(|_| jobs.len() > MOST_JOBS || bytes > node.config.disk_bytes / 2) else {
+            return;
+        };
+        tracing::error!(job = first.0, bytes, "too much is kept aside; what is here of this job is let go of");
+        node.aside.remove(*first);
+        forget(node, *first);
+    }
+}
+
+/// Lets go of all that is here of a job that does not run.
+pub(crate) fn forget(node: &Node, job: JobId) {
+    node.states.remove_job(job);
+    node.blocks.remove_job(job);
+    let key = crate::state::checkpoint::JobKey::new(&node.identity().cluster_id, job);
+    if let Err(error) = node.checkpoints.forget_job(&key) {
+        tracing::warn!(job = job.0, %error, "checkpoints of an ended job could not be removed");
+    }
+}
+
+/// Says in a greeting what is kept aside, beside what it says already.
+pub(crate) fn offer(node: &Node, hello: &mut pb::Hello) {
+    let jobs = node.aside.jobs();
+    hello.recovered_blocks.extend(jobs.iter().map(|job| crate::wire::held_blocks(node, *job)));
+    if let Some(resume) = &mut hello.resume {
+        resume.jobs.extend(jobs.iter().map(|job| job.0));
+    }
+}
