@@ -81,7 +81,7 @@ impl App {
         match self.functions {
             Ok(functions) => cli::main(functions),
             Err(error) => {
-                eprintln!("error: {error}");
+                note!("error: {error}");
                 crate::exit::Outcome::Usage.into()
             }
         }

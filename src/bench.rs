@@ -221,13 +221,13 @@ async fn throughput(args: &BenchArgs) -> Result<(), Failure> {
     let Taken { first_sent, seconds, batches, records, cpu_seconds } = rig.take_all(args.records).await?;
     let resident: Vec<String> =
         rig.processes.pids().into_iter().map(|pid| format!("{:.0}", resident_mib(pid))).collect();
-    println!(
+    say!(
         "throughput: {records} records, {} users, {batches} batches of {batch_ms} ms: {:.2} M records/s from first send to last state ({seconds:.2} s; started {:.2} s before; {cpu_seconds:.1} CPU-s of driver and workers; resident MiB {})",
         args.users.unwrap_or(17),
         records as f64 / seconds / 1e6,
         (first_sent - started).as_secs_f64(),
         resident.join(" ")
-    );
+    )?;
     rig.end().await
 }
 
@@ -265,7 +265,7 @@ async fn latency(args: &BenchArgs) -> Result<(), Failure> {
     }
     times.sort_by(f64::total_cmp);
     let quantile = |q: f64| times.get(((times.len() as f64 - 1.0) * q) as usize).copied().unwrap_or(f64::NAN);
-    println!(
+    say!(
         "latency: {} records/s, batches of {batch_ms} ms: send to state p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms ({} batches)",
         args.rate,
         quantile(0.5),
@@ -273,7 +273,7 @@ async fn latency(args: &BenchArgs) -> Result<(), Failure> {
         quantile(0.99),
         quantile(1.0),
         completed.len()
-    );
+    )?;
     rig.end().await
 }
 
@@ -294,11 +294,11 @@ async fn empty(args: &BenchArgs) -> Result<(), Failure> {
     let per_batch = started.elapsed().as_secs_f64() * 1e3 / micros.len() as f64;
     let driver_ms = (cpu_seconds(driver) - cpu) * 1e3 / micros.len() as f64;
     micros.sort_unstable();
-    println!(
+    say!(
         "empty batches of a stateful job, interval {batch_ms} ms: a batch every {per_batch:.2} ms, freeze to complete p50 {:.2} ms, p99 {:.2} ms; driver CPU {driver_ms:.2} ms a batch",
         micros[micros.len() / 2] as f64 / 1e3,
         micros[micros.len() * 99 / 100] as f64 / 1e3
-    );
+    )?;
     rig.end().await
 }
 
@@ -323,14 +323,14 @@ async fn kill(args: &BenchArgs) -> Result<(), Failure> {
             watch_event::Kind::Incident(incident) => noticed = Some((killed.elapsed(), incident)),
             watch_event::Kind::Batch(_) => {
                 if let Some((after, incident)) = &noticed {
-                    println!(
+                    say!(
                         "kill -9 of the receiver's worker at {} records/s, batches of {batch_ms} ms: noticed after {:.1} ms, next complete batch after {:.1} ms ({} key groups taken over, {} units run again)",
                         args.rate,
                         after.as_secs_f64() * 1e3,
                         killed.elapsed().as_secs_f64() * 1e3,
                         incident.groups_moved,
                         incident.units_recomputed
-                    );
+                    )?;
                     break;
                 }
             }
@@ -348,11 +348,11 @@ async fn memory(args: &BenchArgs) -> Result<(), Failure> {
     let first_batch = started.elapsed().as_secs_f64();
     let resident: Vec<String> =
         rig.processes.pids().into_iter().map(|pid| format!("{:.0}", resident_mib(pid))).collect();
-    println!(
+    say!(
         "start of a driver and {} workers to the first batch: {first_batch:.2} s; resident MiB of driver and workers with an idle job: {}",
         args.workers,
         resident.join(" ")
-    );
+    )?;
     rig.end().await
 }
 

@@ -87,14 +87,14 @@ pub(crate) struct DriverUrl {
 pub(crate) fn main(functions: Functions) -> ExitCode {
     let cli = Cli::parse();
     if let Err(message) = start_logging(&cli.log, cli.log_json) {
-        eprintln!("error: {message}");
+        note!("error: {message}");
         return crate::exit::Outcome::Usage.into();
     }
     match run(cli.command, functions) {
         Ok(outcome) => outcome.into(),
         Err(Failure { outcome, message }) => {
             if !message.is_empty() {
-                eprintln!("error: {message}");
+                note!("error: {message}");
             }
             outcome.into()
         }
@@ -157,7 +157,9 @@ fn run(command: Command, functions: Functions) -> Done {
             Command::Schema => show::schema(),
             Command::Produce(command) => producers::run(command).await,
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut std::io::stdout());
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut script);
+                crate::say::text(&script)?;
                 Ok(crate::exit::Outcome::Fine)
             }
         }

@@ -50,7 +50,7 @@ impl Definition {
     pub(crate) fn warn(&self, compiled: &CompiledJob) -> usize {
         let warnings = &compiled.plan.warnings;
         if !warnings.is_empty() {
-            eprintln!("{}", self.render(warnings));
+            note!("{}", self.render(warnings));
         }
         warnings.len()
     }
@@ -100,7 +100,7 @@ pub(crate) fn check(path: &Path, functions: &Functions) -> Done {
         count(plan.stages.len(), "stage"),
     ];
     let warnings = if warnings == 0 { String::new() } else { format!("; {}", count(warnings, "warning")) };
-    println!("{} is fine: job `{}`, {}{warnings}", path.display(), def.name, counts.join(", "));
+    say!("{} is fine: job `{}`, {}{warnings}", path.display(), def.name, counts.join(", "))?;
     Ok(Outcome::Fine)
 }
 

@@ -58,7 +58,7 @@ pub(crate) async fn run(args: DemoArgs) -> Done {
     if args.workers < 2 && args.kill != Victim::None {
         return Err(Failure::usage("killing a worker takes at least 2 of them: --workers 2, or --kill none"));
     }
-    println!("starting a driver and {} workers, each a process of its own", args.workers);
+    say!("starting a driver and {} workers, each a process of its own", args.workers)?;
     let mut processes = Processes::start(args.workers).await?;
     let mut client = client::connect(&processes.driver_url).await?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -74,16 +74,10 @@ pub(crate) async fn run(args: DemoArgs) -> Done {
     };
     let stream = config.stream();
     let (stats, stop) = (Arc::new(ProducerStats::default()), CancellationToken::new());
-    println!(
-        "a producer on {address} sends {total} purchases, {} a second; it keeps what is not acknowledged",
-        args.rate
-    );
+    say!("a producer on {address} sends {total} purchases, {} a second; it keeps what is not acknowledged", args.rate)?;
     let producer = tokio::spawn(produce::serve(listener, config, stats.clone(), stop.clone()));
     let job = client.submit(request(&args, &address.to_string())).await.map_err(client::refused)?.into_inner();
-    println!(
-        "submitted examples/jobs/revenue_per_user.toml as job {}: count and revenue of every user so far\n",
-        job.job
-    );
+    say!("submitted examples/jobs/revenue_per_user.toml as job {}: count and revenue of every user so far\n", job.job)?;
     let mut demo = Demo { args, client, processes: &mut processes, stats, total, killed: None, last: None };
     let status = demo.watch(&job.job.to_string()).await?;
     let last = demo.last.take();
@@ -91,7 +85,7 @@ pub(crate) async fn run(args: DemoArgs) -> Done {
     producer.abort();
     let outcome = compare(&stream.totals(total), last.as_ref(), &status, total);
     processes.stop().await;
-    Ok(outcome)
+    outcome
 }
 
 fn request(args: &DemoArgs, address: &str) -> SubmitRequest {
@@ -127,13 +121,13 @@ impl Demo<'_> {
                 event = events.message() => {
                     match event.map_err(client::refused)?.and_then(|event| event.kind) {
                         Some(watch_event::Kind::Ended(status)) => return Ok(status),
-                        Some(event) => self.show(event),
+                        Some(event) => self.show(event)?,
                         None => return Err(Failure::failed("the driver has gone away")),
                     }
                 }
                 () = tokio::time::sleep_until(strike_at.into()), if strike => self.strike(job).await?,
                 () = self.stats.held_up_to(self.total), if stopping.is_none() && !strike => {
-                    println!("all {} purchases are acknowledged; stopping the job\n", self.total);
+                    say!("all {} purchases are acknowledged; stopping the job\n", self.total)?;
                     let (mut client, job) = (self.client.clone(), job.to_string());
                     stopping = Some(tokio::spawn(async move { client.stop(StopRequest { job, now: false }).await }));
                 }
@@ -144,32 +138,33 @@ impl Demo<'_> {
         }
     }
 
-    fn show(&mut self, event: watch_event::Kind) {
+    fn show(&mut self, event: watch_event::Kind) -> Result<(), Failure> {
         match event {
             watch_event::Kind::Batch(batch) => {
                 for output in &batch.outputs {
-                    print!("{}", print::batch(batch.time_ms, &output.rows, output.total));
+                    crate::say::text(print::batch(batch.time_ms, &output.rows, output.total).as_bytes())?;
                 }
                 self.last = Some(batch);
             }
             watch_event::Kind::Incident(incident) => {
                 let after = self.killed.map_or(0, |(_, at_ms)| (incident.at_ms - at_ms).max(0));
-                println!(
+                say!(
                     "=== the driver noticed after {after} ms ({}): {}\n",
                     incident.cause,
                     crate::watch::incident_line(&incident)
-                );
+                )?;
             }
             watch_event::Kind::Recovered(incident) => {
-                println!(
+                say!(
                     "=== {}: batch {} is complete, nothing is missing\n",
                     crate::watch::recovered_line(&incident),
                     incident.batch
-                );
+                )?;
             }
-            watch_event::Kind::Skipped(count) => println!("({count} batches were too fast to be shown)"),
+            watch_event::Kind::Skipped(count) => say!("({count} batches were too fast to be shown)")?,
             watch_event::Kind::Ended(_) => {}
         }
+        Ok(())
     }
 
     async fn strike(&mut self, job: &str) -> Result<(), Failure> {
@@ -177,7 +172,7 @@ impl Demo<'_> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         let pid = self.processes.kill_worker(victim)?;
         self.killed = Some((victim, now));
-        println!("=== kill -9 {pid}: worker {victim} is gone, with its blocks and its state\n");
+        say!("=== kill -9 {pid}: worker {victim} is gone, with its blocks and its state\n")?;
         Ok(())
     }
 
@@ -202,17 +197,17 @@ fn compare(
     last: Option<&BatchOutput>,
     status: &JobStatus,
     total: u64,
-) -> Outcome {
+) -> Done {
     let rows = last.iter().flat_map(|batch| &batch.outputs).flat_map(|output| &output.rows);
     let found: BTreeMap<String, (u64, u64)> = rows.filter_map(|row| user_row(row)).collect();
-    println!("user       purchases  revenue (whole cents)");
+    say!("user       purchases  revenue (whole cents)")?;
     for (user, (count, cents)) in expected {
         let same = found.get(user) == Some(&(*count, *cents));
         let mark = if same { String::new() } else { format!("  but the job says {:?}", found.get(user)) };
-        println!("{user:<10} {count:>9}  {cents:>12}{mark}");
+        say!("{user:<10} {count:>9}  {cents:>12}{mark}")?;
     }
     let counters = status.counters.unwrap_or_default();
-    println!(
+    say!(
         "\n{} batches, {} records; {} key groups moved, {} units of work run again on {} workers, {} block copies made again",
         status.batch,
         status.records,
@@ -220,19 +215,19 @@ fn compare(
         counters.units_recomputed,
         counters.recomputing_workers,
         counters.blocks_copied
-    );
+    )?;
     if &found == expected && status.records == total && status.state == "STOPPED" {
-        println!("exact: every user's count and revenue (in whole cents) equal what the producer itself counted");
-        return Outcome::Fine;
+        say!("exact: every user's count and revenue (in whole cents) equal what the producer itself counted")?;
+        return Ok(Outcome::Fine);
     }
-    println!(
+    say!(
         "NOT exact: {} of {total} records, {} of {} users agree; {}",
         status.records,
         expected.iter().filter(|(user, totals)| found.get(*user) == Some(totals)).count(),
         expected.len(),
         status.reason
-    );
-    Outcome::Differs
+    )?;
+    Ok(Outcome::Differs)
 }
 
 fn user_row(row: &str) -> Option<(String, (u64, u64))> {

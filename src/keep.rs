@@ -250,7 +250,7 @@ impl Picture {
         let output = self.output.as_deref().unwrap_or_default();
         let title = if columns.is_empty() { output.to_string() } else { format!("{output}: {}", columns.join(", ")) };
         if self.left_out {
-            eprintln!("more than {MAX_LINES} lines: --plot-columns says which; the others are not drawn");
+            note!("more than {MAX_LINES} lines: --plot-columns says which; the others are not drawn");
         }
         let picture = plot::svg(&title, &self.lines).map_err(|error| Failure::failed(error.to_string()))?;
         std::fs::write(path, picture)

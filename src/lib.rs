@@ -12,6 +12,8 @@
 //! The engine itself is in `tidemill-driver` and `tidemill-worker`; here are the command line, printing, and the commands
 //! that start more than one part (`local`, `replay`, `demo`).
 
+#[macro_use]
+mod say;
 mod app;
 mod bench;
 mod cli;

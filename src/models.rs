@@ -95,12 +95,12 @@ pub(crate) async fn run(command: ModelCommand) -> Done {
         ModelCommand::Import { model, file, job, driver } => import(model, &file, job, &driver).await,
         ModelCommand::Tag { model, version, label, job, driver } => {
             let batch = tag(&driver, job, model, version, label.clone()).await?;
-            println!("`{label}` is the version of batch {batch}");
+            say!("`{label}` is the version of batch {batch}")?;
             Ok(Outcome::Fine)
         }
         ModelCommand::Untag { model, label, job, driver } => {
             let batch = tag(&driver, job, model, String::new(), label.clone()).await?;
-            println!("`{label}` is no name of the version of batch {batch} any more");
+            say!("`{label}` is no name of the version of batch {batch} any more")?;
             Ok(Outcome::Fine)
         }
     }
@@ -127,7 +127,7 @@ async fn list(job: Option<String>, driver: &DriverUrl) -> Done {
         let cells = ["job", "model", "kind", "features", "batch", "rows", "bytes"].map(text);
         table.add_row(cells.into_iter().chain([health]));
     }
-    println!("{table}");
+    say!("{table}")?;
     Ok(Outcome::Fine)
 }
 
@@ -137,7 +137,7 @@ async fn show(which: WhichModel) -> Done {
     summary["versions"] = reply.versions.into();
     summary["named"] =
         reply.named.into_iter().map(|named| (named.label, named.batch.into())).collect::<Map<_, _>>().into();
-    println!("{}", serde_json::to_string_pretty(&summary).map_err(|error| Failure::failed(error.to_string()))?);
+    say!("{}", serde_json::to_string_pretty(&summary).map_err(|error| Failure::failed(error.to_string()))?)?;
     Ok(Outcome::Fine)
 }
 
@@ -146,7 +146,7 @@ async fn export(which: WhichModel, out: Option<Location>) -> Done {
     let model = parse(&reply.model)?;
     let text = serde_json::to_string_pretty(&model).map_err(|error| Failure::failed(error.to_string()))?;
     match out {
-        None => println!("{text}"),
+        None => say!("{text}")?,
         Some(file) => tidemill_store::write(&file, (text + "\n").into_bytes())
             .map_err(|error| Failure::usage(format!("cannot write the model: {error}")))?,
     }
@@ -160,7 +160,7 @@ async fn import(model: String, file: &Location, job: Option<String>, driver: &Dr
     let mut client = client::connect(&driver.driver).await?;
     let request = ImportModelRequest { job: job.unwrap_or_default(), model: model.clone(), document };
     let reply = client.import_model(request).await.map_err(client::refused)?.into_inner();
-    println!("job `{}` goes on with this `{model}` from batch {} on", reply.job, reply.batch);
+    say!("job `{}` goes on with this `{model}` from batch {} on", reply.job, reply.batch)?;
     Ok(Outcome::Fine)
 }
 

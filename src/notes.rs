@@ -22,10 +22,10 @@ impl Notes {
     /// Says what is to be said of a batch; `printed` are the outputs that show rows.
     pub(crate) fn batch(&mut self, batch: &BatchOutput, printed: &[String]) {
         for bad in &batch.bad {
-            eprint!("{}", self.bad(batch.batch, bad));
+            note!("{}", self.bad(batch.batch, bad).trim_end());
         }
         if printed.is_empty() && !std::mem::replace(&mut self.silence_noted, true) {
-            eprintln!(
+            note!(
                 "batch {} is complete ({} records); batches show nothing here, as no output of the job has `print`",
                 batch.batch, batch.records
             );

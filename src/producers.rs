@@ -204,11 +204,11 @@ pub(crate) async fn run(command: ProduceCommand) -> Done {
                 acknowledge: !args.sender.plain,
             };
             let listener = bind(config.listen).await?;
-            println!("listening on {}", listener.local_addr()?);
+            say!("listening on {}", listener.local_addr()?)?;
             let sending = produce::serve(listener, config, stats.clone(), stop.clone());
             tokio::select! {
                 () = sending => {}
-                () = report(&stats, plain) => {}
+                said = report(&stats, plain) => said?,
                 () = interrupted() => {}
             }
         }
@@ -217,7 +217,7 @@ pub(crate) async fn run(command: ProduceCommand) -> Done {
             let points = LinearPoints::new(args.features as usize, args.made.seed, args.noise, args.made.drift);
             if args.made.show_truth {
                 let (weights, intercept) = points.truth(0);
-                println!("{}", serde_json::json!({ "weights": weights, "intercept": intercept }));
+                say!("{}", serde_json::json!({ "weights": weights, "intercept": intercept }))?;
             }
             make(Arc::new(points), &args.sender, &args.made, &stats, &stop).await?;
         }
@@ -227,7 +227,7 @@ pub(crate) async fn run(command: ProduceCommand) -> Done {
             let (clusters, features) = (args.clusters as usize, args.features as usize);
             let points = ClusterPoints::new(clusters, features, args.made.seed, args.spread, args.made.drift);
             if args.made.show_truth {
-                println!("{}", serde_json::json!({ "centers": points.truth(0) }));
+                say!("{}", serde_json::json!({ "centers": points.truth(0) }))?;
             }
             make(Arc::new(points), &args.sender, &args.made, &stats, &stop).await?;
         }
@@ -235,19 +235,19 @@ pub(crate) async fn run(command: ProduceCommand) -> Done {
             std::fs::File::open(&args.path)
                 .map_err(|error| Failure::usage(format!("cannot read {}: {error}", args.path.display())))?;
             let listener = bind(args.sender.address()).await?;
-            println!("listening on {}", listener.local_addr()?);
+            say!("listening on {}", listener.local_addr()?)?;
             let sending = produce::serve_file(listener, args.config()?, stats.clone(), stop.clone());
             tokio::select! {
                 result = sending => result.map_err(unfit)?,
-                () = report(&stats, plain) => {}
+                said = report(&stats, plain) => said?,
                 () = interrupted() => {}
             }
         }
     }
     stop.cancel();
     match plain {
-        true => println!("sent {} lines", stats.sent()),
-        false => println!("sent {} lines, {} of them held", stats.sent(), stats.held()),
+        true => say!("sent {} lines", stats.sent())?,
+        false => say!("sent {} lines, {} of them held", stats.sent(), stats.held())?,
     }
     Ok(Outcome::Fine)
 }
@@ -273,19 +273,19 @@ async fn make(
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
     let listener = bind(sender.address()).await?;
-    println!("listening on {}", listener.local_addr()?);
+    say!("listening on {}", listener.local_addr()?)?;
     let pace = sender.pace(Pace::Below(100))?;
     let config = MadeConfig { pace, seed: made.seed, total: made.total, acknowledge: !sender.plain };
     tokio::select! {
         () = produce::serve_lines(listener, lines, config, stats.clone(), stop.clone()) => {}
-        () = report(stats, sender.plain) => {}
+        said = report(stats, sender.plain) => said?,
         () = interrupted() => {}
     }
     Ok(())
 }
 
 /// A line a second while something happens. Nobody says what is held of a plain stream.
-async fn report(stats: &ProducerStats, plain: bool) {
+async fn report(stats: &ProducerStats, plain: bool) -> Result<(), Failure> {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     let mut last = (0, 0);
     loop {
@@ -300,8 +300,8 @@ async fn report(stats: &ProducerStats, plain: bool) {
             count => format!("{count} receivers"),
         };
         match plain {
-            true => println!("sent {} lines, {receivers} connected", now.0),
-            false => println!("sent {} lines, {} held, {receivers} connected", now.0, now.1),
+            true => say!("sent {} lines, {receivers} connected", now.0)?,
+            false => say!("sent {} lines, {} held, {receivers} connected", now.0, now.1)?,
         }
     }
 }

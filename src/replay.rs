@@ -148,10 +148,10 @@ fn print_lines(lines: &[String]) -> Result<(), Failure> {
 /// How many records were bad, by source, and some of them.
 fn print_bad_records(status: &JobStatus) {
     for line in notes::bad_by_source(status) {
-        eprintln!("{line}");
+        note!("{line}");
     }
     for bad in &status.bad_samples {
-        eprintln!("  of source `{}`, {}", bad.source, notes::sample_line(bad));
+        note!("  of source `{}`, {}", bad.source, notes::sample_line(bad));
     }
 }
 
@@ -326,7 +326,7 @@ impl Replay {
         }
         let status = self.status().await?;
         let incident = status.incidents.last().cloned().unwrap_or_default();
-        eprintln!(
+        note!(
             "{}",
             serde_json::json!({
                 "batch": number,

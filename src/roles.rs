@@ -65,9 +65,10 @@ pub(crate) async fn driver(args: DriverArgs, functions: Functions) -> Done {
     let driver = Driver::start(listener, http, config).await.map_err(|error| driver_failure(&error))?;
     // Whoever reads that line may send a signal at once.
     let interrupted = interrupted();
-    println!("driver of cluster {} listening on http://{}", driver.cluster_id(), driver.address());
+    // A server whose first line nobody reads is one all the same.
+    _ = say!("driver of cluster {} listening on http://{}", driver.cluster_id(), driver.address());
     if let Some(address) = http_address {
-        println!("models on http://{address}/models");
+        _ = say!("models on http://{address}/models");
     }
     tokio::select! {
         () = interrupted => {}
@@ -132,7 +133,7 @@ pub(crate) async fn worker(args: WorkerArgs, functions: Functions) -> Done {
     let mut worker = Worker::start(config).await.map_err(|error| worker_failure(&error))?;
     // Whoever reads that line may send a signal at once.
     let interrupted = interrupted();
-    println!("worker {} joined, data service on {}", worker.id(), worker.address());
+    _ = say!("worker {} joined, data service on {}", worker.id(), worker.address());
     tokio::select! {
         () = interrupted => {}
         error = worker.failed() => return Err(worker_failure(&error)),

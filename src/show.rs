@@ -7,7 +7,6 @@ use crate::notes::{bad_by_source, sample_line};
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use std::io::Write;
 use tidemill_common::terminal::one_line;
 use tidemill_proto::client::{JobStatus, StatusRequest, StopRequest, WorkersRequest};
 
@@ -30,10 +29,10 @@ pub(crate) async fn status(args: StatusArgs) -> Done {
     if args.json {
         return print_json(&reply);
     }
-    println!("cluster {}, term {}, {} workers", reply.cluster_id, reply.term, reply.workers);
+    say!("cluster {}, term {}, {} workers", reply.cluster_id, reply.term, reply.workers)?;
     match (&args.job, reply.jobs.as_slice()) {
-        (_, []) => println!("no jobs; submit one with `tidemill submit JOB.toml`"),
-        (Some(_), [job]) => show_job(job),
+        (_, []) => say!("no jobs; submit one with `tidemill submit JOB.toml`")?,
+        (Some(_), [job]) => show_job(job)?,
         (_, jobs) => {
             let rows = jobs.iter().map(|job| {
                 vec![
@@ -47,28 +46,28 @@ pub(crate) async fn status(args: StatusArgs) -> Done {
                     one_line(&job.reason).into_owned(),
                 ]
             });
-            show_table(&["job", "name", "state", "batch", "records", "bad", "keys", "why"], rows);
+            show_table(&["job", "name", "state", "batch", "records", "bad", "keys", "why"], rows)?;
         }
     }
     Ok(Outcome::Fine)
 }
 
-fn show_job(job: &JobStatus) {
+fn show_job(job: &JobStatus) -> Result<(), Failure> {
     let reason = if job.reason.is_empty() { String::new() } else { format!(" ({})", one_line(&job.reason)) };
-    println!("job {} `{}`: {}{reason}", job.job, job.name, job.state);
-    println!("  batch {} at {} ms took {:.1} ms", job.batch, job.batch_time_ms, job.last_batch_micros as f64 / 1e3);
-    println!(
+    say!("job {} `{}`: {}{reason}", job.job, job.name, job.state)?;
+    say!("  batch {} at {} ms took {:.1} ms", job.batch, job.batch_time_ms, job.last_batch_micros as f64 / 1e3)?;
+    say!(
         "  records: {} received, {} in complete batches, {} bad",
         job.received_records, job.records, job.bad_records
-    );
-    println!(
+    )?;
+    say!(
         "  state: {} keys, checkpoint at batch {}, replay depth {}",
         job.state_keys, job.checkpoint, job.replay_depth
-    );
-    println!(
+    )?;
+    say!(
         "  copies: {} of {}, {} key groups to be filled; {} blocks retained",
         job.copies, job.copies_wanted, job.groups_to_fill, job.retained_blocks
-    );
+    )?;
     for source in &job.sources {
         for receiver in &source.receivers {
             let error = if receiver.last_error.is_empty() {
@@ -84,7 +83,7 @@ fn show_job(job: &JobStatus) {
                 0 => String::new(),
                 count => format!(", {count} files changed or not readable"),
             };
-            println!(
+            say!(
                 "  source {}/{}: {} on worker {}, epoch {}, offset {}, {} reconnects, {} lines discarded{rate}{bad_files}{error}",
                 source.name,
                 receiver.receiver,
@@ -94,7 +93,7 @@ fn show_job(job: &JobStatus) {
                 receiver.offset,
                 receiver.reconnects,
                 receiver.discarded
-            );
+            )?;
         }
     }
     for table in &job.tables {
@@ -107,17 +106,17 @@ fn show_job(job: &JobStatus) {
         } else {
             format!(", not as its file: {}", one_line(&table.wrong))
         };
-        println!("  table {}: {since}{wrong}", table.name);
+        say!("  table {}: {since}{wrong}", table.name)?;
     }
     for output in &job.outputs {
-        println!("  output {}: {} rows, {}", output.name, output.rows, output.delivery);
+        say!("  output {}: {} rows, {}", output.name, output.rows, output.delivery)?;
     }
-    bad_by_source(job).iter().for_each(|line| println!("  {line}"));
+    bad_by_source(job).iter().try_for_each(|line| say!("  {line}"))?;
     for bad in &job.bad_samples {
-        println!("  of source `{}`, {}", bad.source, sample_line(bad));
+        say!("  of source `{}`, {}", bad.source, sample_line(bad))?;
     }
     if let Some(counters) = &job.counters {
-        println!(
+        say!(
             "  faults: {} task failures, {} units run again on {} workers, {} key groups moved, {} blocks copied, {} fenced, {} steps back, {} rewinds",
             counters.task_failures,
             counters.units_recomputed,
@@ -127,14 +126,15 @@ fn show_job(job: &JobStatus) {
             counters.fenced,
             counters.steps_back,
             counters.rewinds
-        );
+        )?;
     }
     for incident in &job.incidents {
-        println!("  {}", crate::watch::incident_line(incident));
+        say!("  {}", crate::watch::incident_line(incident))?;
         if incident.recovered_ms > 0 {
-            println!("    {}", crate::watch::recovered_line(incident));
+            say!("    {}", crate::watch::recovered_line(incident))?;
         }
     }
+    Ok(())
 }
 
 /// Options of `tidemill workers`.
@@ -180,23 +180,23 @@ pub(crate) async fn workers(args: WorkersArgs) -> Done {
         "resident",
         "heard",
     ];
-    show_table(&head, rows);
+    show_table(&head, rows)?;
     for worker in &reply.workers {
         if !worker.aside_jobs.is_empty() {
             let jobs: Vec<String> = worker.aside_jobs.iter().map(u64::to_string).collect();
-            println!(
+            say!(
                 "worker {} keeps aside what it has of jobs that this driver does not know: {}; {} blocks, {}",
                 worker.worker_id,
                 jobs.join(", "),
                 worker.aside_blocks,
                 mib(worker.aside_bytes)
-            );
+            )?;
         }
         if worker.damaged > 0 {
-            println!(
+            say!(
                 "worker {} has found {} damaged blocks or checkpoints, and uses none of them",
                 worker.worker_id, worker.damaged
-            );
+            )?;
         }
     }
     Ok(Outcome::Fine)
@@ -224,12 +224,12 @@ pub(crate) async fn stop(args: StopArgs) -> Done {
     if args.json {
         print_json(&job)?;
     } else if job.reason.is_empty() {
-        println!(
+        say!(
             "job `{}` stopped after batch {}; all {} received records are in its results",
             job.name, job.batch, job.records
-        );
+        )?;
     } else {
-        println!("job `{}` stopped after batch {}: {}", job.name, job.batch, one_line(&job.reason));
+        say!("job `{}` stopped after batch {}: {}", job.name, job.batch, one_line(&job.reason))?;
     }
     Ok(if job.state == "FAILED" { Outcome::Failed } else { Outcome::Fine })
 }
@@ -241,15 +241,15 @@ pub(crate) fn schema() -> Done {
 
 fn print_json(value: &impl Serialize) -> Done {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::failed(error.to_string()))?;
-    writeln!(std::io::stdout(), "{text}")?;
+    say!("{text}")?;
     Ok(Outcome::Fine)
 }
 
-fn show_table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+fn show_table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Result<(), Failure> {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(head);
     for row in rows {
         table.add_row(row);
     }
-    println!("{table}");
+    say!("{table}")
 }

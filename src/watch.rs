@@ -46,9 +46,9 @@ pub(crate) async fn submit(args: SubmitArgs, functions: &Functions) -> Done {
     let request = SubmitRequest { watched_rows, ..definition.request(&compiled, false) };
     let submitted = client.submit(request).await.map_err(client::refused)?.into_inner();
     if args.json {
-        println!("{}", serde_json::json!({"job": submitted.job, "name": submitted.name}));
+        say!("{}", serde_json::json!({"job": submitted.job, "name": submitted.name}))?;
     } else {
-        println!("job {} `{}` is running", submitted.job, submitted.name);
+        say!("job {} `{}` is running", submitted.job, submitted.name)?;
     }
     if args.watch || args.keep.is_wanted() {
         return follow(&mut client, &submitted.job.to_string(), args.json, &args.keep).await;
@@ -179,10 +179,10 @@ async fn print_events(
                     return Ok(Printed::Enough);
                 }
             }
-            Some(watch_event::Kind::Incident(incident)) => eprintln!("{}", incident_line(&incident)),
-            Some(watch_event::Kind::Recovered(incident)) => eprintln!("{}", recovered_line(&incident)),
+            Some(watch_event::Kind::Incident(incident)) => note!("{}", incident_line(&incident)),
+            Some(watch_event::Kind::Recovered(incident)) => note!("{}", recovered_line(&incident)),
             Some(watch_event::Kind::Skipped(count)) => {
-                eprintln!("{count} batches were too fast for this watcher and are not shown")
+                note!("{count} batches were too fast for this watcher and are not shown")
             }
             Some(watch_event::Kind::Ended(status)) => return Ok(Printed::Ended(ended(&status, json))),
             None => return Err(driver_gone()),
@@ -252,15 +252,15 @@ pub(crate) fn recovered_line(incident: &Incident) -> String {
 }
 
 fn ended(status: &JobStatus, quiet: bool) -> Outcome {
-    notes::bad_by_source(status).iter().for_each(|line| eprintln!("{line}"));
+    notes::bad_by_source(status).iter().for_each(|line| note!("{line}"));
     let reason = one_line(&status.reason);
     let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     if status.state == "FAILED" {
-        eprintln!("job `{}` failed{reason}", status.name);
+        note!("job `{}` failed{reason}", status.name);
         return Outcome::Failed;
     }
     if !quiet {
-        eprintln!("job `{}` stopped after batch {} ({} records){reason}", status.name, status.batch, status.records);
+        note!("job `{}` stopped after batch {} ({} records){reason}", status.name, status.batch, status.records);
     }
     Outcome::Fine
 }

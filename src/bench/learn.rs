@@ -82,10 +82,10 @@ pub(super) async fn run(args: &BenchArgs) -> Result<(), Failure> {
     let load = Load { lines: Arc::new(lines), pace: Pace::Unlimited, total: args.rows };
     let mut rig = Rig::start(args, load, |address| definition(address, batch_ms)).await?;
     let Taken { seconds, batches, records, cpu_seconds, .. } = rig.take_all(args.rows).await?;
-    println!(
+    say!(
         "learning: {records} rows of {FEATURES} features ({bytes:.0} bytes of text each), {batches} batches of {batch_ms} ms: {:.0} rows/s parsed, predicted, learnt and evaluated ({seconds:.2} s from first send to last batch; {cpu_seconds:.1} CPU-s of driver and workers)",
         records as f64 / seconds,
-    );
+    )?;
     rig.end().await
 }
 

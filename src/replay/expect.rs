@@ -41,14 +41,14 @@ impl Expected {
         let found = parse(lines.iter().map(String::as_str)).map_err(|(_, error)| Failure::failed(error.to_string()))?;
         let differences = self.differences(found, ordered, tolerance);
         if differences.is_empty() {
-            println!("as expected: {} outputs", self.rows.len());
+            _ = say!("as expected: {} outputs", self.rows.len());
             return Ok(Outcome::Fine);
         }
         for difference in differences.iter().take(SHOWN) {
-            println!("{difference}");
+            _ = say!("{difference}");
         }
         if differences.len() > SHOWN {
-            println!("and {} more differences", differences.len() - SHOWN);
+            _ = say!("and {} more differences", differences.len() - SHOWN);
         }
         Ok(Outcome::Differs)
     }

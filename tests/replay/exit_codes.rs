@@ -101,3 +101,29 @@ fn work_is_shared_and_blocks_are_held_twice() {
     assert_eq!(number("held_twice"), 10, "{done}");
     assert!(number("workers") >= 2, "{done}");
 }
+
+/// Whoever reads may have seen enough: no panic, no word.
+#[test]
+fn nobody_reads() {
+    let case = Case::new(JOB, INPUT);
+    let file = |name: &str| case.job().with_file_name(name).to_string_lossy().into_owned();
+    let (job, input, expect) =
+        (file("job.toml"), file("input.json"), case.file("expect.jsonl", "").display().to_string());
+    let commands = [
+        (0, vec!["completions", "bash"]),
+        (0, vec!["schema"]),
+        (0, vec!["check", &job]),
+        (0, vec!["replay", &job, "--input", &input]),
+        (1, vec!["replay", &job, "--input", &input, "--expect", &expect]),
+    ];
+    for (code, arguments) in commands {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        let command =
+            command.args(&arguments).env_remove("TIDEMILL_LOG").stdout(writer).stderr(std::process::Stdio::piped());
+        let output = command.spawn().and_then(std::process::Child::wait_with_output).expect("the program runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), stderr.as_ref()), (Some(code), ""), "{arguments:?}");
+    }
+}
