@@ -27,7 +27,8 @@ impl Notes {
         if printed.is_empty() && !std::mem::replace(&mut self.silence_noted, true) {
             note!(
                 "batch {} is complete ({} records); batches show nothing here, as no output of the job has `print`",
-                batch.batch, batch.records
+                batch.batch,
+                batch.records
             );
         }
     }

@@ -56,17 +56,19 @@ fn show_job(job: &JobStatus) -> Result<(), Failure> {
     let reason = if job.reason.is_empty() { String::new() } else { format!(" ({})", one_line(&job.reason)) };
     say!("job {} `{}`: {}{reason}", job.job, job.name, job.state)?;
     say!("  batch {} at {} ms took {:.1} ms", job.batch, job.batch_time_ms, job.last_batch_micros as f64 / 1e3)?;
-    say!(
-        "  records: {} received, {} in complete batches, {} bad",
-        job.received_records, job.records, job.bad_records
-    )?;
+    say!("  records: {} received, {} in complete batches, {} bad", job.received_records, job.records, job.bad_records)?;
     say!(
         "  state: {} keys, checkpoint at batch {}, replay depth {}",
-        job.state_keys, job.checkpoint, job.replay_depth
+        job.state_keys,
+        job.checkpoint,
+        job.replay_depth
     )?;
     say!(
         "  copies: {} of {}, {} key groups to be filled; {} blocks retained",
-        job.copies, job.copies_wanted, job.groups_to_fill, job.retained_blocks
+        job.copies,
+        job.copies_wanted,
+        job.groups_to_fill,
+        job.retained_blocks
     )?;
     for source in &job.sources {
         for receiver in &source.receivers {
@@ -226,7 +228,9 @@ pub(crate) async fn stop(args: StopArgs) -> Done {
     } else if job.reason.is_empty() {
         say!(
             "job `{}` stopped after batch {}; all {} received records are in its results",
-            job.name, job.batch, job.records
+            job.name,
+            job.batch,
+            job.records
         )?;
     } else {
         say!("job `{}` stopped after batch {}: {}", job.name, job.batch, one_line(&job.reason))?;

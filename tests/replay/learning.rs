@@ -1,6 +1,6 @@
 //! Models beside windows: trained when the window fires, asked in every batch, the same to the byte whatever is lost.
 
-use crate::command::{Case, job_over_points};
+use crate::command::{Case, job_over_points, tidemill};
 
 /// A job over values and vectors of two numbers, a tab between them.
 fn over_lines(rest: &str) -> String {
@@ -420,4 +420,47 @@ fn a_model_that_acts_on_drift_is_better_afterwards_and_the_same_everywhere() {
     }
     assert!(rows("tree_acted").iter().any(|(batch, rows)| *batch >= change && rows[0]["drift"].is_string()), "{once}");
     case.prints_the_same(&once, &["3", "5"], &["3", "7", "9"]);
+}
+
+/// Batches without rows to learn are none that a model has learnt from: they save nothing.
+#[test]
+fn an_idle_model_is_not_saved() {
+    for mode in ["batch", "per_record"] {
+        let job = format!(
+            r#"
+name = "idle"
+batch_interval = "100ms"
+
+[source.points]
+connector = "queue"
+format = "csv"
+columns = {{ y = "double", x = "double" }}
+batches = [["1,1"], ["2,2"], ["3,"]]
+
+[model.line]
+kind = "linear_regression"
+mode = "{mode}"
+save = {{ path = "saved" }}
+
+[stream.trained]
+from = "points"
+train = {{ model = "line", features = "x", label = "y" }}
+
+[[output]]
+from_model = "line"
+print = true
+"#
+        );
+        let case = Case::new(&job, "{}");
+        let path = case.job();
+        tidemill(["local", path.to_str().expect("a plain path"), "--batches", "8"]).ok();
+        let saved = path.with_file_name("saved");
+        let files = std::fs::read_dir(&saved).expect("it is saved");
+        let named = |name: &str| name.starts_with("line-");
+        let versions = files.filter(|entry| named(&entry.as_ref().expect("an entry").file_name().to_string_lossy()));
+        assert_eq!(versions.count(), 2, "{mode}");
+        let latest = std::fs::read_to_string(saved.join("latest.json")).expect("it reads");
+        let latest: serde_json::Value = serde_json::from_str(&latest).expect("JSON");
+        assert_eq!((&latest["counters"]["batches"], &latest["counters"]["rows"]), (&2.into(), &2.into()), "{mode}");
+    }
 }

@@ -330,6 +330,9 @@ impl Unit {
             keyed = updated.rows;
             done.state_keys = updated.keys;
             done.models = self.trained(state)?;
+            if !updated.learnt {
+                done.idle_models = done.models.iter().map(|trained| trained.model).collect();
+            }
             done.champions.extend(self.champion(state, &keyed.batch));
             if stage.rhythm.fires(&context).is_none() {
                 return Ok(Vec::new());

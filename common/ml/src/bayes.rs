@@ -179,7 +179,7 @@ impl Family for Gaussian {
     }
 
     fn finite(&self) -> bool {
-        self.means.iter().chain(&self.squares).all(|list| kernel::all_finite(list))
+        [&self.counts].into_iter().chain(&self.means).chain(&self.squares).all(|list| kernel::all_finite(list))
     }
 
     fn consistent(&self, spec: &GaussianNaiveBayesSpec) -> bool {
@@ -306,7 +306,7 @@ impl Family for Multinomial {
     }
 
     fn finite(&self) -> bool {
-        self.sums.iter().all(|list| kernel::all_finite(list))
+        [&self.counts].into_iter().chain(&self.sums).all(|list| kernel::all_finite(list))
     }
 
     fn consistent(&self, spec: &MultinomialNaiveBayesSpec) -> bool {

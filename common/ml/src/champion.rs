@@ -154,10 +154,14 @@ impl Champion {
         self.state.champion
     }
 
-    /// Mean loss of every model over the window; not a number for one that has none.
-    pub fn losses(&self) -> Vec<f64> {
+    /// Mean loss of every model over the window: not a number if one of its losses is not finite, None if it has none.
+    pub fn losses(&self) -> Vec<Option<f64>> {
         let losses = self.window();
-        losses.models.iter().map(|m| if m.n > 0.0 { m.mean } else { f64::NAN }).collect()
+        let mean = |(of_model, lost): (&Moments, &u64)| match lost {
+            0 => (of_model.n > 0.0).then_some(of_model.mean),
+            _ => Some(f64::NAN),
+        };
+        losses.models.iter().zip(&losses.lost).map(mean).collect()
     }
 
     fn window(&self) -> Losses {
@@ -292,6 +296,8 @@ mod tests {
         losses[(7, 0)] = f64::NAN;
         let change = champion.update(&[losses.view()]).unwrap();
         assert_eq!(change, Some(Change { from: 0, to: 1, p_value: None }));
+        let losses_shown = champion.losses().into_iter().map(|loss| loss.is_some_and(f64::is_finite));
+        assert!(losses_shown.eq([false, true, false]), "{:?}", champion.losses());
         assert_eq!(
             champion.update(&[losses.slice(ndarray::s![.., ..2])]),
             Err(ModelError::Dimension { expected: 3, found: 2 })

@@ -369,7 +369,8 @@ impl Model {
 
     fn finish(&mut self, state: Option<State>, trained: &Trained) {
         self.state = state;
-        self.counters.batches += 1;
+        // A batch without rows to learn is none that it has learnt from.
+        self.counters.batches += u64::from(trained.rows > 0);
         self.counters.rows += trained.rows;
         self.counters.skipped += trained.skipped;
         let finite = self.state.as_ref().is_none_or(|state| state.finite(&self.spec));

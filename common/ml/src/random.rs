@@ -65,7 +65,12 @@ impl Stream {
     }
 
     /// Gamma of a shape above 0 and scale 1 (Marsaglia and Tsang, A simple method for generating gamma variables, 2000).
+    ///
+    /// A shape that is not finite has no distribution and comes back as it is: nothing would ever be accepted.
     pub(crate) fn gamma(&mut self, shape: f64) -> f64 {
+        if !shape.is_finite() {
+            return shape;
+        }
         if shape < 1.0 {
             // Their note for small shapes: one more, times a power of a uniform number.
             let boost = libm::pow(1.0 - self.unit(), 1.0 / shape);

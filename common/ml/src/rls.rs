@@ -73,7 +73,8 @@ impl Family for Rls {
     }
 
     fn finite(&self) -> bool {
-        kernel::all_finite(&self.weights) && self.intercept.is_finite()
+        let p = self.p.iter().all(|row| kernel::all_finite(row));
+        p && kernel::all_finite(&self.weights) && self.intercept.is_finite()
     }
 
     fn consistent(&self, _: &RlsSpec) -> bool {

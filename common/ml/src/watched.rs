@@ -132,7 +132,10 @@ impl Watched {
             background.follow(splits, &errors)?;
         }
         let mut batch = WatchedBatch { trained, rows, acted: None };
-        batch.acted = self.act(splits, batch.drift())?;
+        // Nothing was seen in a batch without rows: no warning, and no passing of one.
+        if !batch.rows.is_empty() || self.model.health() != Health::Healthy {
+            batch.acted = self.act(splits, batch.drift())?;
+        }
         Ok(batch)
     }
 

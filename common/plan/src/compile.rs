@@ -22,6 +22,7 @@ mod stays_null;
 mod table;
 mod together;
 mod train;
+mod waits;
 mod window;
 
 use crate::decode::{SourcePlan, bad_schema};
@@ -43,7 +44,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::{Diagnostic, Diagnostics};
-use tidemill_common::ids::{OutputIdx, SourceIdx, StageId};
+use tidemill_common::ids::{OutputIdx, SourceIdx};
 use tidemill_common::job::{
     self, Connector, FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef,
 };
@@ -68,7 +69,6 @@ pub fn compile(def: Arc<JobDef>, base_dir: &Path, functions: &Functions) -> Resu
         declared: Vec::new(),
         models: Declared::default(),
         shown: HashMap::new(),
-        again: HashMap::new(),
         tables: HashMap::new(),
         diagnostics: Diagnostics::new(),
         warnings: job::warnings(&def),
@@ -87,7 +87,7 @@ pub fn compile(def: Arc<JobDef>, base_dir: &Path, functions: &Functions) -> Resu
         return Err(compiler.diagnostics);
     }
     let warnings = compiler.warnings;
-    let Stages { stages, exchanges } = compiler.stages;
+    let Stages { stages, exchanges, .. } = compiler.stages;
     let mut plan = JobPlan {
         def: def.clone(),
         sources,
@@ -133,8 +133,6 @@ struct Compiler<'a> {
     models: Declared,
     /// What each trained model shows.
     shown: HashMap<String, Rows>,
-    /// Stages that decode a source again, to wait for training; by the stage that decodes it first.
-    again: HashMap<u32, StageId>,
     /// The tables, which streams read beside others.
     tables: HashMap<&'a str, FixedTable>,
     diagnostics: Diagnostics,
@@ -169,6 +167,7 @@ impl<'a> Compiler<'a> {
 
     fn stream(&mut self, stream: &'a StreamDef) {
         self.place = stream.operator_span.clone();
+        self.stages.waits.place = self.place.clone();
         let is_table = |from: &&Name| self.def.tables.iter().any(|table| table.name.text == from.text);
         let (tables, streams): (Vec<_>, Vec<_>) = stream.from.iter().partition(is_table);
         let tables = tables.into_iter().map(|from| self.tables.get(from.text.as_str()).cloned());
@@ -270,8 +269,7 @@ impl<'a> Compiler<'a> {
         let before = self.diagnostics.len();
         let mut lanes = Vec::with_capacity(input.0.len());
         for lane in input.0 {
-            let lane = step(self, lane)?;
-            lanes.push(self.after_training(lane));
+            lanes.push(step(self, lane)?);
             if self.diagnostics.len() > before {
                 return None;
             }

@@ -1,12 +1,13 @@
 //! The life of a batch: frozen at the tick, run, its outputs committed, complete.
 
+use super::choices::FIRST;
 use super::job::Job;
 use super::run::{BatchRun, CommitState, TaskResult};
 use super::topology::{OutputKind, Topology};
 use super::{Action, Commit, CommitFiles, Cx, Post, SavedModel};
 use crate::models::{Publication, PublishedModel};
 use crate::record::{Ending, JobRecord, ReceiverKey, Totals};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tidemill_common::ids::{BatchId, OutputIdx};
 use tidemill_common::job::Durability;
 use tidemill_plan::BatchContext;
@@ -161,6 +162,7 @@ impl Job {
         let mut state_keys = 0;
         let mut rows = BTreeMap::new();
         let mut models = Vec::new();
+        let mut idle = BTreeSet::new();
         let mut champions = Vec::new();
         for TaskResult { done, .. } in std::mem::take(&mut run.results) {
             state_keys += done.state_keys;
@@ -170,6 +172,7 @@ impl Job {
                 }
             }
             models.extend(done.models);
+            idle.extend(done.idle_models);
             champions.extend(done.champions);
             rows.extend(done.rows.into_iter().map(|rows| ((rows.output, rows.lane, rows.order), rows)));
         }
@@ -188,7 +191,7 @@ impl Job {
         self.last_batch_micros = micros;
         // First who answers from now on: a batch that is complete is not asked again.
         self.note_champions(cx, champions);
-        self.publish_models(cx, batch, time_ms, models);
+        self.publish_models(cx, batch, time_ms, models, &idle);
         self.record(cx, JobRecord::Completed { batch, totals });
         let event = client_pb::BatchOutput { batch: batch.0, time_ms, records, micros, outputs, bad };
         let event = Box::new(client_pb::watch_event::Kind::Batch(event));
@@ -198,12 +201,21 @@ impl Job {
         self.after_run(cx, batch);
     }
 
-    fn publish_models(&self, cx: &mut Cx<'_>, batch: BatchId, time_ms: i64, trained: Vec<pb::TrainedModel>) {
+    /// Publishes what a batch has changed; with the first one what knew something before.
+    fn publish_models(
+        &self,
+        cx: &mut Cx<'_>,
+        batch: BatchId,
+        time_ms: i64,
+        trained: Vec<pb::TrainedModel>,
+        idle: &BTreeSet<u32>,
+    ) {
         let named = |model: pb::TrainedModel| {
             let shape = self.topology.models.get(model.model as usize)?;
-            Some(PublishedModel { name: shape.name.clone(), bytes: model.bytes, keep: shape.keep })
+            let new = !idle.contains(&model.model) || batch == FIRST && shape.initial.dimension().is_some();
+            new.then(|| PublishedModel { name: shape.name.clone(), bytes: model.bytes, keep: shape.keep })
         };
-        let champions = self.published_champions(batch, &trained);
+        let champions = self.published_champions(batch, &trained, idle);
         let models: Vec<_> = trained.into_iter().filter_map(named).chain(champions).collect();
         if !models.is_empty() {
             let (id, job) = (self.durable.id, self.durable.name.clone());
@@ -226,8 +238,11 @@ impl Job {
 
 /// The models of a batch that are saved.
 fn saved<'a>(topology: &'a Topology, run: &'a BatchRun, sync: bool) -> impl Iterator<Item = SavedModel> + 'a {
-    let trained = run.results.iter().flat_map(|result| &result.done.models);
-    trained.filter_map(move |trained| {
+    let changed = run.results.iter().map(|result| &result.done).flat_map(|done| {
+        let idle = |trained: &&pb::TrainedModel| done.idle_models.contains(&trained.model);
+        done.models.iter().filter(move |trained| !idle(trained))
+    });
+    changed.filter_map(move |trained| {
         let shape = topology.models.get(trained.model as usize)?;
         let (directory, every) = shape.save.clone()?;
         let (name, bytes, time_ms) = (shape.name.clone(), trained.bytes.clone(), run.time_ms);

@@ -9,12 +9,12 @@ use super::run::BatchRun;
 use crate::models::PublishedModel;
 use crate::record::JobRecord;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::BatchId;
 use tidemill_proto::control as pb;
 
 /// A job's first batch.
-const FIRST: BatchId = BatchId(1);
+pub(super) const FIRST: BatchId = BatchId(1);
 
 impl Job {
     /// The model that answers when a model is asked in a batch: itself, or the champion.
@@ -43,26 +43,40 @@ impl Job {
         }
     }
 
-    /// What is published under the names of choices: champions that a batch has trained, and those that nothing trains with the batch
-    /// from which on they answer.
-    pub(crate) fn published_champions(&self, batch: BatchId, trained: &[pb::TrainedModel]) -> Vec<PublishedModel> {
+    /// What is published under the names of choices: champions that a batch has changed, and all with the batch from which on they
+    /// answer.
+    pub(crate) fn published_champions(
+        &self,
+        batch: BatchId,
+        trained: &[pb::TrainedModel],
+        idle: &BTreeSet<u32>,
+    ) -> Vec<PublishedModel> {
         let choices = self.topology.models.iter().enumerate().filter(|(_, shape)| !shape.candidates.is_empty());
         let published = choices.filter_map(|(number, shape)| {
             let champion = self.champion(&self.durable.champions, number);
+            let new = self.answers_since(batch, number, champion);
             let trained = trained.iter().find(|trained| trained.model as usize == champion);
-            let bytes =
-                trained.map(|trained| trained.bytes.clone()).or_else(|| self.untrained(batch, number, champion))?;
+            let bytes = match trained {
+                Some(trained) if new || !idle.contains(&trained.model) => trained.bytes.clone(),
+                Some(_) => return None,
+                None => self.untrained(batch, champion, new)?,
+            };
             Some(PublishedModel { name: shape.name.clone(), bytes, keep: shape.keep })
         });
         published.collect()
     }
 
-    /// A champion that nothing trains, if it answers or is what it is only since this batch.
-    fn untrained(&self, batch: BatchId, choice: usize, champion: usize) -> Option<Bytes> {
+    /// Whether a champion answers only since this batch.
+    fn answers_since(&self, batch: BatchId, choice: usize, champion: usize) -> bool {
+        let frozen = self.durable.frozen.get(&batch);
+        batch == FIRST || frozen.is_some_and(|frozen| self.champion(&frozen.champions, choice) != champion)
+    }
+
+    /// A champion that nothing trains, if it answers (`new`) or is what it is only since this batch.
+    fn untrained(&self, batch: BatchId, champion: usize, new: bool) -> Option<Bytes> {
         let shape = self.topology.models.get(champion).filter(|shape| shape.home.is_none())?;
         let (frozen, number) = (self.durable.frozen.get(&batch)?, champion as u32);
-        let before = self.champion(&frozen.champions, choice);
-        let new = batch == FIRST || before != champion || frozen.imported.contains_key(&number);
+        let new = new || frozen.imported.contains_key(&number);
         let import = || self.durable.last_import(number, batch).map(|(_, import)| import.bytes.clone());
         new.then(|| import().unwrap_or_else(|| shape.initial.to_bytes().into()))
     }

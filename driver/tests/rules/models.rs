@@ -98,3 +98,26 @@ fn an_import_is_asked_from_the_next_batch_on_and_told_to_whoever_joins() {
     driver.join(2, None);
     assert_eq!(imports(&driver.take()), [(2, 0, 1)], "a model that nothing trains is needed for ever");
 }
+
+#[test]
+fn what_a_batch_has_not_changed_is_not_published_but_for_a_new_champion() {
+    let mut driver = Driver::start(Durable::default(), 1_000_000);
+    driver.join(1, None);
+    driver.submit(with_a_choice());
+    let trained = |model: u32| pb::TrainedModel { model, bytes: vec![model as u8].into() };
+    for (batch, champion, idle_models) in [(0, 0, vec![]), (1, 0, vec![0, 1]), (2, 1, vec![0, 1]), (3, 1, vec![1])] {
+        driver.block(1, 0, batch, 10);
+        driver.pass(Duration::from_millis(100));
+        let (session, task) = driver.tasks().remove(0);
+        let champions = vec![pb::Champion { model: 2, champion }];
+        let models = vec![trained(0), trained(1)];
+        let done = pb::TaskDone { champions, models, idle_models, ..pb::TaskDone::default() };
+        driver.report(session, &task, task_report::Result::Done(done));
+    }
+    let published: Vec<(u64, &str, u8)> = driver
+        .published
+        .iter()
+        .flat_map(|of| of.models.iter().map(|model| (of.batch.0, model.name.as_str(), model.bytes[0])))
+        .collect();
+    assert_eq!(published, [(1, "a", 0), (1, "b", 1), (1, "best", 0), (3, "best", 1), (4, "a", 0)]);
+}

@@ -92,7 +92,7 @@ fn write(
             }
         });
     }
-    Ok(StateRows { rows: KeyedRows::of_state(&op.key_fields, &op.state_fields, emitted)?, keys: count })
+    Ok(StateRows { rows: KeyedRows::of_state(&op.key_fields, &op.state_fields, emitted)?, keys: count, learnt: false })
 }
 
 pub(super) fn concat_keys(parts: &[BinaryArray]) -> Result<BinaryArray, TaskError> {

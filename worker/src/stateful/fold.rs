@@ -28,7 +28,7 @@ pub(super) fn fold(attempt: &Attempt<'_>, op: &FoldOp, rows: &KeyedRows) -> Resu
     let mut parts = Vec::new();
     let mut keys = Vec::new();
     let mut groups = Vec::new();
-    let (mut start, mut count) = (0, 0);
+    let (mut start, mut count, mut learnt) = (0, 0, attempt.imported.is_some());
     for (group, range) in &rows.groups {
         let share = share(attempt, op, rows, *group, range)?;
         let before = start;
@@ -41,6 +41,7 @@ pub(super) fn fold(attempt: &Attempt<'_>, op: &FoldOp, rows: &KeyedRows) -> Resu
             // A model has one key.
             let imported = attempt.imported.as_ref().map(|(_, bytes)| bytes.as_ref());
             let folded = op.step(imported.or(before), &of_key, &attempt.context)?;
+            learnt |= folded.learnt;
             if let Some(after) = folded.value.or_else(|| imported.map(<[u8]>::to_vec)) {
                 // Only models are asked for what they were.
                 changed.push(place, before.filter(|_| op.model.is_some()), after);
@@ -59,7 +60,7 @@ pub(super) fn fold(attempt: &Attempt<'_>, op: &FoldOp, rows: &KeyedRows) -> Resu
     } else {
         concat(&keys)?.as_binary().clone()
     };
-    Ok(StateRows { rows: KeyedRows { batch: concat_batches(&schema, &parts)?, keys, groups }, keys: count })
+    Ok(StateRows { rows: KeyedRows { batch: concat_batches(&schema, &parts)?, keys, groups }, keys: count, learnt })
 }
 
 /// Puts an imported model in the place of the one in a group, in a batch that it does not learn from; gives the keys there.

@@ -27,6 +27,8 @@ pub(crate) struct StateRows {
     pub(crate) rows: KeyedRows,
     /// Keys in the state afterwards.
     pub(crate) keys: u64,
+    /// Whether a model has learnt, has begun anew or was imported.
+    pub(crate) learnt: bool,
 }
 
 /// A stage's state, as one attempt at one batch sees it.

@@ -111,5 +111,5 @@ fn write(attempt: &Attempt<'_>, shares: &[Share], keys: &BinaryArray, mapped: Ma
         start = end;
     }
     let keys = binary(&take(keys, &mapped.row_keys, None)?)?;
-    Ok(StateRows { rows: KeyedRows { batch: mapped.rows, keys, groups }, keys: count })
+    Ok(StateRows { rows: KeyedRows { batch: mapped.rows, keys, groups }, keys: count, learnt: false })
 }

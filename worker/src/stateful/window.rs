@@ -73,7 +73,7 @@ pub(super) async fn update(
     }
     let (me, places) = (attempt.node.worker(), attempt.job.places());
     attempt.job.windows.retain(|group| places.owner(group) == Some(me));
-    Ok(StateRows { rows, keys })
+    Ok(StateRows { rows, keys, learnt: false })
 }
 
 /// What each group has to remember of the batch.

@@ -143,6 +143,10 @@ impl Adwin {
         self.all.m2 = (self.all.m2 - (bucket.m2 + n * rest * apart * apart / (n + rest))).max(0.0);
     }
 
+    pub(super) fn finite(&self) -> bool {
+        self.all.sum.is_finite() && self.all.m2.is_finite()
+    }
+
     /// Numbers in the window.
     pub(crate) fn width(&self) -> u64 {
         self.width

@@ -115,6 +115,15 @@ impl State {
             DetectorSpec::Kswin(_) => State::Kswin(Kswin::default()),
         }
     }
+
+    fn finite(&self) -> bool {
+        match self {
+            State::Adwin(state) => state.finite(),
+            State::PageHinkley(state) => state.finite(),
+            // These count errors, and this one adds nothing up.
+            State::Ddm(_) | State::Eddm(_) | State::Kswin(_) => true,
+        }
+    }
 }
 
 const DETECTOR: Envelope = Envelope { letters: *b"TMdr", what: "detector", version: 1 };
@@ -131,7 +140,7 @@ impl Detector {
         Detector { state: State::new(&self.spec), spec: self.spec.clone(), seen: 0, detections: 0 }
     }
 
-    /// Looks at the next number.
+    /// Looks at the next number. What is not finite is passed over; after numbers whose sums are not finite it begins anew.
     pub fn update(&mut self, value: f64) -> Drift {
         if !value.is_finite() {
             return Drift::None;
@@ -147,6 +156,10 @@ impl Detector {
             _ => Drift::None,
         };
         self.detections += u64::from(drift == Drift::Detected);
+        if !self.state.finite() {
+            // Numbers too large to be added up: with such sums it would be silent for ever.
+            self.state = State::new(&self.spec);
+        }
         drift
     }
 

@@ -67,6 +67,10 @@ impl PageHinkley {
         (self.seen.n > 0.0).then_some(self.seen.mean)
     }
 
+    pub(super) fn finite(&self) -> bool {
+        self.seen.mean.is_finite() && self.rise.is_finite() && self.fall.is_finite()
+    }
+
     pub(super) fn update(&mut self, spec: &PageHinkleySpec, value: f64) -> Drift {
         self.seen.add(value, 1.0);
         let deviation = value - self.seen.mean;

@@ -62,7 +62,7 @@ impl<const LOGISTIC: bool> Family for Linear<LOGISTIC> {
     }
 
     fn finite(&self) -> bool {
-        kernel::all_finite(&self.weights) && self.intercept.is_finite()
+        kernel::all_finite(&self.weights) && self.intercept.is_finite() && self.memory.finite()
     }
 
     fn consistent(&self, spec: &LinearSpec) -> bool {
@@ -122,10 +122,16 @@ impl<const LOGISTIC: bool> OnePass for Linear<LOGISTIC> {
     fn learn(&mut self, spec: &LinearSpec, sums: &Partial) -> Trained {
         let trained = Trained { rows: sums.rows, skipped: sums.skipped, ..Trained::default() };
         let start = self.parameters();
-        self.descend(spec, trained, |it, _| {
-            let mut step = it.parameters();
-            kernel::add_scaled(&mut step, -1.0, &start);
-            let (gradient, loss) = quadratic::moved(sums, &step);
+        self.descend(spec, trained, |it, i| {
+            // Where the sums were made, whatever the parameters are: what is not a number differs from itself.
+            let (gradient, loss) = match i {
+                1 => quadratic::unmoved(sums),
+                _ => {
+                    let mut step = it.parameters();
+                    kernel::add_scaled(&mut step, -1.0, &start);
+                    quadratic::moved(sums, &step)
+                }
+            };
             (gradient, loss, sums.weight)
         })
     }

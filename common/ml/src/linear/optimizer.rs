@@ -2,7 +2,7 @@
 
 use crate::{
     error::{SpecError, number},
-    exact,
+    exact, kernel,
 };
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +119,11 @@ impl Memory {
 
     pub(super) fn fits(&self, optimizer: &Optimizer, weights: usize) -> bool {
         self.0.len() == optimizer.slots() && self.0.iter().all(|slot| slot.len() == weights)
+    }
+
+    /// Whether all is finite: what is not moves no weight any more, or makes it no number.
+    pub(super) fn finite(&self) -> bool {
+        self.0.iter().all(|slot| kernel::all_finite(slot))
     }
 
     /// Weight `i` after gradient `g` with step `rate`, in update `t` of the model.

@@ -52,12 +52,17 @@ fn add_block<const N: usize>(squares: &mut [f64], features: &mut [f64], x: [&[f6
     }
 }
 
-/// The gradient and the loss of a batch, `step` away from where its sums were made (the intercept's part of the step last).
+/// The gradient and the loss of a batch where its sums were made.
+pub(super) fn unmoved(sums: &Partial) -> (Vec<f64>, f64) {
+    (sums.lists[GRADIENT].clone(), sums.loss)
+}
+
+/// The same `step` away from there (the intercept's part of the step last), from the sums of a batch of several updates.
 pub(super) fn moved(sums: &Partial, step: &[f64]) -> (Vec<f64>, f64) {
-    let gradient = &sums.lists[GRADIENT];
     if step.iter().all(|s| *s == 0.0) {
-        return (gradient.clone(), sums.loss);
+        return unmoved(sums);
     }
+    let gradient = &sums.lists[GRADIENT];
     let change = product(sums, step);
     let loss = sums.loss + kernel::dot(step, gradient) + kernel::dot(step, &change) / 2.0;
     let mut moved = gradient.clone();

@@ -21,7 +21,7 @@ pub(crate) use sums::Sums;
 pub struct EvaluatorSpec {
     /// What is predicted.
     pub task: Task,
-    /// What to report, in this order. Empty (default): all that the task has.
+    /// What to report, in this order. Empty (default): all that the task has, without the counts of rows that were left out.
     #[serde(default)]
     pub metrics: Vec<Metric>,
     /// Only the last so many batches count. Default: all.
@@ -79,9 +79,19 @@ pub enum Metric {
     FalseNegatives,
     MeanSquaredDistance,
     Silhouette,
+    Skipped,
+    Unscored,
+}
+
+impl Metric {
+    /// Whether it is computed from scores ([`Observed::score`]) alone.
+    pub fn needs_score(self) -> bool {
+        matches!(self, Metric::LogLoss | Metric::Auc | Metric::AucError | Metric::Silhouette)
+    }
 }
 
 impl Task {
+    /// What is reported of it by default.
     fn metrics(self) -> &'static [Metric] {
         use Metric::*;
         match self {
@@ -106,6 +116,14 @@ impl Task {
             Task::Clustering => &[Count, MeanSquaredDistance, Silhouette],
         }
     }
+
+    /// What counts the rows that were left out.
+    fn left_out(self) -> &'static [Metric] {
+        match self {
+            Task::Regression => &[Metric::Skipped],
+            Task::Binary | Task::Multiclass | Task::Clustering => &[Metric::Skipped, Metric::Unscored],
+        }
+    }
 }
 
 impl EvaluatorSpec {
@@ -116,8 +134,9 @@ impl EvaluatorSpec {
 
     /// Whether the parameters can be.
     pub fn validate(&self) -> Result<(), SpecError> {
-        if let Some(metric) = self.metrics.iter().find(|metric| !self.task.metrics().contains(metric)) {
-            let names: Vec<&str> = self.task.metrics().iter().map(|metric| metric.name()).collect();
+        let known = || self.task.metrics().iter().chain(self.task.left_out());
+        if let Some(metric) = self.metrics.iter().find(|metric| !known().any(|known| known == *metric)) {
+            let names: Vec<&str> = known().map(|metric| metric.name()).collect();
             let problem = format!("has `{}`, which this task has not", metric.name());
             return Err(SpecError::new("metrics", problem, format!("use any of {}", names.join(", "))));
         }
@@ -134,6 +153,25 @@ impl EvaluatorSpec {
     pub fn reported(&self) -> &[Metric] {
         if self.metrics.is_empty() { self.task.metrics() } else { &self.metrics }
     }
+
+    /// The same for rows without scores: by default only what needs none is reported.
+    ///
+    /// # Errors
+    /// For a metric that is asked for by name and needs scores.
+    pub fn without_scores(mut self) -> Result<EvaluatorSpec, SpecError> {
+        if let Some(metric) = self.metrics.iter().find(|metric| metric.needs_score()) {
+            let name = metric.name();
+            let of = match self.task {
+                Task::Clustering => "the distance to the second nearest centre",
+                Task::Multiclass => "the probability of the label",
+                _ => "the probability of class 1",
+            };
+            let mend = format!("give `score`, {of}, or leave `{name}` out");
+            return Err(SpecError::new("metrics", format!("has `{name}`, which is computed from scores"), mend));
+        }
+        self.metrics = self.reported().iter().copied().filter(|metric| !metric.needs_score()).collect();
+        Ok(self)
+    }
 }
 
 /// One split of a batch of predictions.
@@ -143,8 +181,8 @@ pub struct Observed<'a> {
     pub prediction: ArrayView1<'a, f64>,
     /// Label. Clusters have none. A row whose label is not a number (or no class) is skipped.
     pub label: Option<ArrayView1<'a, f64>>,
-    /// Probability of class 1 (binary) or of the label (multiclass); for clusters the distance to the second nearest centre. Without it
-    /// there is no log loss, AUC and silhouette.
+    /// Probability of class 1 (binary) or of the label (multiclass); for clusters the distance to the second nearest centre. A row whose
+    /// score is none of that counts for all metrics but log loss, AUC and silhouette.
     pub score: Option<ArrayView1<'a, f64>>,
     /// How much a row counts; 1 each if not given. A row whose weight is not a positive number is skipped.
     pub weight: Option<ArrayView1<'a, f64>>,
@@ -196,7 +234,7 @@ pub struct Evaluator {
     state: VecDeque<Sums>,
 }
 
-const EVALUATOR: Envelope = Envelope { letters: *b"TMev", what: "evaluator", version: 1 };
+const EVALUATOR: Envelope = Envelope { letters: *b"TMev", what: "evaluator", version: 2 };
 
 impl Evaluator {
     /// Before any data.

@@ -2,7 +2,7 @@
 
 use super::{
     Metric,
-    sums::{Classes, NO_CLASS, Sums},
+    sums::{Classes, NO_CLASS, OfTask, Sums},
 };
 
 impl Metric {
@@ -29,6 +29,8 @@ impl Metric {
             Metric::FalseNegatives => "false_negatives",
             Metric::MeanSquaredDistance => "mean_squared_distance",
             Metric::Silhouette => "silhouette",
+            Metric::Skipped => "skipped",
+            Metric::Unscored => "unscored",
         }
     }
 }
@@ -36,8 +38,11 @@ impl Metric {
 impl Sums {
     /// A metric; NaN if there is nothing to measure, or the task has it not.
     pub(super) fn metric(&self, metric: Metric) -> f64 {
-        match self {
-            Sums::Values(values) => {
+        if metric == Metric::Skipped {
+            return self.skipped;
+        }
+        match &self.of {
+            OfTask::Values(values) => {
                 let n = values.labels.n;
                 match metric {
                     Metric::Count => n,
@@ -48,11 +53,12 @@ impl Sums {
                     _ => f64::NAN,
                 }
             }
-            Sums::Classes(classes) => classes.metric(metric),
-            Sums::Clusters(clusters) => match metric {
+            OfTask::Classes(classes) => classes.metric(metric),
+            OfTask::Clusters(clusters) => match metric {
                 Metric::Count => clusters.weight,
                 Metric::MeanSquaredDistance => clusters.squared / clusters.weight,
                 Metric::Silhouette => clusters.silhouette / clusters.scored,
+                Metric::Unscored => clusters.unscored,
                 _ => f64::NAN,
             },
         }
@@ -87,12 +93,13 @@ impl Tally {
 impl Classes {
     fn metric(&self, metric: Metric) -> f64 {
         let count = self.confusion.values().fold(0.0, |sum, weight| sum + weight);
-        if count == 0.0 && metric != Metric::Count {
+        if count == 0.0 && !matches!(metric, Metric::Count | Metric::Unscored) {
             return f64::NAN;
         }
         let cell = |label, prediction| self.confusion.get(&(label, prediction)).copied().unwrap_or(0.0);
         match metric {
             Metric::Count => count,
+            Metric::Unscored => self.unscored,
             Metric::Accuracy => self.right() / count,
             Metric::BalancedAccuracy => mean(self.tallies().iter().filter(|t| t.actual > 0.0).map(Tally::recall)),
             Metric::Precision => self.averaged(Tally::precision),

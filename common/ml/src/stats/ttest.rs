@@ -26,6 +26,8 @@ pub fn welch_t_test(a: &Moments, b: &Moments) -> Option<TestResult> {
     let (sa, sb) = (va / a.n, vb / b.n);
     let both = sa + sb;
     let df = both * both / (sa * sa / (a.n - 1.0) + sb * sb / (b.n - 1.0));
+    // Two constant groups: it does not matter which number it is (as scipy).
+    let df = if df.is_nan() { 1.0 } else { df };
     Some(result(a, b, libm::sqrt(both), df, "Welch's two-sample t-test"))
 }
 
@@ -87,6 +89,33 @@ mod tests {
                 close(test.p_value, &pair[name]["p"]);
             }
         }
+    }
+
+    /// The values of `scipy.stats.ttest_ind` 1.17.
+    #[test]
+    fn constant_groups() {
+        let constant = |value: f64, n: u32| {
+            let mut moments = Moments::default();
+            (0..n).for_each(|_| moments.add(value, 1.0));
+            moments
+        };
+        for (test, df) in [(welch_t_test as fn(&_, &_) -> _, [1.0, 1.0]), (student_t_test, [2.0, 3.0])] {
+            for (lower, higher, df) in
+                [(constant(0.1, 2), constant(0.3, 2), df[0]), (constant(1.0, 2), constant(2.0, 3), df[1])]
+            {
+                let found: TestResult = test(&lower, &higher).unwrap();
+                assert_eq!((found.p_value, found.degrees_of_freedom, found.statistic), (0.0, df, f64::NEG_INFINITY));
+                assert_eq!(test(&higher, &lower).unwrap().statistic, f64::INFINITY);
+                let same = test(&lower, &lower).unwrap();
+                assert!(same.p_value.is_nan() && same.statistic.is_nan(), "{same:?}");
+            }
+        }
+        // One constant group beside another that is not.
+        let mut other = constant(1.0, 1);
+        other.add(3.0, 1.0);
+        let found = welch_t_test(&constant(1.0, 3), &other).unwrap();
+        assert!((found.statistic + 1.0).abs() < 1e-15 && (found.p_value - 0.5).abs() < 1e-15, "{found:?}");
+        assert_eq!(found.degrees_of_freedom, 1.0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{HoeffdingTreeSpec, LeafPrediction};
 use crate::{
-    exact,
+    exact, kernel,
     rows::Row,
     softmax::{likeliest, normalised},
     stats::Moments,
@@ -105,6 +105,11 @@ impl Leaf {
         self.classes.len() == classes && features
     }
 
+    pub(super) fn finite(&self) -> bool {
+        let seen = |seen: &Seen| kernel::all_finite(&[seen.n, seen.mean, seen.m2]);
+        kernel::all_finite(&self.classes) && self.seen.iter().flatten().all(seen)
+    }
+
     pub(super) fn describe(&self) -> String {
         format!("class {} of {:?}", likeliest(&self.classes), self.classes)
     }
@@ -170,15 +175,16 @@ impl Leaf {
         }
         let range = libm::log2(several as f64);
         let bound = libm::sqrt(range * range * libm::log(1.0 / spec.delta) / (2.0 * total));
-        // Not to split gains nothing: it stands for the second best if there is none.
+        // Not to split gains nothing: it stands for the second best if there is none. A best split that gains nothing counts, as in River:
+        // of a leaf whose rows all have another class than what it inherited, it makes two that inherited nothing wrong.
         let (mut best, mut second): (Option<Candidate>, f64) = (None, 0.0);
         for candidate in (0..self.seen.len()).filter_map(|feature| self.best_of(spec, feature)) {
-            let merit = best.as_ref().map_or(0.0, |best| best.merit);
-            if candidate.merit > merit {
-                second = merit;
-                best = Some(candidate);
-            } else {
-                second = second.max(candidate.merit);
+            match &best {
+                Some(best) if candidate.merit <= best.merit => second = second.max(candidate.merit),
+                before => {
+                    second = before.as_ref().map_or(second, |before| second.max(before.merit));
+                    best = Some(candidate);
+                }
             }
         }
         let best = best?;
@@ -196,7 +202,8 @@ impl Leaf {
         let least = known().fold(f64::INFINITY, |least, seen| least.min(seen.least));
         let most = known().fold(f64::NEG_INFINITY, |most, seen| most.max(seen.most));
         let step = (most - least) / (f64::from(spec.split_points) + 1.0);
-        let before = entropy(&self.classes);
+        // Of what the leaf itself has seen, as is the entropy after: with what it inherited, which it cannot cut, a gain would be lost.
+        let before = entropy(&seen.iter().map(|seen| seen.n).collect::<Vec<_>>());
         let mut best: Option<Candidate> = None;
         for i in 1..=spec.split_points {
             let threshold = least + step * f64::from(i);
@@ -207,7 +214,7 @@ impl Leaf {
             let sides = [0, 1].map(|side| cuts.iter().map(|cut| cut[side]).collect::<Vec<f64>>());
             let weights = [sum(&sides[0]), sum(&sides[1])];
             let total = weights[0] + weights[1];
-            if weights.iter().any(|weight| weight / total <= spec.min_branch_fraction) {
+            if !weights.iter().all(|weight| weight / total > spec.min_branch_fraction) {
                 continue;
             }
             let after = weights[0] * entropy(&sides[0]) + weights[1] * entropy(&sides[1]);

@@ -218,6 +218,16 @@ impl Node {
         }
     }
 
+    fn finite(&self) -> bool {
+        match self {
+            Node::Leaf(leaf) => leaf.finite(),
+            Node::Split(split) => {
+                let beside = split.beside.as_ref().is_none_or(|beside| beside.node.finite());
+                beside && split.left.finite() && split.right.finite()
+            }
+        }
+    }
+
     fn depth(&self) -> u64 {
         match self {
             Node::Leaf(_) => 0,
@@ -321,9 +331,9 @@ impl Family for HoeffdingTree {
         self.dimension
     }
 
-    /// A tree never diverges: rows that are not finite are not learnt.
+    /// Rows that are not finite are not learnt, but squares of very large numbers are not finite either.
     fn finite(&self) -> bool {
-        true
+        self.root.finite()
     }
 
     fn consistent(&self, spec: &HoeffdingTreeSpec) -> bool {

@@ -39,6 +39,7 @@ impl Compiler<'_> {
             name: model.name.clone(),
             spec: model.spec.clone(),
             choice: !model.candidates.is_empty(),
+            features: model.features,
         });
         self.models = Declared(Arc::new(known.collect()));
         let session = |shape| session::state(shape, self.functions, &self.uses, &self.models);

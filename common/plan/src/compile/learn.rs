@@ -4,10 +4,10 @@
 use super::Compiler;
 use super::declare::Declaration;
 use super::expr::{Allowed, cast_to, check_names, parse, physical, type_name};
-use super::stages::{Lane, Rows, column};
+use super::stages::{Rows, column};
 use crate::keys::{encode_keys, key_group};
 use crate::learn::AskedModel;
-use crate::learn::predict::{asked_by, asked_by_plan};
+use crate::learn::predict::asked_by;
 use crate::learn::{ChooseFold, DriftFold, EvaluateFold, Fold, FoldOp, ModelPlan, TestFold, state_fields};
 use crate::plan::{Stage, StageInput};
 use crate::state::StageState;
@@ -123,6 +123,10 @@ impl Compiler<'_> {
             }
             _ => {}
         }
+        let spec = match &evaluate.score {
+            Some(_) => spec,
+            None => self.valid(spec.without_scores(), &place, &evaluate.params)?,
+        };
         let schema = input.schema();
         let (mut exprs, key_fields) = self.fold_keys(&schema, &evaluate.key)?;
         exprs.push(self.number(&evaluate.prediction, &schema, exprs.len())?);
@@ -247,24 +251,6 @@ impl Compiler<'_> {
         Some(self.stages.seal_with_state(hashed, StageState::Fold(op), &gives))
     }
 
-    /// A lane of a source that asks a model after its training decodes the source for itself: the rows that the model
-    /// is trained with cannot wait for it.
-    pub(super) fn after_training(&mut self, lane: Lane) -> Lane {
-        let mut asked = BTreeSet::new();
-        asked_by_plan(&lane.plan, &mut asked);
-        if !asked.iter().any(|asked| asked.after_training) || self.again.values().any(|stage| *stage == lane.stage) {
-            return lane;
-        }
-        let known = self.again.get(&lane.stage.0).copied();
-        match known.or_else(|| self.stages.again(lane.stage)) {
-            Some(stage) => {
-                self.again.insert(lane.stage.0, stage);
-                self.stages.moved(lane, stage)
-            }
-            None => lane,
-        }
-    }
-
     /// Where each model lives and who asks it, now that stages have their numbers.
     pub(super) fn homes(&mut self) -> Vec<ModelPlan> {
         let groups = self.def.settings.key_groups;
@@ -290,8 +276,7 @@ impl Compiler<'_> {
     /// Nobody can wait for a model that waits for him.
     fn check_waiting(&mut self, models: &[ModelPlan]) {
         for stage in &self.stages.stages {
-            let waits: Vec<&AskedModel> = stage.models.iter().filter(|asked| asked.after_training).collect();
-            for asked in waits {
+            for asked in stage.models.iter().filter(|asked| asked.after_training) {
                 let Some((home, _)) = models[asked.model].home else { continue };
                 let mut before = BTreeSet::from([home]);
                 let mut todo = vec![home];
@@ -303,9 +288,18 @@ impl Compiler<'_> {
                 }
                 if before.contains(&stage.id) {
                     let name = &models[asked.model].name;
-                    let wrong = format!("`{}` asks the model `{name}` after the training it is part of", stage.name);
+                    let wrong =
+                        format!("the training of `{name}` needs rows of this stream, which asks it after its training");
                     let wrong = Diagnostic::new(wrong);
-                    self.diagnostics.push(wrong.help("ask it from another stream, or as the batch before left it"));
+                    let own = || self.def.streams.iter().find(|stream| stream.name.text == stage.name);
+                    let place = self.stages.waits.place(stage.id, asked.model);
+                    let wrong = match place.or_else(|| own().map(|stream| stream.operator_span.clone())) {
+                        Some(place) => wrong.at(place).label("would wait for itself"),
+                        None => wrong,
+                    };
+                    self.diagnostics.push(wrong.help(
+                        "ask it as the batch before has left it (without `_after_training`), or from a stream over a source",
+                    ));
                 }
             }
         }

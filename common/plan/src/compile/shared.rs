@@ -22,6 +22,7 @@ impl Stages {
         let Some(fragment) = fragment(&lane.plan, 1, stream) else {
             return lane;
         };
+        let lane = self.waiting(lane.clone(), &lane.plan);
         let reads = self.add_shared(lane.stage, Shared { reads: lane.reads, fragment });
         let plan = leaf(0..1, lane.plan.schema());
         Lane { plan, reads, ..lane }

@@ -1,6 +1,7 @@
 //! Stages under construction: where the rows of a plan are made, and how they get to where they are needed.
 
 use super::Failure;
+use super::waits::Waits;
 use crate::exec::{Concat, LeafExec, OverExec, StableSort};
 use crate::fragment::Fragment;
 use crate::keys::is_encodable;
@@ -155,6 +156,7 @@ pub(super) fn column(schema: &Schema, index: usize) -> ProjectionExpr {
 pub(super) struct Stages {
     pub(super) stages: Vec<Stage>,
     pub(super) exchanges: Vec<Exchange>,
+    pub(super) waits: Waits,
 }
 
 impl Stages {
@@ -247,6 +249,7 @@ impl Stages {
         let Part::Head(head) = &lane.part else {
             return lane;
         };
+        self.asks(lane.stage, &lane.plan);
         let stage = &mut self.stages[lane.stage.0 as usize];
         let inputs = match &stage.input {
             StageInput::Source(_) | StageInput::BadRecords(_) => 1,
@@ -377,6 +380,7 @@ impl Stages {
 
     /// Lets a stage read what a plan gives over the rows of a lane's stage.
     fn exchange(&mut self, lane: &Lane, plan: &Arc<dyn ExecutionPlan>, kind: ExchangeKind, to: StageId) {
+        let lane = &self.waiting(lane.clone(), plan);
         let id = ExchangeId(self.exchanges.len() as u32);
         self.exchanges.push(Exchange { id, from: lane.stage, to, kind, schema: plan.schema() });
         // All that one stage reads fires together.
@@ -453,6 +457,7 @@ impl Stages {
         for it in &mut self.exchanges {
             (it.id, it.from, it.to) = (exchange(it.id), stage(it.from), stage(it.to));
         }
+        self.waits.renumber(stage);
         for it in &mut self.stages {
             it.id = stage(it.id);
             if let StageInput::Exchanges(inputs) = &mut it.input {

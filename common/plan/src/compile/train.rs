@@ -1,6 +1,7 @@
 //! `train`: which rows a model learns from, and whether they travel to it or only sums over them.
 
 use super::Compiler;
+use super::declare::Declaration;
 use super::expr::{check_names, find, type_name};
 use super::learn::{ONLY, constant_key, hidden, kind_param};
 use super::stages::{Lane, Part, Rows, column};
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
 use tidemill_common::job::{Name, OnDrift, Train};
 use tidemill_ml::drift::DetectorSpec;
-use tidemill_ml::{DriftAction, ModelSpec};
+use tidemill_ml::{DriftAction, ModelError, ModelSpec};
 
 impl Compiler<'_> {
     /// `train`
@@ -43,6 +44,7 @@ impl Compiler<'_> {
         let features = exprs.len();
         let dimension_of = |feature: &ProjectionExpr| Some(width(&feature.expr.data_type(&schema).ok()?).unwrap_or(1));
         let dimension = exprs.iter().filter_map(dimension_of).sum();
+        self.made_for(train, model, dimension)?;
         self.declared[model].features = Some(dimension);
         let labelled = self.label(train, &spec, &schema, &mut exprs)?;
         if let Some(weight) = &train.weight {
@@ -87,6 +89,30 @@ impl Compiler<'_> {
         let shown = self.stages.share(shown, &train.model.text);
         self.shown.insert(train.model.text.clone(), shown);
         Some(rows)
+    }
+
+    /// Refuses to train a model that was made for another number of features.
+    fn made_for(&mut self, train: &Train, model: usize, dimension: usize) -> Option<()> {
+        let Declaration { name, spec, initial, .. } = &self.declared[model];
+        let Some(expected) = initial.dimension().filter(|expected| *expected != dimension) else { return Some(()) };
+        // The first feature of a bandit is the arm itself.
+        let arm = usize::from(spec.arms().is_some());
+        let (expected, found) = (expected - arm, dimension - arm);
+        let wrong = format!("model `{name}`: {}", ModelError::Dimension { expected, found });
+        let def = self.def.models.iter().find(|def| def.name.text == *name);
+        let fixing = match spec {
+            ModelSpec::KMeans(_) => "initial_centers",
+            ModelSpec::OneHot(_) => "categories",
+            _ => "initial_weights",
+        };
+        let param = def.and_then(|def| def.params.iter().find(|param| param.name.text == fixing));
+        let place = param.map(|param| &param.span).or(def.and_then(|def| def.initial.as_ref()).map(|path| &path.span));
+        let wrong = Diagnostic::new(wrong).at(place.unwrap_or(&train.model.span).clone());
+        let given: Vec<_> = train.features.iter().map(|feature| format!("`{}`", feature.text)).collect();
+        self.report([wrong
+            .label(format!("made for {expected}"))
+            .help(format!("it is trained with {}", given.join(", ")))]);
+        None
     }
 
     /// What watches the errors of a model.

@@ -68,7 +68,7 @@ impl Fold for EvaluateFold {
         let mut next = |given: bool| if given { columns.next() } else { None };
         let (label, score, weight) = (next(self.labelled), next(self.scored), next(self.weighted));
         evaluator.update(&[Observed { prediction, label, score, weight }]).map_err(wrong_rows)?;
-        Ok(Folded { value: Some(evaluator.to_bytes()), rows: self.report(&evaluator)? })
+        Ok(Folded { value: Some(evaluator.to_bytes()), learnt: false, rows: self.report(&evaluator)? })
     }
 }
 
@@ -121,6 +121,6 @@ impl Fold for TestFold {
             text(result.map(|r| r.method)),
             text(result.map(|r| r.null_hypothesis)),
         ];
-        Ok(Folded { value: Some(test.to_bytes()), rows: RecordBatch::try_new(Self::schema(), columns)? })
+        Ok(Folded { value: Some(test.to_bytes()), learnt: false, rows: RecordBatch::try_new(Self::schema(), columns)? })
     }
 }

@@ -83,6 +83,8 @@ pub(crate) fn state_fields() -> Fields {
 pub struct Folded {
     /// The new value; none if it stays.
     pub value: Option<Vec<u8>>,
+    /// Whether the value is a model that has learnt from the rows, or has begun anew.
+    pub learnt: bool,
     /// What comes out.
     pub rows: RecordBatch,
 }

@@ -66,6 +66,8 @@ pub(crate) struct Known {
     pub(crate) spec: ModelSpec,
     /// It is the champion of other models.
     pub(crate) choice: bool,
+    /// How many features it was made for, if the definition says so.
+    pub(crate) features: Option<usize>,
 }
 
 /// What is asked.
@@ -220,7 +222,7 @@ impl ScalarUDFImpl for Ask {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        let (_, spec) = self.model(args.scalar_arguments.first().copied().flatten())?;
+        let (position, spec) = self.model(args.scalar_arguments.first().copied().flatten())?;
         let features = args.arg_fields.get(self.before_features()..).unwrap_or_default();
         let data_type = self.answer_type(spec, features)?;
         match (self.question, args.arg_fields.get(1)) {
@@ -235,7 +237,12 @@ impl ScalarUDFImpl for Ask {
             (_, None) => return plan_err!("`{}` needs features: {0}('name', features)", self.name),
             (Question::Transform, _) => {}
             _ => {
-                columns_of(features)?;
+                let (found, known) = (columns_of(features)?, &self.declared.0[position]);
+                // The first feature of a bandit is the arm itself.
+                let arm = usize::from(spec.arms().is_some());
+                if let Some(expected) = known.features.map(|all| all - arm).filter(|expected| *expected != found) {
+                    return plan_err!("the model `{}` has {expected} features, here are {found}", known.name);
+                }
             }
         }
         Ok(Arc::new(Field::new(&self.name, data_type, true)))

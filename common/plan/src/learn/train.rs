@@ -73,33 +73,35 @@ impl TrainFold {
         self.snapshot_schema.clone()
     }
 
-    /// A batch of a model that only learns.
-    fn learn(&self, model: &mut Model, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
+    /// A batch of a model that only learns: what comes out, and whether it has learnt something.
+    fn learn(&self, model: &mut Model, rows: &RecordBatch) -> Result<(RecordBatch, bool), PlanError> {
         let wrong = |error| self.lesson.wrong(&error);
-        let columns = match self.comes {
+        let (columns, trained) = match self.comes {
             Comes::Partials => {
                 let (partials, nulls) = self.partials(rows)?;
                 let trained = model.apply(&partials).map_err(wrong)?;
-                report(model, &trained, nulls)
+                (report(model, &trained, nulls), trained)
             }
             Comes::Rows => {
                 let learnable = self.lesson.learnable(rows)?;
                 let trained = model.train(&learnable.splits()).map_err(wrong)?;
-                report(model, &trained, (rows.num_rows() - learnable.len()) as u64)
+                (report(model, &trained, (rows.num_rows() - learnable.len()) as u64), trained)
             }
             Comes::Records => {
                 let learnable = self.lesson.learnable(rows)?;
-                let (predicted, _) = model.train_per_record(&learnable.rows(0..learnable.len())).map_err(wrong)?;
-                self.records(rows, &learnable, predicted.iter().copied())
+                let (predicted, trained) =
+                    model.train_per_record(&learnable.rows(0..learnable.len())).map_err(wrong)?;
+                (self.records(rows, &learnable, predicted.iter().copied()), trained)
             }
         };
-        self.out(rows, columns)
+        Ok((self.out(rows, columns)?, trained.rows > 0))
     }
 
-    /// A batch of a model that watches its errors.
-    fn watch(&self, watched: &mut Watched, rows: &RecordBatch) -> Result<RecordBatch, PlanError> {
+    /// The same of a model that watches its errors.
+    fn watch(&self, watched: &mut Watched, rows: &RecordBatch) -> Result<(RecordBatch, bool), PlanError> {
         let learnable = self.lesson.learnable(rows)?;
         let batch = watched.train(&learnable.splits()).map_err(|error| self.lesson.wrong(&error))?;
+        let anew = matches!(batch.acted, Some(Acted::Reset | Acted::Replaced));
         let acted = batch.acted.map(Acted::name);
         let columns = if self.comes == Comes::Records {
             let mut columns = self.records(rows, &learnable, batch.rows.iter().map(|(prediction, _)| *prediction));
@@ -117,7 +119,7 @@ impl TrainFold {
                 .extend([said(batch.drift()), acted].map(|text| Arc::new(StringArray::from(vec![text])) as ArrayRef));
             columns
         };
-        self.out(rows, columns)
+        Ok((self.out(rows, columns)?, anew || batch.trained.rows > 0))
     }
 
     /// Nothing comes out of nothing.
@@ -189,7 +191,7 @@ impl Fold for TrainFold {
     fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, _: &BatchContext) -> Result<Folded, PlanError> {
         let missing = || PlanError::Internal(format!("model `{}` is not in the state", self.lesson.model));
         let before = value.ok_or_else(missing)?;
-        let (out, after) = match &self.watch {
+        let ((rows, learnt), after) = match &self.watch {
             Some(watch) => {
                 let mut watched = self.watched(before, watch)?;
                 (self.watch(&mut watched, rows)?, watched.to_bytes())
@@ -199,7 +201,7 @@ impl Fold for TrainFold {
                 (self.learn(&mut model, rows)?, model.to_bytes())
             }
         };
-        Ok(Folded { value: (after != before).then_some(after), rows: out })
+        Ok(Folded { value: (after != before).then_some(after), learnt, rows })
     }
 
     fn model<'v>(&self, value: &'v [u8]) -> Result<Cow<'v, [u8]>, PlanError> {

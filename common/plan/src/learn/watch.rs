@@ -63,7 +63,11 @@ impl Fold for DriftFold {
             Arc::new(Int64Array::from(seen)),
             Arc::new(Float64Array::from(estimates)),
         ];
-        Ok(Folded { value: Some(detector.to_bytes()), rows: RecordBatch::try_new(Self::schema(), columns)? })
+        Ok(Folded {
+            value: Some(detector.to_bytes()),
+            learnt: false,
+            rows: RecordBatch::try_new(Self::schema(), columns)?,
+        })
     }
 }
 
@@ -123,8 +127,7 @@ impl Fold for ChooseFold {
             Arc::new(BooleanArray::from(vec![change.is_some()])),
             Arc::new(Float64Array::from(vec![change.and_then(|change| change.p_value)])),
         ];
-        let mean = |loss: f64| Arc::new(Float64Array::from(vec![Some(loss).filter(|loss| !loss.is_nan())])) as ArrayRef;
-        out.extend(champion.losses().into_iter().map(mean));
-        Ok(Folded { value: Some(champion.to_bytes()), rows: RecordBatch::try_new(self.schema(), out)? })
+        out.extend(champion.losses().into_iter().map(|mean| Arc::new(Float64Array::from(vec![mean])) as ArrayRef));
+        Ok(Folded { value: Some(champion.to_bytes()), learnt: false, rows: RecordBatch::try_new(self.schema(), out)? })
     }
 }
