@@ -6,6 +6,7 @@
 
 mod bad;
 mod lines;
+mod nulls;
 mod strict;
 mod vector;
 
@@ -164,11 +165,15 @@ impl SourcePlan {
         let utf8 = |text| std::str::from_utf8(text).map_err(|_| "not UTF-8".to_string());
         let raw = match &self.format {
             Format::Text => return self.read_text(utf8(text)?),
-            Format::Csv { delimiter, .. } => {
+            Format::Csv { delimiter, null, .. } => {
                 check_quotes(text, *delimiter)?;
-                let (lines, text) = (lines::count_not_blank(text), records::text(text));
-                utf8(&text)?;
-                self.read_csv(&text, *delimiter, batch_rows, lines)?
+                let (lines, shown) = (lines::count_not_blank(text), records::text(text));
+                utf8(&shown)?;
+                let batches = self.read_csv(&shown, *delimiter, batch_rows, lines)?;
+                match null {
+                    Some(null) => nulls::put_back(batches, text, *delimiter, null, &self.schema).map_err(reason)?,
+                    None => batches,
+                }
             }
             Format::Json { .. } => {
                 utf8(text)?;

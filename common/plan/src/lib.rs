@@ -6,6 +6,7 @@
 mod blame;
 mod clock;
 mod compile;
+mod compression;
 mod decode;
 mod error;
 mod exec;
@@ -35,6 +36,7 @@ mod visit;
 mod window;
 
 pub use compile::compile;
+pub use compression::decompressed;
 pub use datafusion::arrow;
 pub use decode::{BadRecord, BadRecords, Decoded, SourcePlan};
 pub use error::PlanError;

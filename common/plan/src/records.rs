@@ -222,6 +222,21 @@ pub(crate) fn check_quotes(record: &[u8], delimiter: u8) -> Result<(), &'static 
     if place == Place::Quoted { Err("a quoted field does not end") } else { Ok(()) }
 }
 
+/// The fields of a csv record of a block, as they are written.
+pub(crate) fn fields(record: &[u8], delimiter: u8) -> impl Iterator<Item = &[u8]> {
+    let mut place = Place::Before;
+    record.split(move |byte| {
+        place = match place {
+            Place::Before | Place::Quote if *byte == b'"' => Place::Quoted,
+            Place::Quoted if *byte == b'"' => Place::Quote,
+            Place::Quoted => Place::Quoted,
+            _ if *byte == delimiter => Place::Before,
+            _ => Place::Plain,
+        };
+        place == Place::Before
+    })
+}
+
 /// All of a file as lines of a block, without the mark that it may begin with.
 pub(crate) fn block_of(file: &[u8], framing: Framing) -> Vec<u8> {
     let mut block = file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(file).to_vec();

@@ -4,6 +4,7 @@
 //! beside the plan, each with the batch from which on they are there; a run takes those of its own batch. So the same
 //! prepared plan runs over every content, and a batch that runs again sees what it saw.
 
+use crate::compression::decompressed;
 use crate::decode::{SourcePlan, arrow_type};
 use crate::error::PlanError;
 use crate::parquet_rows::{ParquetRows, parquet_rows};
@@ -13,10 +14,14 @@ use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tidemill_common::ids::BatchId;
 use tidemill_common::job::{FileContent, Format, JobDef, OnBadRecord, TableDef};
 use twox_hash::XxHash3_64;
+
+/// Bytes of a decompressed file at most.
+const MAX_LINES: u64 = 256 << 20;
 
 /// Tells a content from others.
 pub fn content_hash(bytes: &[u8]) -> u64 {
@@ -47,7 +52,7 @@ pub fn read_table(table: &TableDef, bytes: Bytes) -> Result<Vec<RecordBatch>, St
         Format::Csv { delimiter, .. } => Framing::Csv { delimiter },
         Format::Json { .. } | Format::Text => Framing::Lines,
     };
-    let block = records::block_of(&bytes, framing);
+    let block = records::block_of(&lines_of(&table.path.text, &bytes)?, framing);
     let rows = if header { records::split_first(&block).1 } else { &block };
     let name = &table.name.text;
     let source = SourcePlan::from_parts(name, table.format.clone(), schema.as_ref().clone(), OnBadRecord::Fail);
@@ -58,6 +63,19 @@ pub fn read_table(table: &TableDef, bytes: Bytes) -> Result<Vec<RecordBatch>, St
             Err(format!("line {line}: {}", bad.reason))
         }
         None => Ok(decoded.batches),
+    }
+}
+
+/// What is in a file of lines, which may be compressed.
+fn lines_of(name: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let mut lines = Vec::new();
+    let read = decompressed(name, bytes).and_then(|file| file.take(MAX_LINES + 1).read_to_end(&mut lines));
+    match read {
+        Ok(read) if read as u64 > MAX_LINES => {
+            Err(format!("more than {} MiB when it is decompressed", MAX_LINES >> 20))
+        }
+        Ok(_) => Ok(lines),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -9,7 +9,7 @@ pub(super) use operator::*;
 pub(super) use sink::*;
 pub(super) use source::*;
 
-use super::{DriftAction, Durability, Emit, OnBadRecord, OnUnderReplicated, Per, UpdateKeys};
+use super::{Compression, DriftAction, Durability, Emit, OnBadRecord, OnUnderReplicated, Per, UpdateKeys};
 use std::ops::RangeInclusive;
 
 /// A key of a table.
@@ -159,6 +159,13 @@ pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[
     ("skip", OnBadRecord::SKIP),
     ("dead_letter", OnBadRecord::DeadLetter { at_most: None }),
     ("fail", OnBadRecord::Fail),
+];
+pub(super) const COMPRESSIONS: Choices<Compression> = &[
+    ("gzip", Compression::Gzip),
+    ("zstd", Compression::Zstd),
+    ("lz4", Compression::Lz4),
+    ("snappy", Compression::Snappy),
+    ("brotli", Compression::Brotli),
 ];
 pub(super) const UPDATE_KEYS: Choices<UpdateKeys> =
     &[("every_key", UpdateKeys::EveryKey), ("touched", UpdateKeys::Touched)];

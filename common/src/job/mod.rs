@@ -36,7 +36,7 @@ pub use learn::{
     AbTest, Choose, DEFAULT_KEEP, DetectDrift, DriftAction, Evaluate, ModelDef, OnDrift, Param, SaveModel, Train,
 };
 pub use operator::{FlatMapEach, Frame, Inputs, JoinKind, NamedSql, On, Operator, SortKey, StreamDef};
-pub use output::{FileFormat, FilePlace, FileSink, HttpSink, MAX_BODY_BYTES, OutputDef, Roll, Sink};
+pub use output::{Compression, FileFormat, FilePlace, FileSink, HttpSink, MAX_BODY_BYTES, OutputDef, Roll, Sink};
 pub use parse::{good_part, parse};
 pub use rate::Backpressure;
 pub use schema::schema;

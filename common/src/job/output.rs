@@ -1,6 +1,7 @@
 //! What an output is: where results go.
 
 use super::Name;
+use std::fmt;
 use std::time::Duration;
 
 /// Where results go.
@@ -32,6 +33,59 @@ pub enum Sink {
     ForEachBatch(Name),
 }
 
+/// How files are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// RFC 1952.
+    Gzip,
+    /// Zstandard, RFC 8878.
+    Zstd,
+    /// LZ4 frames; in Parquet LZ4_RAW.
+    Lz4,
+    /// Snappy frames; in Parquet plain.
+    Snappy,
+    /// Brotli, RFC 7932.
+    Brotli,
+}
+
+impl Compression {
+    /// What the name of such a file ends in.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Gzip => ".gz",
+            Self::Zstd => ".zst",
+            Self::Lz4 => ".lz4",
+            Self::Snappy => ".sz",
+            Self::Brotli => ".br",
+        }
+    }
+
+    /// How a file of this name is compressed, if its name says so.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let (_, suffix) = name.rsplit_once('.')?;
+        match suffix.to_ascii_lowercase().as_str() {
+            "gz" | "gzip" => Some(Self::Gzip),
+            "zst" | "zstd" => Some(Self::Zstd),
+            "lz4" => Some(Self::Lz4),
+            "sz" | "snappy" => Some(Self::Snappy),
+            "br" => Some(Self::Brotli),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Lz4 => "lz4",
+            Self::Snappy => "snappy",
+            Self::Brotli => "brotli",
+        })
+    }
+}
+
 /// Rows in files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSink {
@@ -39,6 +93,8 @@ pub struct FileSink {
     pub place: FilePlace,
     /// How.
     pub format: FileFormat,
+    /// How the files are compressed. Default not at all.
+    pub compression: Option<Compression>,
     /// One set of files for all batches, in place of a directory for each.
     pub roll: Option<Roll>,
 }
@@ -73,6 +129,8 @@ pub enum FileFormat {
         header: bool,
         /// One byte. Default `,`.
         delimiter: u8,
+        /// The text that means null. Default none.
+        null: String,
     },
     /// Parquet.
     Parquet,

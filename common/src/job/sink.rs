@@ -3,7 +3,7 @@
 use super::keys;
 use super::reader::{Reader, Table, Value};
 use super::source::read_delimiter;
-use super::{FileFormat, FilePlace, FileSink, HttpSink, Name, Roll, Sink};
+use super::{Compression, FileFormat, FilePlace, FileSink, HttpSink, Name, Roll, Sink};
 use crate::diag::Diagnostic;
 use crate::location::Location;
 use std::time::Duration;
@@ -47,7 +47,32 @@ fn read_plain<'t>(
     let path = table.get("path").and_then(|v| r.location(v, "a directory"));
     let place = path.map(|path| FilePlace::Directory(path.text));
     let roll = read_roll(r, &table, place.as_ref());
-    Some(FileSink { place: place?, format, roll: roll? })
+    let compression = read_compression(r, &table);
+    Some(FileSink { place: place?, format, compression: compression?, roll: roll? })
+}
+
+/// How files are compressed. Nothing can be appended to a file of Brotli.
+fn read_compression<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<Option<Compression>> {
+    let Some(value) = table.get("compression") else { return Some(None) };
+    let compression = r.choice(value, keys::COMPRESSIONS)?;
+    if compression == Compression::Brotli && table.get("roll").is_some() {
+        let wrong = Diagnostic::new("nothing can be appended to a file of Brotli, so it does not go with `roll`");
+        r.push(wrong.at(value.span()).help("`zstd` and the others do"));
+        return None;
+    }
+    Some(Some(compression))
+}
+
+/// The text for null: any that needs no quotes.
+fn read_null<'t>(r: &mut Reader<'t>, table: &Table<'t>, delimiter: u8) -> Option<String> {
+    let Some(value) = table.get("null") else { return Some(String::new()) };
+    let text = r.string(value)?;
+    if text.contains([char::from(delimiter), '"', '\n', '\r']) || text.starts_with('\u{feff}') {
+        let message = "the text for null has neither quotes, line breaks nor the delimiter";
+        r.push(Diagnostic::new(message).at(value.span()));
+        return None;
+    }
+    Some(text.to_owned())
 }
 
 fn read_csv<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<FileSink> {
@@ -63,8 +88,10 @@ fn read_csv<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<FileSink> {
     };
     let place = path.map(|path| FilePlace::Directory(path.text));
     let roll = read_roll(r, &table, place.as_ref());
-    let format = FileFormat::Csv { header: header?, delimiter: delimiter? };
-    Some(FileSink { place: place?, format, roll: roll? })
+    let compression = read_compression(r, &table);
+    let null = read_null(r, &table, delimiter?);
+    let format = FileFormat::Csv { header: header?, delimiter: delimiter?, null: null? };
+    Some(FileSink { place: place?, format, compression: compression?, roll: roll? })
 }
 
 fn read_text<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<FileSink> {
@@ -72,8 +99,9 @@ fn read_text<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<FileSink> {
     let place = read_place(r, &table);
     let column = table.get("column").map(|v| r.column(v));
     let roll = read_roll(r, &table, place.as_ref());
+    let compression = read_compression(r, &table);
     let format = FileFormat::Text { column: super::stream::optional(column)? };
-    Some(FileSink { place: place?, format, roll: roll? })
+    Some(FileSink { place: place?, format, compression: compression?, roll: roll? })
 }
 
 fn read_place<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<FilePlace> {

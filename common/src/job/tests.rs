@@ -174,7 +174,12 @@ fn everything_that_can_be_said() {
     assert_eq!(job.outputs[0].sink, Sink::Print { rows: 20 });
     assert_eq!(
         job.outputs[1].sink,
-        Sink::Files(FileSink { place: FilePlace::Directory("out".into()), format: FileFormat::Json, roll: None })
+        Sink::Files(FileSink {
+            place: FilePlace::Directory("out".into()),
+            format: FileFormat::Json,
+            compression: None,
+            roll: None
+        })
     );
     assert_eq!(job.outputs[2].sink, Sink::Print { rows: 10 });
 }

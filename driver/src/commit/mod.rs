@@ -143,7 +143,7 @@ fn sync_dir(directory: Option<&Path>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidemill_common::job::{FileFormat, FilePlace, FileSink, Roll};
+    use tidemill_common::job::{Compression, FileFormat, FilePlace, FileSink, Roll};
     use tidemill_plan::arrow::datatypes::Schema;
     use tidemill_plan::{FileOutput, PartRow};
 
@@ -152,13 +152,14 @@ mod tests {
         folder: tempfile::TempDir,
         pub(super) place: FilePlace,
         pub(super) job: JobId,
+        pub(super) compression: Option<Compression>,
         roll: Option<Roll>,
     }
 
     impl Output {
         pub(super) fn new(roll: Option<Roll>) -> Self {
             let place = FilePlace::Directory("out".into());
-            Self { folder: tempfile::tempdir().unwrap(), place, job: JobId(1), roll }
+            Self { folder: tempfile::tempdir().unwrap(), place, job: JobId(1), compression: None, roll }
         }
 
         pub(super) fn base(&self) -> &Path {
@@ -174,7 +175,12 @@ mod tests {
         }
 
         pub(super) fn files(&self, time_ms: i64, parts: &[&str]) -> CommitFiles {
-            let sink = FileSink { place: self.place.clone(), format: FileFormat::Json, roll: self.roll };
+            let sink = FileSink {
+                place: self.place.clone(),
+                format: FileFormat::Json,
+                compression: self.compression,
+                roll: self.roll,
+            };
             let to = FileOutput::new(&sink, Arc::new(Schema::empty()), self.base());
             let parts = parts.iter().map(|part| part.to_string()).collect();
             CommitFiles { output: OutputIdx(0), to, time_ms, parts, sync: true }

@@ -132,8 +132,8 @@ fn append_rows(files: &CommitFiles, parts: &Path, folder: &Path, open: &OpenFile
         out.write(row?)?;
         count += 1;
     }
-    let bytes = out.bytes();
-    let file = out.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let mut file = out.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let bytes = file.stream_position()?.saturating_sub(open.bytes);
     if files.sync {
         file.sync_all()?;
     }
@@ -208,8 +208,10 @@ mod tests {
     use super::*;
     use crate::commit::put;
     use crate::commit::tests::{Output, names, read};
+    use std::io::Read;
     use std::time::Duration;
     use tidemill_common::ids::JobId;
+    use tidemill_common::job::Compression;
 
     fn rolling(bytes: u64) -> Output {
         Output::new(Some(Roll { bytes, age: Duration::from_secs(10) }))
@@ -255,6 +257,26 @@ mod tests {
         let open = Manifest::load(&output.path("")).unwrap().open.unwrap();
         let places: Vec<_> = open.batches.iter().map(|entry| (entry.batch, entry.offset)).collect();
         assert_eq!(places, [(1, 0), (2, 4), (3, 8)]);
+    }
+
+    #[test]
+    fn batches_of_a_compressed_file_are_streams_of_their_own() {
+        for compression in [Compression::Gzip, Compression::Zstd, Compression::Lz4, Compression::Snappy] {
+            let mut output = rolling(1000);
+            output.compression = Some(compression);
+            batch(&output, 1, "one");
+            batch(&output, 2, "two");
+            let name = format!("part-00000000.jsonl{}", compression.suffix());
+            let bytes = fs::read(output.path(&name)).unwrap();
+            let open = Manifest::load(&output.path("")).unwrap().open.unwrap();
+            assert_eq!((open.name.as_str(), open.bytes), (name.as_str(), bytes.len() as u64));
+            let (first, second) = bytes.split_at(open.batches[1].offset as usize);
+            for (bytes, expected) in [(&bytes[..], "one\ntwo\n"), (first, "one\n"), (second, "two\n")] {
+                let mut text = String::new();
+                tidemill_plan::decompressed(&name, bytes).unwrap().read_to_string(&mut text).unwrap();
+                assert_eq!(text, expected, "{compression}");
+            }
+        }
     }
 
     #[test]

@@ -35,7 +35,12 @@ impl Shape {
         use Target::{Gather, Hash, Output};
         use models::When::{After, Before};
         let rows = |limit| OutputKind::Rows { limit, shown: limit };
-        let sink = FileSink { place: FilePlace::Directory("out".into()), format: FileFormat::Json, roll: None };
+        let sink = FileSink {
+            place: FilePlace::Directory("out".into()),
+            format: FileFormat::Json,
+            compression: None,
+            roll: None,
+        };
         let files = || OutputKind::Files(FileOutput::new(&sink, Arc::new(Schema::empty()), Path::new("")));
         let http = || {
             let (url, timeout) = ("http://127.0.0.1/".to_string(), Duration::from_secs(1));

@@ -1,7 +1,9 @@
 use super::*;
+use crate::files::RowEncoding;
 use crate::rows::rows_to_json;
 use proptest::prelude::*;
-use tidemill_common::job::{ColumnDef, Name};
+use std::sync::Arc;
+use tidemill_common::job::{ColumnDef, FileFormat, Name};
 
 fn columns(columns: &[(&str, ColumnType)]) -> Vec<ColumnDef> {
     let column = |(name, data_type): &(&str, ColumnType)| ColumnDef {
@@ -67,6 +69,14 @@ fn bad_lines_never_cost_their_neighbours() {
             (7, "\u{fffd}\u{fffd},5,5", "not UTF-8"),
         ]
     );
+}
+
+#[test]
+fn null_is_a_text_without_quotes() {
+    let source = csv_source(&[("s", ColumnType::String), ("n", ColumnType::BigInt)], Some("NA"));
+    let decoded = source.decode(b"NA,NA\n\"NA\",\"NA\"\n\nx,\"1\"\n\"NA\",2\n\"N\"\"A\",\n").unwrap();
+    let expected = [r#"{"s":null,"n":null}"#, r#"{"s":"NA","n":null}"#, r#"{"s":"x","n":1}"#, r#"{"s":"NA","n":2}"#];
+    assert_eq!((rows(&decoded), decoded.bad.count), (expected.map(str::to_string).to_vec(), 1));
 }
 
 #[test]
@@ -189,6 +199,46 @@ proptest! {
         for source in [purchases(), source(Format::Text), source(Format::Json { columns: columns(&all_types()) })] {
             let decoded = source.decode(&block).unwrap();
             prop_assert_eq!(decoded.records, rows(&decoded).len() as u64 + decoded.bad.count);
+        }
+    }
+
+    /// What the csv output writes, the csv source reads, and null is told from every text.
+    #[test]
+    fn csv_files_are_read_as_written(
+        texts in prop::collection::vec(
+            prop::option::of(prop_oneof![
+                3 => "(?s).{0,6}", 3 => "[ac,;\"\n\r\u{feff}]{0,5}", 1 => Just("NA".to_string()), 1 => Just(String::new()),
+            ]),
+            1..8,
+        ),
+        one_column: bool,
+        null in prop_oneof![Just(""), Just("NA"), Just("a")],
+        delimiter in prop_oneof![Just(b','), Just(b';')],
+    ) {
+        let strings: ArrayRef = Arc::new(StringArray::from(texts.clone()));
+        let numbers: ArrayRef = Arc::new(datafusion::arrow::array::Int64Array::from_iter_values(0..texts.len() as i64));
+        let mut columns = vec![("s", strings, true), ("n", numbers, true)];
+        let mut types = vec![("s", ColumnType::String), ("n", ColumnType::BigInt)];
+        if one_column {
+            columns.pop();
+            types.pop();
+        }
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        let encoding = RowEncoding::new(FileFormat::Csv { header: false, delimiter, null: null.into() }, batch.schema());
+        let mut writer = encoding.writer(Vec::new()).unwrap();
+        encoding.encode(&batch).unwrap().into_iter().for_each(|row| writer.write(row).unwrap());
+        let block = records::block_of(&writer.finish().unwrap(), records::Framing::Csv { delimiter });
+        for told in [Some(null.to_string()), None] {
+            let source = source(Format::Csv { columns: self::columns(&types), delimiter, null: told.clone() });
+            let decoded = source.decode(&block).unwrap();
+            prop_assert_eq!((decoded.records, decoded.bad.count), (texts.len() as u64, 0));
+            let read: Vec<Option<String>> = decoded.batches.iter().flat_map(|batch| {
+                batch.column(0).as_string::<i32>().iter().map(|text| text.map(str::to_string)).collect::<Vec<_>>()
+            }).collect();
+            // Nobody says what null is; or it has no text, and a blank line is no record.
+            let no_null = told.is_none() || (one_column && null.is_empty());
+            let as_text = |text: &Option<String>| text.clone().or_else(|| no_null.then(|| null.to_string()));
+            prop_assert_eq!(read, texts.iter().map(as_text).collect::<Vec<_>>());
         }
     }
 

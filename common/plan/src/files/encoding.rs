@@ -10,31 +10,39 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::fmt::Write as _;
-use tidemill_common::job::FileFormat;
+use tidemill_common::job::{Compression, FileFormat};
 
 /// How the rows of an output are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowEncoding {
     pub(super) format: FileFormat,
     pub(super) schema: SchemaRef,
+    pub(super) compression: Option<Compression>,
 }
 
 impl RowEncoding {
     /// Rows of these columns in this format.
     pub fn new(format: FileFormat, schema: SchemaRef) -> Self {
-        Self { format, schema }
+        Self { format, schema, compression: None }
+    }
+
+    /// In compressed files.
+    pub fn compressed(self, compression: Option<Compression>) -> Self {
+        Self { compression, ..self }
     }
 
     /// What the names of files end in.
-    pub fn extension(&self) -> &'static str {
-        match self.format {
+    pub fn extension(&self) -> String {
+        let format = match self.format {
             // As Spark's `saveAsTextFiles`.
             FileFormat::Text { .. } => "",
             FileFormat::Json => ".jsonl",
             FileFormat::Csv { .. } => ".csv",
-            FileFormat::Parquet => ".parquet",
+            // Which are compressed inside.
+            FileFormat::Parquet => return ".parquet".to_owned(),
             FileFormat::Object => ".arrow",
-        }
+        };
+        format!("{format}{}", self.compression.map_or("", Compression::suffix))
     }
 
     /// Whether rows of these columns can be written so; if not, says why.
@@ -90,7 +98,7 @@ impl RowEncoding {
                 let cell = cells(batch.column(column))?;
                 (0..batch.num_rows()).map(|row| Ok(cell(row)?.unwrap_or_else(|| "null".into()).into_bytes())).collect()
             }
-            FileFormat::Csv { delimiter, .. } => csv_lines(batch, *delimiter),
+            FileFormat::Csv { delimiter, null, .. } => csv_lines(batch, *delimiter, null),
             FileFormat::Parquet | FileFormat::Object => {
                 let rows = RowConverter::new(self.sort_fields())?.convert_columns(batch.columns())?;
                 Ok(rows.iter().map(|row| row.data().to_vec()).collect())
@@ -100,10 +108,10 @@ impl RowEncoding {
 
     /// The line with the names of the columns, for a format that has one.
     pub(super) fn header(&self) -> Option<String> {
-        let FileFormat::Csv { header: true, delimiter } = self.format else { return None };
+        let FileFormat::Csv { header: true, delimiter, ref null } = self.format else { return None };
         let mut line = String::new();
         for (i, field) in self.schema.fields().iter().enumerate() {
-            push_field(&mut line, i, Some(field.name()), delimiter);
+            push_field(&mut line, i, Some(field.name()), delimiter, null);
         }
         Some(line)
     }
@@ -128,25 +136,31 @@ fn cells(column: &ArrayRef) -> Result<Cells<'_>, PlanError> {
     }))
 }
 
-fn csv_lines(batch: &RecordBatch, delimiter: u8) -> Result<Vec<Vec<u8>>, PlanError> {
+fn csv_lines(batch: &RecordBatch, delimiter: u8, null: &str) -> Result<Vec<Vec<u8>>, PlanError> {
     let columns = batch.columns().iter().map(cells).collect::<Result<Vec<_>, _>>()?;
     let line = |row| {
         let mut line = String::new();
         for (i, cell) in columns.iter().enumerate() {
-            push_field(&mut line, i, cell(row)?.as_deref(), delimiter);
+            push_field(&mut line, i, cell(row)?.as_deref(), delimiter, null);
+        }
+        if line.is_empty() {
+            // A blank line would be no record.
+            line.push_str("\"\"");
         }
         Ok(line.into_bytes())
     };
     (0..batch.num_rows()).map(line).collect()
 }
 
-/// Null is an empty field, an empty text a quoted one.
-fn push_field(line: &mut String, number: usize, field: Option<&str>, delimiter: u8) {
+/// Null is the text for it; what would be taken for that, or for the mark that a file may begin with, is in quotes, as an
+/// empty text is.
+fn push_field(line: &mut String, number: usize, field: Option<&str>, delimiter: u8, null: &str) {
     if number > 0 {
         line.push(char::from(delimiter));
     }
-    let Some(text) = field else { return };
-    if text.is_empty() || text.contains([char::from(delimiter), '"', '\n', '\r']) {
+    let Some(text) = field else { return line.push_str(null) };
+    let special = text.contains([char::from(delimiter), '"', '\n', '\r']);
+    if special || text.is_empty() || text == null || text.starts_with('\u{feff}') {
         line.push('"');
         line.push_str(&text.replace('"', "\"\""));
         line.push('"');

@@ -34,7 +34,7 @@ impl FileOutput {
             place: sink.place.clone(),
             base_dir: base_dir.to_path_buf(),
             roll: sink.roll,
-            encoding: RowEncoding::new(sink.format.clone(), schema),
+            encoding: RowEncoding::new(sink.format.clone(), schema).compressed(sink.compression),
         }
     }
 

@@ -1,12 +1,14 @@
 //! Files of an output's format, row by row.
 
 use super::encoding::RowEncoding;
+use crate::compression::Compressor;
 use datafusion::arrow::ipc::writer::FileWriter;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::row::{RowConverter, RowParser};
 use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 use std::io::{self, Write};
-use tidemill_common::job::FileFormat;
+use tidemill_common::job::{Compression, FileFormat};
 
 /// Rows that the columnar formats take at once.
 const ROWS_AT_ONCE: usize = 8192;
@@ -24,7 +26,7 @@ impl<W: Write + Send> std::fmt::Debug for RowWriter<W> {
 }
 
 enum Kind<W: Write + Send> {
-    Lines(W),
+    Lines(Compressor<W>),
     Columns { encoding: RowEncoding, converter: RowConverter, parser: RowParser, rows: Vec<Vec<u8>>, out: Columns<W> },
 }
 
@@ -41,7 +43,9 @@ impl RowEncoding {
     pub fn writer<W: Write + Send>(&self, out: W) -> io::Result<RowWriter<W>> {
         let out = match self.format {
             FileFormat::Parquet => {
-                Columns::Parquet(Box::new(ArrowWriter::try_new(out, self.schema.clone(), None).map_err(failed)?))
+                let properties = WriterProperties::builder().set_compression(codec(self.compression)).build();
+                let writer = ArrowWriter::try_new(out, self.schema.clone(), Some(properties)).map_err(failed)?;
+                Columns::Parquet(Box::new(writer))
             }
             FileFormat::Object => Columns::Object(Box::new(FileWriter::try_new(out, &self.schema).map_err(failed)?)),
             _ => return self.appender(out, true),
@@ -56,7 +60,8 @@ impl RowEncoding {
 }
 
 impl RowEncoding {
-    /// Goes on with a file of lines, which may be empty as yet.
+    /// Goes on with a file of lines, which may be empty as yet. What was written before stays a stream of its own if it is
+    /// compressed.
     ///
     /// # Errors
     /// Those of `out`; [`io::ErrorKind::Unsupported`] for a columnar format.
@@ -64,6 +69,7 @@ impl RowEncoding {
         if matches!(self.format, FileFormat::Parquet | FileFormat::Object) {
             return Err(io::ErrorKind::Unsupported.into());
         }
+        let out = Compressor::new(self.compression, out)?;
         let mut writer = RowWriter { kind: Kind::Lines(out), bytes: 0 };
         if let Some(header) = self.header().filter(|_| empty) {
             writer.write(header.into_bytes())?;
@@ -117,12 +123,25 @@ impl<W: Write + Send> RowWriter<W> {
     pub fn finish(mut self) -> io::Result<W> {
         self.flush_rows()?;
         let mut out = match self.kind {
-            Kind::Lines(out) => out,
+            Kind::Lines(out) => out.finish()?,
             Kind::Columns { out: Columns::Parquet(out), .. } => out.into_inner().map_err(failed)?,
             Kind::Columns { out: Columns::Object(out), .. } => out.into_inner().map_err(failed)?,
         };
         out.flush()?;
         Ok(out)
+    }
+}
+
+/// How the columns of Parquet are compressed.
+fn codec(compression: Option<Compression>) -> parquet::basic::Compression {
+    use parquet::basic::Compression as Codec;
+    match compression {
+        None => Codec::UNCOMPRESSED,
+        Some(Compression::Gzip) => Codec::GZIP(Default::default()),
+        Some(Compression::Zstd) => Codec::ZSTD(Default::default()),
+        Some(Compression::Lz4) => Codec::LZ4_RAW,
+        Some(Compression::Snappy) => Codec::SNAPPY,
+        Some(Compression::Brotli) => Codec::BROTLI(Default::default()),
     }
 }
 
@@ -137,7 +156,7 @@ mod tests {
     use crate::arrow::datatypes::Int64Type;
     use crate::arrow::ipc::reader::FileReader;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-    use std::io::Cursor;
+    use std::io::{Cursor, Read};
     use std::sync::Arc;
     use tidemill_common::job::Name;
 
@@ -164,7 +183,7 @@ mod tests {
 
     #[test]
     fn lines() {
-        let csv = text(FileFormat::Csv { header: true, delimiter: b';' }, &batch());
+        let csv = text(FileFormat::Csv { header: true, delimiter: b';', null: String::new() }, &batch());
         assert_eq!(csv, "id;name;value;bytes\n1;\"a;\"\"b\"\"\";-0.0;AA==\n;\"\";;\n");
         let json = text(FileFormat::Json, &batch());
         assert_eq!(json.lines().next(), Some(r#"{"id":1,"name":"a;\"b\"","value":-0.0,"bytes":"AA=="}"#));
@@ -188,6 +207,35 @@ mod tests {
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(parquet)).unwrap().build().unwrap();
         let back: Vec<_> = reader.map(Result::unwrap).collect();
         assert_eq!(back[0].columns(), batch.columns());
+    }
+
+    #[test]
+    fn compressed_files() {
+        use Compression::*;
+        for compression in [Gzip, Zstd, Lz4, Snappy, Brotli] {
+            let encoding = RowEncoding::new(FileFormat::Json, batch().schema()).compressed(Some(compression));
+            let mut file = Vec::new();
+            for (times, empty) in [(1, true), (if compression == Brotli { 0 } else { 1 }, false)] {
+                for _ in 0..times {
+                    let mut writer = encoding.appender(file, empty).unwrap();
+                    encoding.encode(&batch()).unwrap().into_iter().for_each(|row| writer.write(row).unwrap());
+                    file = writer.finish().unwrap();
+                }
+            }
+            let name = format!("part-00000{}", encoding.extension());
+            let mut text = String::new();
+            crate::decompressed(&name, &file[..]).unwrap().read_to_string(&mut text).unwrap();
+            let rows = if compression == Brotli { 2 } else { 4 };
+            assert_eq!((text.lines().count(), name.starts_with("part-00000.jsonl.")), (rows, true), "{name}");
+            let encoding = RowEncoding::new(FileFormat::Parquet, batch().schema()).compressed(Some(compression));
+            let mut writer = encoding.writer(Vec::new()).unwrap();
+            encoding.encode(&batch()).unwrap().into_iter().for_each(|row| writer.write(row).unwrap());
+            let reader =
+                ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(writer.finish().unwrap())).unwrap();
+            let codec = reader.metadata().row_group(0).column(0).compression();
+            assert_eq!((codec, encoding.extension().as_str()), (super::codec(Some(compression)), ".parquet"));
+            assert_eq!(reader.build().unwrap().next().unwrap().unwrap().columns(), batch().columns());
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Keys of outputs.
 
-use super::{Key, PRINT_ROWS, RETRIES, Shape};
+use super::{COMPRESSIONS, Key, PRINT_ROWS, RETRIES, Shape, words};
 
 /// Keys of an output beside its sink.
 pub(in crate::job) const OUTPUT: &[Key] = &[
@@ -29,7 +29,10 @@ const PATH: Key =
 const ROLLS: Key =
     Key::new("roll", Shape::TrueOrTable(ROLL), "One set of files for all batches. Default: a directory for each.");
 
-pub(in crate::job) const JSON: &[Key] = &[PATH.required(), ROLLS];
+const COMPRESSION: Key =
+    Key::new("compression", Shape::Choice(|| words(COMPRESSIONS)), "How the files are compressed. Default not at all.");
+
+pub(in crate::job) const JSON: &[Key] = &[PATH.required(), COMPRESSION, ROLLS];
 
 /// The table of [`Shape::TextSink`].
 pub(in crate::job) const TEXT: &[Key] = &[
@@ -37,6 +40,7 @@ pub(in crate::job) const TEXT: &[Key] = &[
     Key::new("prefix", Shape::Text, "Directories are called prefix-TIME_MS, in place of path/TIME_MS."),
     Key::new("suffix", Shape::Text, "What ends their names, behind a dot; with `prefix`."),
     Key::new("column", Shape::Column, "The column that is written. Default: the only one."),
+    COMPRESSION,
     ROLLS,
 ];
 
@@ -44,10 +48,12 @@ pub(in crate::job) const CSV: &[Key] = &[
     PATH.required(),
     Key::new("header", Shape::Flag, "Whether every file begins with the names of the columns. Default true."),
     Key::new("delimiter", Shape::Text, "What separates the fields: one byte. Default a comma."),
+    Key::new("null", Shape::Text, "The text that is written for null. Default none."),
+    COMPRESSION,
     ROLLS,
 ];
 
-pub(in crate::job) const PARQUET: &[Key] = &[PATH.required()];
+pub(in crate::job) const PARQUET: &[Key] = &[PATH.required(), COMPRESSION];
 
 pub(in crate::job) const OBJECT: &[Key] = &[PATH.required()];
 

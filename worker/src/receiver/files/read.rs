@@ -4,12 +4,12 @@ use super::list::{Directory, FileEntry};
 use bytes::Bytes;
 use datafusion::arrow::datatypes::SchemaRef;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tidemill_plan::records::{push_bad, push_record};
-use tidemill_plan::{ParquetRows, parquet_rows, rows_to_json};
-use tidemill_store::{Objects, StoreError};
+use tidemill_plan::{ParquetRows, decompressed, parquet_rows, rows_to_json};
+use tidemill_store::{ObjectReader, Objects, StoreError};
 use tokio::sync::mpsc;
 
 /// Bytes read at once.
@@ -60,18 +60,19 @@ type Pieces = mpsc::Sender<Piece>;
 
 /// Sends what is in a file, or at last why that is not all. Ends when nobody listens.
 pub(super) fn pieces(directory: &Directory, expected: &FileEntry, content: &Content, to: &Pieces) {
+    let name = &expected.name;
     let read = match (directory, content) {
         (Directory::Local(path), Content::Lines { .. }) => {
-            open(&path.join(&expected.name), expected).and_then(|file| lines(file, expected.size, to))
+            open(&path.join(name), expected).and_then(|file| lines(name, file.take(expected.size), to))
         }
         (Directory::Local(path), Content::Parquet(schema)) => {
-            open(&path.join(&expected.name), expected).and_then(|file| rows(file, schema, to))
+            open(&path.join(name), expected).and_then(|file| rows(file, schema, to))
         }
         (Directory::Objects(objects), Content::Lines { .. }) => {
-            object(objects, expected, to, |bytes| Ok(to.blocking_send(Piece::Bytes(bytes)).is_ok())).map(|_| ())
+            ObjectBytes::open(objects, expected, to).and_then(|object| lines(name, object, to))
         }
         (Directory::Objects(objects), Content::Parquet(schema)) => {
-            fetch(objects, expected, to).and_then(|file| file.map_or(Ok(()), |file| rows(file, schema, to)))
+            fetch(objects, expected, to).and_then(|file| rows(file, schema, to))
         }
     };
     let last = read.map_or_else(Piece::Bad, |()| Piece::End);
@@ -89,12 +90,16 @@ fn open(path: &Path, expected: &FileEntry) -> Result<File, String> {
     Ok(file)
 }
 
-fn lines(file: File, size: u64, to: &Pieces) -> Result<(), String> {
-    let mut left = file.take(size);
+fn lines(name: &str, file: impl Read, to: &Pieces) -> Result<(), String> {
+    let mut file = decompressed(name, file).map_err(text)?;
     loop {
         let mut chunk = Vec::with_capacity(CHUNK);
-        left.by_ref().take(CHUNK as u64).read_to_end(&mut chunk).map_err(text)?;
-        if chunk.is_empty() || to.blocking_send(Piece::Bytes(chunk.into())).is_err() {
+        let read = file.by_ref().take(CHUNK as u64).read_to_end(&mut chunk);
+        // What comes before damage counts.
+        if !chunk.is_empty() && to.blocking_send(Piece::Bytes(chunk.into())).is_err() {
+            return Ok(());
+        }
+        if read.map_err(text)? == 0 {
             return Ok(());
         }
     }
@@ -121,36 +126,43 @@ fn block_of(ParquetRows { rows, bad }: ParquetRows) -> Result<Bytes, String> {
     Ok(block.into())
 }
 
-/// Goes through an object, however long the store is away meanwhile, until `each` wants no more; whether it has had all.
-fn object(
-    objects: &Objects,
-    expected: &FileEntry,
-    to: &Pieces,
-    mut each: impl FnMut(Bytes) -> Result<bool, String>,
-) -> Result<bool, String> {
-    let Some(mut reader) = patiently(to, || objects.reader(&expected.name))? else { return Ok(false) };
-    if reader.entry() != expected {
-        return Err(CHANGED.into());
-    }
-    loop {
-        match patiently(to, || reader.next_bytes())? {
-            None => return Ok(false),
-            Some(None) => return Ok(true),
-            Some(Some(bytes)) => {
-                if !each(bytes)? {
-                    return Ok(false);
-                }
-            }
+/// The bytes of an object, however long the store is away meanwhile. It ends when nobody listens any more.
+struct ObjectBytes<'a> {
+    reader: Option<ObjectReader>,
+    piece: Bytes,
+    to: &'a Pieces,
+}
+
+impl<'a> ObjectBytes<'a> {
+    fn open(objects: &Objects, expected: &FileEntry, to: &'a Pieces) -> Result<Self, String> {
+        let reader = patiently(to, || objects.reader(&expected.name))?;
+        if reader.as_ref().is_some_and(|reader| reader.entry() != expected) {
+            return Err(CHANGED.into());
         }
+        Ok(Self { reader, piece: Bytes::new(), to })
     }
 }
 
-/// An object as a file that goes away with its last user; none if nobody listens any more.
-fn fetch(objects: &Objects, expected: &FileEntry, to: &Pieces) -> Result<Option<File>, String> {
+impl Read for ObjectBytes<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.piece.is_empty()
+            && let Some(reader) = &mut self.reader
+        {
+            let next = patiently(self.to, || reader.next_bytes()).map_err(io::Error::other)?;
+            self.piece = next.flatten().unwrap_or_default();
+        }
+        let few = self.piece.len().min(into.len());
+        into[..few].copy_from_slice(&self.piece.split_to(few));
+        Ok(few)
+    }
+}
+
+/// An object as a file that goes away with its last user.
+fn fetch(objects: &Objects, expected: &FileEntry, to: &Pieces) -> Result<File, String> {
     let mut file = tempfile::tempfile().map_err(text)?;
-    let all = object(objects, expected, to, |bytes| file.write_all(&bytes).map_err(text).map(|()| true))?;
+    io::copy(&mut ObjectBytes::open(objects, expected, to)?, &mut file).map_err(text)?;
     file.rewind().map_err(text)?;
-    Ok(all.then_some(file))
+    Ok(file)
 }
 
 /// Takes a step until it is done, or can never be; none if nobody listens any more.

@@ -7,6 +7,7 @@ use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use std::fs;
+use std::io::Write;
 use std::sync::Mutex;
 use std::time::SystemTime;
 use tidemill_common::location::Location;
@@ -33,6 +34,7 @@ struct Folder {
     directory: Directory,
     content: Content,
     framing: Framing,
+    pattern: &'static str,
     max_files: usize,
     remembered: Arc<Remembered>,
     log: Arc<Log>,
@@ -50,6 +52,7 @@ impl Folder {
             directory,
             content,
             framing: Framing::Lines,
+            pattern: "*.txt",
             max_files: MAX_FILES,
             remembered,
             log: Log::new(),
@@ -59,9 +62,13 @@ impl Folder {
 
     /// Writes a file that was changed so many seconds after some time.
     fn put(&self, name: &str, text: &str, second: u64) {
+        self.put_bytes(name, text.as_bytes(), second);
+    }
+
+    fn put_bytes(&self, name: &str, bytes: &[u8], second: u64) {
         // Under a hidden name, so that it appears once, as it is meant to be.
         let hidden = self.folder.path().join(format!(".{name}"));
-        fs::write(&hidden, text).unwrap();
+        fs::write(&hidden, bytes).unwrap();
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + second);
         fs::File::options().write(true).open(&hidden).unwrap().set_modified(time).unwrap();
         fs::rename(hidden, self.folder.path().join(name)).unwrap();
@@ -86,7 +93,7 @@ impl Folder {
         });
         let watched = WatchedFiles {
             directory: self.directory.clone(),
-            pattern: "*.txt".into(),
+            pattern: self.pattern.into(),
             new_files_only,
             poll_interval: Duration::from_millis(5),
             max_files: self.max_files,
@@ -176,6 +183,39 @@ async fn csv_files_are_gone_on_with_by_records() {
         assert_eq!(running.await.unwrap().offset, 4);
         assert_eq!(folder.log.bytes(), expected[held..].concat(), "from {held}");
     }
+}
+
+#[tokio::test]
+async fn compressed_files_are_read_and_what_is_damaged_is_counted() {
+    let compressed = |text: &str| {
+        let mut file = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        file.write_all(text.as_bytes()).unwrap();
+        file.finish().unwrap()
+    };
+    let long: String = (0..100_000).map(|line| format!("{line}\n")).collect();
+    let (whole, mut short) = (compressed("1\n2\n"), compressed(&long));
+    short.truncate(short.len() / 2);
+    let folder = Folder { pattern: "*", ..Folder::new() };
+    folder.put_bytes("a.txt.gz", &whole, 1);
+    folder.put_bytes("b.gz", b"no\n", 2);
+    folder.put_bytes("c.txt", b"3\n", 3);
+    folder.put_bytes("d.gz", &short, 4);
+    folder.put_bytes("e", &whole, 5);
+    let (stop, running) = folder.start(0, false);
+    while folder.status.snapshot().bad_files < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let before = folder.log.text().len();
+    folder.put_bytes("f.txt", b"last\n", 6);
+    while !folder.log.text().ends_with("1\n2\nlast\n") {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stop.cancel();
+    running.await.unwrap();
+    let text = folder.log.text();
+    // What comes before the damage counts, by whole records.
+    let damaged = text.strip_prefix("1\n2\n3\n").and_then(|text| text.strip_suffix("1\n2\nlast\n")).unwrap();
+    assert!(before <= text.len() && long.starts_with(damaged) && damaged.ends_with('\n'), "{}", damaged.len());
 }
 
 #[tokio::test]
