@@ -46,8 +46,8 @@ pub(crate) struct Job {
     pub(crate) epochs_seen: BTreeMap<ReceiverKey, u64>,
     /// The log has lost entries, and maybe some of this job: what workers have of it is not given up.
     pub(crate) doubtful: bool,
-    /// Receivers that were adopted, and of which no heartbeat has said that they still run.
-    pub(crate) unconfirmed: BTreeSet<ReceiverKey>,
+    /// Workers that could not hold a block, and until when others are preferred, in monotonic microseconds.
+    pub(crate) cannot_hold: BTreeMap<WorkerId, u64>,
     pub(crate) holders: HashMap<BlockKey, Holders>,
     pub(crate) copies: Copies,
     pub(crate) checkpoints: Checkpoints,
@@ -86,9 +86,9 @@ impl Job {
             receivers: BTreeMap::new(),
             receivers_due: true,
             restart_us: None,
-            unconfirmed: BTreeSet::new(),
             epochs_seen: BTreeMap::new(),
             doubtful: false,
+            cannot_hold: BTreeMap::new(),
             holders: HashMap::new(),
             copies: Copies::default(),
             checkpoints: Checkpoints::default(),
@@ -186,7 +186,7 @@ impl Job {
             }
         }
         for (worker, blocks) in by_worker {
-            cx.send(worker, driver_message::Kind::DropBlocks(pb::DropBlocks { blocks }));
+            cx.send(worker, driver_message::Kind::DropBlocks(pb::DropBlocks { blocks, ..Default::default() }));
         }
     }
 

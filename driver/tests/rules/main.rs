@@ -7,6 +7,7 @@ mod groups;
 mod lost_log;
 mod models;
 mod rates;
+mod receivers;
 mod tables;
 mod workers;
 
