@@ -1,13 +1,16 @@
 //! Job definitions on disk: reading, checking, and what goes along when one is submitted.
 
 use crate::exit::{Done, Failure, Outcome};
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use tidemill_common::diag::Diagnostics;
-use tidemill_common::job;
+use tidemill_common::job::limits::MAX_DEFINITION_BYTES;
 use tidemill_common::location::Location;
 use tidemill_driver::MAX_ATTACHMENT_BYTES;
-use tidemill_plan::{CompiledJob, FunctionRef, Functions, attachment_names, compile_text};
+use tidemill_plan::{
+    COMPILE_TIME, CompileError, CompiledJob, FunctionRef, Functions, attachment_names, compile_text, parse_text,
+};
 use tidemill_proto::client::SubmitRequest;
 use tidemill_proto::common::Function;
 
@@ -21,16 +24,23 @@ pub(crate) struct Definition {
 impl Definition {
     /// Reads the file and what it refers to; says all that is wrong with it.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
+        let wrong = |error: std::io::Error| Failure::usage(format!("cannot read {}: {error}", path.display()));
+        let mut text = String::new();
+        // One byte more tells that it is too long.
+        let most = MAX_DEFINITION_BYTES as u64 + 1;
+        File::open(path).and_then(|file| file.take(most).read_to_string(&mut text)).map_err(wrong)?;
         Self::of_text(path.to_path_buf(), text)
     }
 
     /// A text that stands for a file of this path; reads what it refers to.
     pub(crate) fn of_text(path: PathBuf, text: String) -> Result<Self, Failure> {
         let mut definition = Self { path, text, attachments: Vec::new() };
-        // One that is wrong is compiled without its files, for all of its mistakes.
-        let Ok(mut def) = job::parse(&definition.text) else { return Ok(definition) };
+        let mut def = match parse_text(&definition.text) {
+            Ok(def) => def,
+            // One that is wrong is compiled without its files, for all of its mistakes.
+            Err(CompileError::Wrong(_)) => return Ok(definition),
+            Err(error) => return Err(definition.failed(&error)),
+        };
         for name in attachment_names(&mut def) {
             let file = Location::resolve(&definition.base_dir(), name);
             let bytes = tidemill_store::read(&file, MAX_ATTACHMENT_BYTES as u64).map_err(|error| {
@@ -43,7 +53,18 @@ impl Definition {
 
     /// Compiles it, to find every mistake.
     pub(crate) fn compile(&self, functions: &Functions) -> Result<CompiledJob, Failure> {
-        compile_text(&self.text, &self.attachments, functions).map_err(|errors| self.wrong(&errors))
+        compile_text(&self.text, &self.attachments, functions, COMPILE_TIME).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &CompileError) -> Failure {
+        let message = format!("{}: {error}", self.path.display());
+        match error {
+            CompileError::Wrong(errors) => {
+                Failure::usage(format!("the job definition is wrong\n{}", self.render(errors)))
+            }
+            CompileError::TooLong(_) => Failure::usage(message),
+            CompileError::Panicked(_) | CompileError::NoThread(_) => Failure::failed(message),
+        }
     }
 
     /// Says what is hardly meant as it stands; gives back how many warnings there are.
@@ -58,10 +79,6 @@ impl Definition {
     fn render(&self, found: &Diagnostics) -> String {
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         found.render(&self.path.display().to_string(), &self.text, colour)
-    }
-
-    fn wrong(&self, errors: &Diagnostics) -> Failure {
-        Failure::usage(format!("the job definition is wrong\n{}", self.render(errors)))
     }
 
     fn base_dir(&self) -> PathBuf {

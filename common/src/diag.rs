@@ -1,6 +1,7 @@
 //! Mistakes in a job definition: what is wrong, where, what was expected, and what may have been meant.
 
 use crate::job::Span;
+use crate::job::limits::MAX_KEY_BYTES;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use std::fmt;
 
@@ -32,7 +33,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A mistake without a place yet.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, message: message.into(), span: None, label: None, help: None }
+        Self { severity: Severity::Error, message: shortened(message.into()), span: None, label: None, help: None }
     }
 
     /// A warning without a place yet.
@@ -50,14 +51,14 @@ impl Diagnostic {
     /// Says what was expected there.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(label.into());
+        self.label = Some(shortened(label.into()));
         self
     }
 
     /// Says what to do about it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(shortened(help.into()));
         self
     }
 
@@ -90,6 +91,17 @@ impl Diagnostic {
         }
         renderer.render(&[group])
     }
+}
+
+/// The longest text of a mistake, in bytes: texts repeat names, which may be of any length.
+const MAX_MESSAGE_BYTES: usize = 1000;
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_MESSAGE_BYTES {
+        text.truncate(floor_char_boundary(&text, MAX_MESSAGE_BYTES));
+        text.push('…');
+    }
+    text
 }
 
 /// The line a span begins in, with the part of the span that lies in it.
@@ -134,9 +146,14 @@ impl Diagnostics {
 
     /// Adds one, if there are not too many yet.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        if self.0.len() < MAX_DIAGNOSTICS {
+        if !self.is_full() {
             self.0.push(diagnostic);
         }
+    }
+
+    /// Whether there are so many that no more is added.
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= MAX_DIAGNOSTICS
     }
 
     /// Whether there are none.
@@ -183,12 +200,21 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
+impl From<Diagnostic> for Diagnostics {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self(vec![diagnostic])
+    }
+}
+
 /// The candidate that `name` was most likely meant to be, if any is near enough:
 /// at most one edit for every three characters, or alike from the beginning on.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let name = name.to_lowercase();
+    // To compare takes time by the product of the lengths; nobody means a name that is longer.
+    let comparable = |name: &str| name.len() <= MAX_KEY_BYTES;
+    let name = Some(name).filter(|name| comparable(name))?.to_lowercase();
     candidates
         .into_iter()
+        .filter(|candidate| comparable(candidate))
         .filter_map(|candidate| {
             let other = candidate.to_lowercase();
             let length = name.chars().count().max(other.chars().count());

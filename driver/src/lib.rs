@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tidemill_common::ids::{BatchId, JobId};
-use tidemill_plan::Functions;
+use tidemill_plan::{Functions, RECOMPILE_TIME, compile_text};
 use tidemill_proto::client::client_server::ClientServer;
 use tidemill_proto::control::control_server::ControlServer;
 use tidemill_proto::control::driver_message;
@@ -130,10 +130,9 @@ impl Driver {
         };
         let stop_loop = stop.clone();
         let event_loop = tokio::spawn(async move {
-            let ended = shell.run(inputs, first, stop_loop.clone()).await;
-            // Whatever ended the loop ends the driver.
-            stop_loop.cancel();
-            ended
+            // Whatever ends the loop ends the driver, a panic too: without its loop it would listen and answer nobody.
+            let _ends_the_driver = stop_loop.clone().drop_guard();
+            shell.run(inputs, first, stop_loop).await
         });
         tracker.spawn(tables::watch(Loop(input.clone()), stop.clone()));
         serve(listener, input.clone(), config.functions, published.clone(), &tracker, &stop);
@@ -187,7 +186,7 @@ async fn recompile(
     let work = tokio::task::spawn_blocking(move || {
         let mut compiled = BTreeMap::new();
         for job in durable.jobs.values().filter(|job| job.ending.is_none()) {
-            match tidemill_plan::compile_text(&job.definition, &job.attachments, &functions) {
+            match compile_text(&job.definition, &job.attachments, &functions, RECOMPILE_TIME) {
                 Ok(done) => {
                     compiled.insert(job.id, submit::for_core(&done, job));
                 }
@@ -245,4 +244,33 @@ fn random_id() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::stream;
+    use tidemill_proto::PROTOCOL_VERSION;
+    use tidemill_proto::control::{self as pb, control_client::ControlClient, worker_message};
+
+    #[tokio::test]
+    async fn a_panic_in_the_loop_ends_the_driver() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = DriverConfig {
+            data_dir: dir.path().to_path_buf(),
+            core: CoreConfig::default(),
+            before_send: Some(Arc::new(|_| panic!("a defect"))),
+            functions: Functions::default(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let driver = Driver::start(listener, None, config).await.unwrap();
+        // The first message to a worker, its welcome, is the last thing that the loop does.
+        let mut client = ControlClient::connect(format!("http://{}", driver.address())).await.unwrap();
+        let hello = pb::Hello { protocol_version: PROTOCOL_VERSION, slots: 1, ..pb::Hello::default() };
+        let hello = pb::WorkerMessage { kind: Some(worker_message::Kind::Hello(hello)) };
+        let _session = client.session(stream::iter([hello])).await;
+        let ended = tokio::time::timeout(Duration::from_secs(60), driver.failed()).await;
+        assert!(ended.is_ok(), "the driver goes on without its loop");
+        assert!(matches!(driver.shutdown().await, Err(DriverError::Loop(_))));
+    }
 }

@@ -129,15 +129,8 @@ impl client_pb::client_server::Client for ClientService {
         }
         let functions = self.functions.clone();
         submit::check_functions(&request, &functions)?;
-        let compiled = tokio::task::spawn_blocking(move || {
-            let compiled = tidemill_plan::compile_text(&request.definition, &request.attachments, &functions);
-            let rendered = |errors: tidemill_common::diag::Diagnostics| {
-                errors.render(&request.file_name, &request.definition, false)
-            };
-            compiled.map_err(rendered).map(|compiled| submit::new_job(&compiled, request.clone()))
-        });
-        let job = compiled.await.map_err(|e| status(ErrorKind::ErrorInternal, e.to_string()))?;
-        let job = Box::new(job.map_err(|rendered| status(ErrorKind::ErrorInvalid, rendered))?);
+        let compiled = tokio::task::spawn_blocking(move || submit::compile(request, &functions));
+        let job = Box::new(compiled.await.map_err(|e| status(ErrorKind::ErrorInternal, e.to_string()))??);
         let answer = self.driver.request(move |request| Event::Submit { request, job }).await?;
         let accepted = answer.map_err(|error| status(ErrorKind::ErrorInvalid, error.to_string()))?;
         Ok(Response::new(client_pb::SubmitReply { job: accepted.job, name: accepted.name.clone() }))

@@ -6,7 +6,7 @@ use crate::core::{Compiled, NewJob};
 use crate::record::DurableJob;
 use std::path::Path;
 use std::sync::Arc;
-use tidemill_plan::{CompiledJob, Functions};
+use tidemill_plan::{COMPILE_TIME, CompileError, CompiledJob, Functions, compile_text};
 use tidemill_proto::client::SubmitRequest;
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::status;
@@ -31,6 +31,23 @@ pub(crate) fn check_functions(request: &SubmitRequest, known: &Functions) -> Res
     Err(status(ErrorKind::ErrorInvalid, message))
 }
 
+/// Compiles what a client submits.
+pub(crate) fn compile(request: SubmitRequest, functions: &Functions) -> Result<NewJob, Status> {
+    let compiled = compile_text(&request.definition, &request.attachments, functions, COMPILE_TIME);
+    let compiled = compiled.map_err(|error| match error {
+        CompileError::Wrong(errors) => {
+            status(ErrorKind::ErrorInvalid, errors.render(&request.file_name, &request.definition, false))
+        }
+        CompileError::TooLong(_) => status(ErrorKind::ErrorInvalid, error.to_string()),
+        CompileError::NoThread(_) => status(ErrorKind::ErrorResources, error.to_string()),
+        CompileError::Panicked(_) => {
+            tracing::error!(file = request.file_name, %error, "a submitted job was not compiled");
+            status(ErrorKind::ErrorInternal, error.to_string())
+        }
+    })?;
+    Ok(new_job(&compiled, request))
+}
+
 /// What the core needs of a job that was submitted like this.
 pub(crate) fn for_core(job: &CompiledJob, submitted: &DurableJob) -> Compiled {
     let DurableJob { capture, watched_rows, base_dir, .. } = submitted;
@@ -43,7 +60,7 @@ pub(crate) fn for_core(job: &CompiledJob, submitted: &DurableJob) -> Compiled {
 }
 
 /// The job to submit.
-pub(crate) fn new_job(job: &CompiledJob, request: SubmitRequest) -> NewJob {
+fn new_job(job: &CompiledJob, request: SubmitRequest) -> NewJob {
     let mut durable = DurableJob {
         name: job.def.name.clone(),
         definition: request.definition,

@@ -2,6 +2,7 @@
 
 mod disk;
 mod faults;
+mod large;
 mod learning;
 mod lost_log;
 mod models;

@@ -8,7 +8,9 @@ use datafusion::arrow::datatypes::Schema;
 use std::hint::black_box;
 use std::sync::Arc;
 use tidemill_common::ids::BatchId;
-use tidemill_plan::{BatchContext, Functions, KeyVisits, MapOp, StageState, StateOp, Visit, compile_text, encode_keys};
+use tidemill_plan::{
+    BatchContext, COMPILE_TIME, Functions, KeyVisits, MapOp, StageState, StateOp, Visit, compile_text, encode_keys,
+};
 use tidemill_worker::state::StatePartition;
 
 const TOUCHED: u64 = 1_000;
@@ -33,7 +35,7 @@ from = "out"
 print = true
 "#
     );
-    let job = compile_text(&text, &[] as &[Vec<u8>], &Functions::default()).expect("a good job");
+    let job = compile_text(&text, &[] as &[Vec<u8>], &Functions::default(), COMPILE_TIME).expect("a good job");
     let plan = Arc::into_inner(job.plan).expect("nobody else has it");
     plan.stages.into_iter().find_map(|stage| stage.state).expect("a stage with state")
 }

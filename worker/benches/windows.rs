@@ -54,7 +54,8 @@ print = true
 "#
     );
     let none: [&[u8]; 0] = [];
-    let compiled = tidemill_plan::compile_text(&job, &none, &Functions::default()).expect("the job is good");
+    let compiled = tidemill_plan::compile_text(&job, &none, &Functions::default(), tidemill_plan::COMPILE_TIME)
+        .expect("the job is good");
     Runner::new(compiled.plan, 256 << 20)
 }
 

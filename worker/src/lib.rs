@@ -21,6 +21,7 @@ mod receivers;
 mod restore;
 mod service;
 mod session;
+mod starting;
 pub mod state;
 mod stateful;
 pub mod store;
@@ -38,6 +39,7 @@ use std::time::Duration;
 use store::blocks::{BlockStore, BlockStoreConfig};
 use store::shuffle::ShuffleStore;
 use tidemill_common::ids::WorkerId;
+use tidemill_plan::COMPUTE_STACK_BYTES;
 use tidemill_proto::common::ErrorKind;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -115,19 +117,16 @@ struct Runtimes {
 
 impl Runtimes {
     fn new(slots: usize) -> Result<Self, std::io::Error> {
-        let build = |name: &str, threads: usize| {
-            Builder::new_multi_thread()
-                .thread_name(name)
-                .worker_threads(threads)
-                .max_blocking_threads(16)
-                .enable_all()
-                .build()
+        let builder = |name: &str, threads: usize| {
+            let mut builder = Builder::new_multi_thread();
+            builder.thread_name(name).worker_threads(threads).max_blocking_threads(16).enable_all();
+            builder
         };
         Ok(Self {
             // One may wait for a lock; heartbeats go on.
-            control: build("control", 2)?,
-            data: build("data", DATA_THREADS)?,
-            compute: build("compute", slots)?,
+            control: builder("control", 2).build()?,
+            data: builder("data", DATA_THREADS).build()?,
+            compute: builder("compute", slots).thread_stack_size(COMPUTE_STACK_BYTES).build()?,
         })
     }
 

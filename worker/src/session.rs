@@ -1,19 +1,20 @@
 //! The session with the driver: introduces the worker, carries out what the driver says, comes back when
 //! the connection breaks.
 //!
-//! Messages are taken strictly in order. What must be in force before the next message (membership,
-//! assignment, plans, restored state) is done here and now; everything else is started and goes on by itself.
+//! Messages of a job are taken strictly in order. What must be in force before the next message (membership,
+//! assignment, restored state) is done here and now, plans before the next message of their job; everything else is
+//! started and goes on by itself.
 
 use crate::aside::set_aside;
 use crate::jobs::Job;
 use crate::node::{Identity, Node};
+use crate::starting::Starting;
 use crate::store::BlockId;
 use crate::wire::receiver_id;
 use crate::{WorkerError, fetch, heartbeat, restore, tasks};
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{BatchId, JobId, WorkerId};
-use tidemill_plan::compile_text;
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, driver_message, worker_message};
 use tidemill_proto::{MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
@@ -162,13 +163,21 @@ async fn welcome(messages: &mut Streaming<pb::DriverMessage>) -> Result<pb::Welc
 }
 
 async fn follow_driver(node: &Arc<Node>, messages: &mut Streaming<pb::DriverMessage>) -> Result<(), Ended> {
+    let mut starting = Starting::default();
     loop {
-        match messages.message().await {
+        let message = tokio::select! {
+            Some(compiled) = starting.next() => {
+                for message in starting.finish(node, compiled).await {
+                    carry_out(node, message).await;
+                }
+                continue;
+            }
+            message = messages.message(), if starting.has_room() => message,
+        };
+        match message {
             Ok(Some(pb::DriverMessage { kind: Some(message) })) => {
-                if let Err(error) = take(node, message).await
-                    && !node.stop.is_cancelled()
-                {
-                    tracing::warn!(%error, "a message of the driver could not be carried out");
+                if let Some(message) = starting.take(node, message) {
+                    carry_out(node, message).await;
                 }
             }
             Ok(Some(pb::DriverMessage { kind: None })) => {}
@@ -177,13 +186,21 @@ async fn follow_driver(node: &Arc<Node>, messages: &mut Streaming<pb::DriverMess
     }
 }
 
+async fn carry_out(node: &Arc<Node>, message: driver_message::Kind) {
+    if let Err(error) = take(node, message).await
+        && !node.stop.is_cancelled()
+    {
+        tracing::warn!(%error, "a message of the driver could not be carried out");
+    }
+}
+
 async fn take(node: &Arc<Node>, message: driver_message::Kind) -> Result<(), Status> {
     use driver_message::Kind;
     let job = |id: u64| node.jobs.get(JobId(id));
     match message {
-        Kind::Welcome(_) | Kind::Refused(_) => {}
+        // `Starting` begins jobs.
+        Kind::Welcome(_) | Kind::Refused(_) | Kind::StartJob(_) => {}
         Kind::Membership(membership) => node.set_members(&membership),
-        Kind::StartJob(message) => start_job(node, message).await,
         Kind::EndJob(message) => end_job(node, JobId(message.job)).await?,
         Kind::SetAside(message) => set_aside(node, [JobId(message.job)]).await?,
         Kind::Assignment(table) => {
@@ -276,31 +293,6 @@ fn drop_unlogged(node: &Node, unlogged: &pb::Unlogged) {
     let held = node.blocks.list(id.job).into_iter().map(|(block, ..)| block);
     let ids: Vec<BlockId> = held.filter(|block| of_receiver(block) && never(block)).collect();
     node.blocks.remove(&ids);
-}
-
-async fn start_job(node: &Arc<Node>, message: pb::StartJob) {
-    let id = JobId(message.job);
-    if node.jobs.get(id).is_some() {
-        return;
-    }
-    let (definition, attachments) = (message.definition.clone(), message.attachments.clone());
-    let functions = node.config.functions.clone();
-    let compiled = node.data.spawn_blocking(move || compile_text(&definition, &attachments, &functions)).await;
-    let refusal = match compiled {
-        Err(error) => Some(format!("compiling it failed: {error}")),
-        Ok(Err(errors)) => Some(format!("it does not compile on this worker:\n{errors}")),
-        Ok(Ok(compiled)) if compiled.plan.fingerprint != message.fingerprint => {
-            Some("this worker makes another plan of it than the driver; run the same version on both".to_string())
-        }
-        Ok(Ok(compiled)) => {
-            node.jobs.insert(Arc::new(Job::new(id, compiled.plan, &message, node.config.task_memory_bytes)));
-            node.aside.remove(id);
-            None
-        }
-    };
-    if let Some(reason) = refusal {
-        node.report(worker_message::Kind::JobRefused(pb::JobRefused { job: id.0, reason })).await;
-    }
 }
 
 async fn end_job(node: &Arc<Node>, id: JobId) -> Result<(), Status> {

@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod batch_map;
+mod bounds;
 mod cut;
 mod declare;
 mod expr;
@@ -14,6 +15,7 @@ mod map_state;
 mod narrow;
 mod order;
 mod query;
+mod refused;
 mod scope;
 mod shared;
 mod stages;
@@ -32,6 +34,7 @@ use crate::fragment::Fragment;
 use crate::keys::KEY_ENCODING_VERSION;
 use crate::learn::predict::Declared;
 use crate::plan::{JobPlan, OutputPlan, StageInput};
+use crate::planning::in_time;
 use crate::registry::{FunctionKind, Functions, Uses};
 use crate::session::{self, Shape};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -45,6 +48,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::{Diagnostic, Diagnostics};
 use tidemill_common::ids::{OutputIdx, SourceIdx};
+use tidemill_common::job::limits::MAX_COLUMNS;
 use tidemill_common::job::{
     self, Connector, FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef,
 };
@@ -80,6 +84,9 @@ pub fn compile(def: Arc<JobDef>, base_dir: &Path, functions: &Functions) -> Resu
     compiler.read_tables();
     for index in def.topological() {
         compiler.stream(&def.streams[index]);
+        if compiler.checked(in_time()).is_none() {
+            return Err(compiler.diagnostics);
+        }
     }
     let outputs = compiler.outputs();
     let models = compiler.homes();
@@ -196,10 +203,20 @@ impl<'a> Compiler<'a> {
             Operator::StateSnapshots => self.state_snapshots(&inputs, &stream.from),
             one => inputs.pop().and_then(|input| self.over_one(input, one, name)),
         };
-        if let Some(rows) = rows {
+        if let Some(rows) = rows.filter(|rows| self.few_columns(rows, name)) {
             let rows = self.stages.share(rows, &name.text);
             self.streams.insert(name.text.clone(), rows);
         }
+    }
+
+    /// Whether a stream has no more columns than there can be. Notes it if it has.
+    fn few_columns(&mut self, rows: &Rows, name: &Name) -> bool {
+        let columns = rows.schema().fields().len();
+        let many = format!("the stream has {columns} columns; it can have {MAX_COLUMNS}");
+        let wrong = (columns > MAX_COLUMNS).then(|| Diagnostic::new(many).at(name.span.clone()));
+        let fine = wrong.is_none();
+        self.report(wrong);
+        fine
     }
 
     /// Whether all inputs of a stream have rows in the same batches. Notes those that do not.

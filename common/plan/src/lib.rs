@@ -13,6 +13,7 @@ mod exec;
 mod files;
 mod fragment;
 mod functions;
+mod guarded;
 mod ipc;
 mod join_within;
 mod keys;
@@ -21,6 +22,7 @@ mod map_state;
 mod parquet_rows;
 mod partition;
 mod plan;
+mod planning;
 pub mod records;
 pub mod registry;
 mod rhythm;
@@ -53,12 +55,13 @@ pub use plan::{
     BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Reads,
     Shared, Stage, StageInput,
 };
+pub use planning::{COMPILE_TIME, COMPUTE_STACK_BYTES, CompileError, RECOMPILE_TIME};
 pub use registry::{FunctionKind, FunctionRef, Functions, lack};
 pub use rhythm::Rhythm;
 pub use rows::rows_to_json;
 pub use state::{StageState, StateOp, Updated};
 pub use tables::{Tables, content_hash, read_table};
-pub use text::{CompiledJob, attachment_names, compile_text};
+pub use text::{CompiledJob, attachment_names, compile_text, parse_text};
 pub use unit::UnitRows;
 pub use visit::{KeyVisits, Mapped, UPDATED_COLUMN, Visit};
 pub use window::{Contents, Firing, Folds, GroupWindow, WindowOp};

@@ -2,14 +2,21 @@
 
 use crate::clock;
 use crate::decode::BATCH_ROWS;
+use crate::guarded::{guarded, huge_constant};
 use crate::learn::predict::{self, Declared};
 use crate::learn::prepare;
+use crate::planning::in_time;
 use crate::registry::{Functions, Uses};
-use datafusion::config::Dialect;
+use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::config::{ConfigOptions, Dialect};
 use datafusion::execution::context::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::optimizer::OptimizerRule;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use std::sync::Arc;
 
@@ -76,10 +83,68 @@ pub(crate) fn mergeable(users: &Functions, uses: &Uses, models: &Declared) -> Se
     SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build()
 }
 
+/// Between the rules of the optimiser: ends planning that nobody waits for any more.
+#[derive(Debug)]
+struct InTime;
+
+impl OptimizerRule for InTime {
+    fn name(&self) -> &'static str {
+        "in_time"
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        in_time().map(|()| Transformed::no(plan))
+    }
+}
+
+impl PhysicalOptimizerRule for InTime {
+    fn name(&self) -> &'static str {
+        "in_time"
+    }
+
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        in_time().map(|()| plan)
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// After all rules: refuses calls of constants that were not folded because they would make too much.
+#[derive(Debug)]
+struct NoHugeConstants;
+
+impl OptimizerRule for NoHugeConstants {
+    fn name(&self) -> &'static str {
+        "no_huge_constants"
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        plan.apply_with_subqueries(|node| {
+            node.apply_expressions(|expr| huge_constant(expr).map(|()| TreeNodeRecursion::Continue))
+        })?;
+        Ok(Transformed::no(plan))
+    }
+}
+
+/// The session with [`InTime`] after every rule, and [`NoHugeConstants`] after all.
+fn with_a_watch(state: SessionState) -> SessionState {
+    type Logical = Arc<dyn OptimizerRule + Send + Sync>;
+    type Physical = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+    let logical = state.optimizers().iter().flat_map(|rule| [rule.clone(), Arc::new(InTime) as Logical]);
+    let logical = logical.chain([Arc::new(NoHugeConstants) as Logical]).collect();
+    let physical = state.physical_optimizers().iter();
+    let physical = physical.flat_map(|rule| [rule.clone(), Arc::new(InTime) as Physical]).collect();
+    let builder = SessionStateBuilder::new_from_existing(state);
+    builder.with_optimizer_rules(logical).with_physical_optimizer_rules(physical).build()
+}
+
 /// A session with DataFusion's functions, ours for the time, and the users'. Which of those are used is noted in `uses`.
 pub(crate) fn state(shape: Shape, users: &Functions, uses: &Uses, models: &Declared) -> SessionState {
     let mut functions = SessionStateBuilder::new().with_default_features();
     if let Some(scalar) = functions.scalar_functions() {
+        scalar.iter_mut().for_each(|function| *function = guarded(function.clone()));
         scalar.extend(clock::functions());
         scalar.extend(predict::functions(models));
         scalar.extend(prepare::functions());
@@ -88,5 +153,5 @@ pub(crate) fn state(shape: Shape, users: &Functions, uses: &Uses, models: &Decla
     if let Some(aggregate) = functions.aggregate_functions() {
         aggregate.extend(users.aggregates().cloned());
     }
-    functions.with_config(config(shape).with_extension(Arc::new(uses.clone()))).build()
+    with_a_watch(functions.with_config(config(shape).with_extension(Arc::new(uses.clone()))).build())
 }

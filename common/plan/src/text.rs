@@ -1,9 +1,12 @@
 //! From the text of a definition, with the files it refers to, to a plan: the one way that driver and workers go.
 
+use crate::planning::{COMPILE_TIME, CompileError, on_planning_thread};
 use crate::{Functions, JobPlan, compile};
+use bytes::Bytes;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tidemill_common::diag::{Diagnostic, Diagnostics};
 use tidemill_common::job::{self, JobDef, Operator};
 
@@ -16,13 +19,34 @@ pub struct CompiledJob {
     pub plan: Arc<JobPlan>,
 }
 
-/// Parses and compiles a definition with its attachments and the functions that this process knows. Driver and workers both go this way.
+/// Parses and compiles a definition with its attachments and the functions that this process knows, within a time. Driver
+/// and workers all go this way.
 ///
 /// # Errors
-/// All mistakes of the definition.
+/// All mistakes of the definition, and what else [`CompileError`] says.
 pub fn compile_text(
     definition: &str,
     attachments: &[impl AsRef<[u8]>],
+    functions: &Functions,
+    within: Duration,
+) -> Result<CompiledJob, CompileError> {
+    let (definition, functions) = (definition.to_string(), functions.clone());
+    let attachments: Vec<Bytes> = attachments.iter().map(|bytes| Bytes::copy_from_slice(bytes.as_ref())).collect();
+    on_planning_thread(within, move || parse_and_compile(&definition, &attachments, &functions))
+}
+
+/// Parses a definition: what can be said of it without compiling it.
+///
+/// # Errors
+/// The same.
+pub fn parse_text(definition: &str) -> Result<JobDef, CompileError> {
+    let definition = definition.to_string();
+    on_planning_thread(COMPILE_TIME, move || job::parse(&definition))
+}
+
+fn parse_and_compile(
+    definition: &str,
+    attachments: &[Bytes],
     functions: &Functions,
 ) -> Result<CompiledJob, Diagnostics> {
     let mut def =
@@ -43,10 +67,8 @@ pub fn compile_text(
         let plan = Arc::new(compile(def.clone(), folder.path(), functions)?);
         return Ok(CompiledJob { def, plan });
     }
-    let mut diagnostics = Diagnostics::new();
     let error = written.err().map(|e| e.to_string()).unwrap_or_default();
-    diagnostics.push(Diagnostic::new(format!("cannot write to the temporary directory: {error}")));
-    Err(diagnostics)
+    Err(Diagnostic::new(format!("cannot write to the temporary directory: {error}")).into())
 }
 
 /// Adds to the mistakes of a definition those in expressions of the streams that do not depend on them.

@@ -172,7 +172,8 @@ fn directories_taken_twice(r: &mut Reader<'_>, models: &[Draft<ModelDef>], outpu
 }
 
 fn known(r: &mut Reader<'_>, from: &Name, names: &[&Name]) {
-    if !names.iter().any(|name| name.text == from.text) {
+    // To look for the nearest name takes long.
+    if !r.full() && !names.iter().any(|name| name.text == from.text) {
         let message = format!("there is no source or stream called `{}`", from.text);
         let unknown = Diagnostic::new(message).at(from.span.clone()).label("unknown");
         r.push(unknown.did_you_mean(&from.text, names.iter().map(|name| name.text.as_str())));

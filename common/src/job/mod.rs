@@ -10,6 +10,7 @@ mod foreign;
 mod graph;
 mod keys;
 mod learn;
+pub mod limits;
 mod operator;
 mod order;
 mod output;

@@ -4,7 +4,7 @@ use super::check;
 use super::draft::{Draft, Drafts};
 use super::keys::{self, Key};
 use super::reader::{JOB_NAME_MARKS, NAME_MARKS, Reader, Table, Value};
-use super::{JobDef, OutputDef, Settings, Span, learn, rate, sink, source, stream, table};
+use super::{JobDef, OutputDef, Settings, Span, learn, limits, rate, sink, source, stream, table};
 use crate::diag::{Diagnostic, Diagnostics};
 use std::time::Duration;
 use toml::Spanned;
@@ -32,10 +32,17 @@ pub fn good_part(text: &str) -> Option<JobDef> {
 
 /// None after a syntax error, which may have taken anything away.
 fn read(text: &str) -> (Option<Drafts>, Diagnostics) {
+    if let Err(wrong) = limits::length(text) {
+        return (None, wrong.into());
+    }
     let (document, syntax_errors) = DeTable::parse_recoverable(text);
     let span = document.span();
     let document = Spanned::new(span, DeValue::Table(document.into_inner()));
     let mut reader = Reader::new(text, syntax_errors);
+    limits::check(&mut reader, &document);
+    if reader.complete() && !reader.diagnostics.is_empty() {
+        return (None, reader.diagnostics);
+    }
     let drafts = read_drafts(&mut reader, &document).filter(|_| reader.complete());
     (drafts, reader.diagnostics)
 }

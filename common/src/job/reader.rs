@@ -2,6 +2,7 @@
 
 use super::foreign::{ALIASES, Hints};
 use super::keys::{Choices, Key, words};
+use super::limits::{MAX_KEY_BYTES, MAX_NAME_BYTES};
 use super::{Name, Period, Span, Sql};
 use crate::diag::{Diagnostic, Diagnostics, nearest};
 use crate::location::{Location, WrongLocation};
@@ -15,8 +16,6 @@ use toml::de::{DeTable, DeValue};
 /// A value with its place.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
-/// Longest name of a job, source, stream or output, in bytes.
-pub(super) const MAX_NAME: usize = 100;
 /// What a job's name may hold beside letters and digits.
 pub(super) const JOB_NAME_MARKS: &str = "_-.";
 /// What the name of a source, stream or output may hold beside letters and digits.
@@ -113,6 +112,11 @@ impl<'t> Reader<'t> {
             }
         }
         Self { text, broken, diagnostics }
+    }
+
+    /// Whether no mistake would be noted any more.
+    pub(super) fn full(&self) -> bool {
+        self.diagnostics.is_full()
     }
 
     /// Whether the whole text could be read as TOML.
@@ -420,17 +424,14 @@ impl<'t> Reader<'t> {
         let text = name.text.as_str();
         let good = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
             && text.chars().all(|c| c.is_ascii_alphanumeric() || marks.contains(c))
-            && text.len() <= MAX_NAME;
+            && text.len() <= MAX_NAME_BYTES;
         if !good {
             let marks: Vec<_> = marks.chars().map(|mark| format!("`{mark}`")).collect();
             let expected = format!("expected letters (a-z), digits, {}", marks.join(", "));
             let wrong = Diagnostic::new(format!("`{text}` cannot be a name"));
-            self.push(
-                wrong
-                    .at(name.span.clone())
-                    .label(expected)
-                    .help(format!("a name begins with a letter, a digit or `_` and has at most {MAX_NAME} characters")),
-            );
+            self.push(wrong.at(name.span.clone()).label(expected).help(format!(
+                "a name begins with a letter, a digit or `_` and has at most {MAX_NAME_BYTES} characters"
+            )));
         }
         good
     }
@@ -443,10 +444,10 @@ impl<'t> Reader<'t> {
 
     /// Whether this may name a column.
     pub(super) fn check_column(&mut self, name: &Name) -> bool {
-        let good = !name.text.is_empty() && !name.text.starts_with("__");
+        let good = !name.text.is_empty() && !name.text.starts_with("__") && name.text.len() <= MAX_KEY_BYTES;
         if !good {
             let message = format!("`{}` cannot name a column", name.text);
-            let expected = "expected any text that is not empty and does not begin with `__`";
+            let expected = "expected any text of at most 255 bytes that is not empty and does not begin with `__`";
             self.push(Diagnostic::new(message).at(name.span.clone()).label(expected));
         }
         good

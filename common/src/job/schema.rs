@@ -2,7 +2,7 @@
 
 use super::ColumnType;
 use super::keys::{self, Key, Shape, TableKind};
-use super::reader::MAX_NAME;
+use super::limits::MAX_NAME_BYTES;
 use serde_json::{Map, Value, json};
 
 /// The JSON Schema (2020-12) of a job definition.
@@ -99,7 +99,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::TrueOrTable(keys) => json!({ "oneOf": [{ "const": true }, table(&[keys])] }),
         Shape::Named(kind) => json!({
             "type": "object",
-            "propertyNames": { "pattern": NAME, "maxLength": MAX_NAME },
+            "propertyNames": { "pattern": NAME, "maxLength": MAX_NAME_BYTES },
             "additionalProperties": of_kind(*kind),
         }),
         Shape::List(kind) => json!({ "type": "array", "minItems": 1, "items": of_kind(*kind) }),
@@ -114,7 +114,7 @@ const DURATION: &str = "^ *[0-9.]+ *(us|ms|s|m|min|h) *$";
 const SIZE: &str = "^ *[0-9.]+ *(B|kB|KB|MB|GB|KiB|MiB|GiB|K|M|G)? *$";
 
 fn name(pattern: &str) -> Value {
-    json!({ "type": "string", "pattern": pattern, "maxLength": MAX_NAME })
+    json!({ "type": "string", "pattern": pattern, "maxLength": MAX_NAME_BYTES })
 }
 
 fn data_type() -> Value {

@@ -1,6 +1,7 @@
 //! Good definitions, and what the other tests share.
 
 mod complete;
+mod limits;
 mod wrong;
 
 use super::*;

@@ -3,8 +3,8 @@
 use crate::objects::Objects;
 use crate::{Entry, StoreError};
 use bytes::Bytes;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 use tidemill_common::location::{Location, ObjectUrl};
 
@@ -19,11 +19,23 @@ pub fn read(file: &Location, limit: u64) -> Result<Bytes, StoreError> {
             objects.get(&name, limit)
         }
         Location::Local(path) => {
-            let bytes = fs::metadata(path).map_err(|error| local(path, error))?.len();
-            if bytes > limit {
-                return Err(StoreError::TooLong { url: path.display().to_string(), bytes, limit });
+            let failed = |error| local(path, error);
+            let found = fs::metadata(path).map_err(failed)?;
+            if !found.is_file() {
+                // A device or a pipe has no length, and may give bytes without an end or none at all.
+                return Err(failed(io::Error::other("it is not a regular file")));
             }
-            fs::read(path).map(Bytes::from).map_err(|error| local(path, error))
+            let too_long = |bytes| StoreError::TooLong { url: path.display().to_string(), bytes, limit };
+            if found.len() > limit {
+                return Err(too_long(found.len()));
+            }
+            // It may grow, or become another one, while it is read.
+            let mut bytes = Vec::with_capacity(found.len() as usize);
+            File::open(path).map_err(failed)?.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+            if bytes.len() as u64 > limit {
+                return Err(too_long(bytes.len() as u64));
+            }
+            Ok(bytes.into())
         }
     }
 }
@@ -84,6 +96,18 @@ mod tests {
         assert_eq!(read(&file, 3).unwrap(), "one");
         assert!(matches!(read(&file, 2), Err(StoreError::TooLong { bytes: 3, limit: 2, .. })));
         assert_eq!(stamp(&file).unwrap().size, 3);
+    }
+
+    #[test]
+    fn what_has_no_length_is_not_read() {
+        for device in ["/dev/zero", "/dev/null", "/dev/urandom"] {
+            let wrong = read(&Location::Local(device.into()), 10).unwrap_err().to_string();
+            assert!(wrong.contains(device) && wrong.contains("not a regular file"), "{wrong}");
+        }
+        // These have no length that is known before they are read.
+        let status = Location::Local("/proc/self/status".into());
+        assert!(matches!(read(&status, 10), Err(StoreError::TooLong { bytes: 11, limit: 10, .. })));
+        assert!(read(&status, 1 << 20).unwrap().starts_with(b"Name:"));
     }
 
     #[test]

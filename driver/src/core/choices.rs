@@ -24,11 +24,14 @@ impl Job {
     }
 
     fn champion(&self, champions: &BTreeMap<u32, u32>, model: usize) -> usize {
-        let first = self.topology.models.get(model).and_then(|shape| shape.candidates.first());
-        champions.get(&(model as u32)).map(|champion| *champion as usize).or(first.copied()).unwrap_or(model)
+        let candidates = self.topology.models.get(model).map_or(&[][..], |shape| &shape.candidates);
+        let chosen = champions.get(&(model as u32)).map(|champion| *champion as usize);
+        // Numbers come from workers and from the log: who is no candidate is not asked.
+        let chosen = chosen.filter(|champion| candidates.contains(champion));
+        chosen.or(candidates.first().copied()).unwrap_or(model)
     }
 
-    /// Notes who the champions are after a batch.
+    /// Notes who the champions are after a batch. One that is no candidate is left out.
     pub(crate) fn note_champions(&mut self, cx: &mut Cx<'_>, told: Vec<pb::Champion>) {
         for pb::Champion { model, champion } in told {
             // What is in the log is believed for ever.

@@ -1,6 +1,8 @@
 //! SQL expressions: read, checked, and what is wrong with them said where it is wrong.
 
+use super::bounds::{check_expr, check_text};
 use crate::clock;
+use crate::guarded::huge_constant;
 use crate::plan::KEY_COLUMN;
 use crate::registry::Uses;
 use datafusion::arrow::datatypes::{DataType, Schema};
@@ -13,9 +15,12 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::cast;
 use datafusion::sql::sqlparser::ast::{self, visit_expressions_mut};
+use datafusion::sql::sqlparser::tokenizer;
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
+use tidemill_common::job::limits::MAX_KEY_BYTES;
 use tidemill_common::job::{Name, Span, Sql};
 
 /// Qualifies the columns of the input where there are others, too.
@@ -48,6 +53,7 @@ pub(super) fn parse_qualified(
     allowed: Allowed,
     qualifier: impl Fn(&str) -> Option<&'static str>,
 ) -> Result<Expr, Diagnostic> {
+    check_text(sql)?;
     let dialect = session.config_options().sql_parser.dialect;
     let expr = session
         .sql_to_expr_with_alias(&sql.text, &dialect)
@@ -65,6 +71,7 @@ pub(super) fn parse_qualified(
         })
         .map_err(|error| diagnose(&error, sql))?
         .unalias();
+    check_expr(&expr, sql)?;
     let uses = session.config().get_extension::<Uses>();
     // The walk itself cannot fail.
     let _ = expr.apply(|node| {
@@ -126,6 +133,7 @@ pub(super) fn physical(
     let checked = simplifier
         .coerce(expr, schema)
         .and_then(|expr| simplifier.simplify(expr))
+        .and_then(|expr| huge_constant(&expr).map(|()| expr))
         .and_then(|expr| session.create_physical_expr(expr, schema))
         .and_then(|expr| {
             // Some mistakes show only when the type is asked for.
@@ -183,10 +191,10 @@ pub(super) fn find(schema: &Schema, name: &Name) -> Result<usize, Diagnostic> {
 
 /// Two columns of one name, or a name that is ours.
 pub(super) fn check_names<'a>(names: impl IntoIterator<Item = (&'a str, &'a Span)>) -> Vec<Diagnostic> {
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     let mut wrong = Vec::new();
     for (name, span) in names {
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             let twice = Diagnostic::new(format!("there are two columns called `{name}`"));
             wrong.push(twice.at(span.clone()).label("second time"));
         }
@@ -194,7 +202,10 @@ pub(super) fn check_names<'a>(names: impl IntoIterator<Item = (&'a str, &'a Span
             let ours = Diagnostic::new(format!("a column cannot be called `{KEY_COLUMN}`"));
             wrong.push(ours.at(span.clone()));
         }
-        seen.push(name);
+        if name.len() > MAX_KEY_BYTES {
+            let long = format!("the name of a column has {} bytes; it can have {MAX_KEY_BYTES}", name.len());
+            wrong.push(Diagnostic::new(long).at(span.clone()).label("too long"));
+        }
     }
     wrong
 }
@@ -221,7 +232,7 @@ pub(super) fn diagnose(error: &DataFusionError, sql: &Sql) -> Diagnostic {
             other => Diagnostic::new(first_line(&other.to_string())).at(at),
         },
         DataFusionError::SQL(parser, _) => Diagnostic::new(first_line(&parser.to_string())).at(at),
-        DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) => {
+        DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) | DataFusionError::Execution(text) => {
             let wrong = Diagnostic::new(first_line(text)).at(at);
             match text.lines().nth(1).filter(|line| line.starts_with("Did you mean")) {
                 Some(help) => wrong.help(help.to_lowercase()),
@@ -238,17 +249,36 @@ fn first_line(text: &str) -> String {
 }
 
 /// Where a place of the SQL is in the definition, if it was written there character by character.
-fn locate(sql: &Sql, place: datafusion::common::Span) -> Option<Span> {
+pub(super) fn locate(sql: &Sql, place: impl Into<Place>) -> Option<Span> {
+    let Place { start, end } = place.into();
     if sql.text.len() != sql.span.len() {
         return None;
     }
-    let offset = |location: datafusion::common::Location| {
+    let offset = |(line, column): (u64, u64)| {
         let line_start: usize =
-            sql.text.split_inclusive('\n').take((location.line as usize).checked_sub(1)?).map(str::len).sum();
-        let column = (location.column as usize).checked_sub(1)?;
+            sql.text.split_inclusive('\n').take((line as usize).checked_sub(1)?).map(str::len).sum();
+        let column = (column as usize).checked_sub(1)?;
         let rest = sql.text.get(line_start..)?;
         Some(line_start + rest.chars().take(column).map(char::len_utf8).sum::<usize>())
     };
-    let (start, end) = (offset(place.start)?, offset(place.end)?);
+    let (start, end) = (offset(start)?, offset(end)?);
     (start < end && end <= sql.text.len()).then(|| sql.span.start + start..sql.span.start + end)
+}
+
+/// Line and column, from 1, of where something begins and ends.
+pub(super) struct Place {
+    start: (u64, u64),
+    end: (u64, u64),
+}
+
+impl From<datafusion::common::Span> for Place {
+    fn from(span: datafusion::common::Span) -> Self {
+        Self { start: (span.start.line, span.start.column), end: (span.end.line, span.end.column) }
+    }
+}
+
+impl From<tokenizer::Span> for Place {
+    fn from(span: tokenizer::Span) -> Self {
+        Self { start: (span.start.line, span.start.column), end: (span.end.line, span.end.column) }
+    }
 }

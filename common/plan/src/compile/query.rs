@@ -2,7 +2,9 @@
 
 use super::Compiler;
 use super::Failure;
+use super::bounds::{check_plan, check_text};
 use super::expr::{check_names, diagnose, unrepeatable};
+use super::refused::refused;
 use super::stages::Rows;
 use crate::exec::{FixedTable, LeafTable};
 use crate::registry::Uses;
@@ -27,6 +29,7 @@ impl Compiler<'_> {
         sql: &Sql,
         name: &Name,
     ) -> Option<Rows> {
+        self.reported(check_text(sql))?;
         let (functions, uses, models) = (self.functions, self.uses.clone(), self.models.clone());
         let logical = |shape| {
             let context = SessionContext::new_with_state(session::state(shape, functions, &uses, &models));
@@ -39,7 +42,11 @@ impl Compiler<'_> {
                 let name = TableReference::bare(table.name());
                 context.register_table(name, Arc::new(table.planned_for(shape)))?;
             }
-            let plan = block_on(context.state().create_logical_plan(&sql.text))?;
+            let state = context.state();
+            let statement = state.sql_to_statement(&sql.text, &state.config_options().sql_parser.dialect)?;
+            refused(&statement)?;
+            let plan = block_on(state.statement_to_plan(statement))?;
+            check_plan(&plan)?;
             only_a_query(&plan)?;
             Ok(plan)
         };

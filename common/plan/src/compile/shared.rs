@@ -56,52 +56,90 @@ impl Stages {
 
     /// Drops the shared rows that nobody reads, and has those that are read once made where they are read.
     pub(super) fn settle_shared(&mut self) -> Result<()> {
-        for stage in &mut self.stages {
-            // Who reads shared rows comes behind them.
-            for number in (0..stage.shared.len()).rev() {
-                if readers(stage, number) < 2 {
-                    inline(stage, number)?;
-                }
+        self.stages.iter_mut().try_for_each(settle)
+    }
+}
+
+/// What becomes of shared rows.
+enum Settled {
+    /// Nobody reads them.
+    Gone,
+    /// They are made where they are read: what makes them of what.
+    Inlined(Shared),
+    /// They stay, at this place.
+    Kept(usize),
+}
+
+/// From the first rows to those made of them: so every plan is put over what is finished, and is built once.
+fn settle(stage: &mut Stage) -> Result<()> {
+    let readers = readers(stage);
+    let mut kept = Vec::new();
+    let mut settled: Vec<Settled> = Vec::with_capacity(readers.len());
+    for (mut shared, readers) in std::mem::take(&mut stage.shared).into_iter().zip(readers) {
+        match below(shared.reads, &settled) {
+            Below::These(reads) => shared.reads = reads,
+            Below::MadeOf(made) => {
+                shared = Shared { reads: made.reads, fragment: shared.fragment.over(&made.fragment)? };
             }
         }
-        Ok(())
+        settled.push(match readers {
+            0 => Settled::Gone,
+            1 => Settled::Inlined(shared),
+            _ => {
+                kept.push(shared);
+                Settled::Kept(kept.len() - 1)
+            }
+        });
     }
-}
-
-/// How often shared rows of a stage are read.
-fn readers(stage: &Stage, number: usize) -> usize {
-    let shared = stage.shared.iter().map(|shared| (shared.reads, Some(&shared.fragment)));
-    let all = shared.chain(stage.branches.iter().map(|branch| (branch.reads, branch.fragment.as_ref())));
-    let of_these = all.filter(|(reads, _)| *reads == Reads::Shared(number));
-    of_these.map(|(_, fragment)| fragment.map_or(1, Fragment::reads)).sum()
-}
-
-/// Takes shared rows out of a stage; who reads them makes them.
-fn inline(stage: &mut Stage, number: usize) -> Result<()> {
-    let gone = stage.shared.remove(number);
-    for shared in &mut stage.shared[number..] {
-        if shared.reads == Reads::Shared(number) {
-            shared.fragment = shared.fragment.over(&gone.fragment)?;
-        }
-        shared.reads = without(shared.reads, number, gone.reads);
-    }
+    stage.shared = kept;
     for branch in &mut stage.branches {
-        if branch.reads == Reads::Shared(number) {
-            branch.fragment = Some(match &branch.fragment {
-                Some(fragment) => fragment.over(&gone.fragment)?,
-                None => gone.fragment.clone(),
-            });
+        match below(branch.reads, &settled) {
+            Below::These(reads) => branch.reads = reads,
+            Below::MadeOf(made) => {
+                branch.reads = made.reads;
+                branch.fragment = Some(match &branch.fragment {
+                    Some(fragment) => fragment.over(&made.fragment)?,
+                    None => made.fragment.clone(),
+                });
+            }
         }
-        branch.reads = without(branch.reads, number, gone.reads);
     }
     Ok(())
 }
 
-/// Which rows are read when these shared ones, which read `below`, are gone.
-fn without(reads: Reads, number: usize, below: Reads) -> Reads {
+/// What rows are read in place of those that were to be.
+enum Below<'a> {
+    These(Reads),
+    MadeOf(&'a Shared),
+}
+
+fn below(reads: Reads, settled: &[Settled]) -> Below<'_> {
     match reads {
-        Reads::Shared(place) if place == number => below,
-        Reads::Shared(place) if place > number => Reads::Shared(place - 1),
-        other => other,
+        Reads::Shared(number) => match settled.get(number) {
+            Some(Settled::Kept(place)) => Below::These(Reads::Shared(*place)),
+            Some(Settled::Inlined(made)) => Below::MadeOf(made),
+            // Only what nobody reads is made of these.
+            Some(Settled::Gone) | None => Below::These(Reads::Rows),
+        },
+        other => Below::These(other),
     }
+}
+
+/// How often each of the shared rows of a stage is read, not counting what nobody reads.
+fn readers(stage: &Stage) -> Vec<usize> {
+    let mut readers = vec![0; stage.shared.len()];
+    for branch in &stage.branches {
+        if let Reads::Shared(number) = branch.reads {
+            readers[number] += branch.fragment.as_ref().map_or(1, Fragment::reads);
+        }
+    }
+    // Who reads shared rows comes behind them.
+    for (number, shared) in stage.shared.iter().enumerate().rev() {
+        if let Reads::Shared(below) = shared.reads
+            && readers[number] > 0
+        {
+            readers[below] += shared.fragment.reads();
+        }
+    }
+    readers
 }

@@ -2,6 +2,7 @@
 
 mod exact;
 mod functions;
+mod large;
 mod map_state;
 mod mistakes;
 mod operators;

@@ -64,6 +64,21 @@ fn what_does_not_repeat_is_refused() {
 }
 
 #[test]
+fn clauses_that_would_do_nothing_are_refused() {
+    for (clause, query) in [
+        ("tablesample", "select user from purchases tablesample bernoulli (1)"),
+        ("tablesample", "select p.user from (select user from purchases) p tablesample system (50)"),
+        ("tablesample", "with p as (select user from purchases tablesample (10 rows)) select user from p"),
+        ("for update", "select user from purchases for update"),
+        ("with ordinality", "select user from purchases with ordinality"),
+    ] {
+        let (place, message) = mistake(&stream(&format!("sql = \"{query}\"")));
+        assert_eq!(message, format!("`{clause}` is not supported in a stream's query"), "{query}");
+        assert_eq!(place, query);
+    }
+}
+
+#[test]
 fn things_in_wrong_places() {
     let (_, message) = mistake(&stream("filter = \"sum(price) > 1\""));
     assert_eq!(message, "`sum` goes over many rows, this expression over one");

@@ -1,0 +1,129 @@
+//! What a query may not hold: clauses that the planner passes over, though who writes one expects that it does something,
+//! and more relations than can be planned.
+
+use datafusion::common::{DataFusionError, Result};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{self, ObjectNamePart, Query, Select, SelectItem, TableFactor, Visit, Visitor};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use tidemill_common::job::limits::MAX_RELATIONS;
+
+/// Refuses the first of these.
+pub(super) fn refused(statement: &Statement) -> Result<()> {
+    let Statement::Statement(statement) = statement else { return Ok(()) };
+    match Visit::visit(statement.as_ref() as &ast::Statement, &mut Seen::default()) {
+        ControlFlow::Break(wrong) => Err(DataFusionError::Plan(wrong)),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// What there was so far.
+#[derive(Default)]
+struct Seen {
+    wildcards: usize,
+    /// Relations of the queries around, from the outermost on.
+    relations: Vec<usize>,
+    /// The queries of a `with`, by where they are in memory, and how they are called.
+    named: HashMap<usize, String>,
+    /// Relations of each, by name: it is planned as often as it is named.
+    parts: HashMap<String, usize>,
+}
+
+impl Seen {
+    fn add(&mut self, relations: usize) -> ControlFlow<String> {
+        let Some(here) = self.relations.last_mut() else { return ControlFlow::Continue(()) };
+        *here = here.saturating_add(relations);
+        bounded(*here, "tables and subqueries")
+    }
+}
+
+fn place(query: &Query) -> usize {
+    std::ptr::from_ref(query) as usize
+}
+
+/// The first of these clauses that is there.
+fn passed_over(clauses: &[(bool, &'static str)]) -> ControlFlow<String> {
+    match clauses.iter().find(|(there, _)| *there) {
+        Some((_, clause)) => ControlFlow::Break(format!("`{clause}` is not supported in a stream's query")),
+        None => ControlFlow::Continue(()),
+    }
+}
+
+fn bounded(found: usize, what: &str) -> ControlFlow<String> {
+    match found > MAX_RELATIONS {
+        true => ControlFlow::Break(format!("the query has more than {MAX_RELATIONS} {what}")),
+        false => ControlFlow::Continue(()),
+    }
+}
+
+impl Visitor for Seen {
+    type Break = String;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        self.relations.push(0);
+        for part in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.named.insert(place(&part.query), part.alias.name.value.to_lowercase());
+        }
+        passed_over(&[
+            (!query.locks.is_empty(), "for update"),
+            (query.for_clause.is_some(), "for"),
+            (query.settings.is_some(), "settings"),
+            (query.format_clause.is_some(), "format"),
+        ])
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        let relations = self.relations.pop().unwrap_or(0);
+        match self.named.remove(&place(query)) {
+            Some(name) => {
+                let known = self.parts.entry(name).or_default();
+                *known = relations.max(*known);
+                ControlFlow::Continue(())
+            }
+            None => self.add(relations),
+        }
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
+        let wildcard = |item: &&SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+        self.wildcards += select.projection.iter().filter(wildcard).count();
+        bounded(self.wildcards, "`*`")?;
+        passed_over(&[
+            (select.prewhere.is_some(), "prewhere"),
+            (!select.connect_by.is_empty(), "connect by"),
+            (select.value_table_mode.is_some(), "as struct"),
+        ])
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
+        let part = match factor {
+            TableFactor::Table { name, .. } => name.0.last().and_then(ObjectNamePart::as_ident),
+            _ => None,
+        };
+        let part = part.and_then(|name| self.parts.get(&name.value.to_lowercase()));
+        let relations = part.map_or(1, |relations| relations.saturating_add(1));
+        self.add(relations)?;
+        match factor {
+            TableFactor::Table {
+                sample,
+                version,
+                with_hints,
+                with_ordinality,
+                partitions,
+                json_path,
+                index_hints,
+                ..
+            } => passed_over(&[
+                (sample.is_some(), "tablesample"),
+                (version.is_some(), "for system_time"),
+                (!with_hints.is_empty(), "with"),
+                (*with_ordinality, "with ordinality"),
+                (!partitions.is_empty(), "partition"),
+                (json_path.is_some(), "a path into a table"),
+                (!index_hints.is_empty(), "use index"),
+            ]),
+            TableFactor::Derived { sample, .. } => passed_over(&[(sample.is_some(), "tablesample")]),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
