@@ -345,7 +345,8 @@ filter = "produkt = 'a'"
 "#,
     );
     let files: [Vec<u8>; 0] = [];
-    let found = crate::compile_text(&text, &files, &Functions::new()).unwrap_err();
+    let found = crate::compile_text(&text, &files, &Functions::new(), crate::COMPILE_TIME).unwrap_err();
+    let crate::CompileError::Wrong(found) = found else { panic!("{found}") };
     let mut places: Vec<_> = found.iter().map(|mistake| mistake.span.clone().map_or("", |span| &text[span])).collect();
     places.sort_unstable();
     assert_eq!(places, ["0", "cach", "filtr", "pricee", "produkt", "usr"], "{found}");
