@@ -28,6 +28,8 @@ mod waits;
 mod window;
 
 use crate::decode::{SourcePlan, bad_schema};
+pub(crate) use self::expr::type_name;
+
 use crate::exec::FixedTable;
 use crate::files::RowEncoding;
 use crate::fragment::Fragment;

@@ -1,7 +1,6 @@
 //! Scalar functions that plans need and SQL does not have. Users cannot name them.
 
-use datafusion::arrow::array::types::{Float32Type, Float64Type};
-use datafusion::arrow::array::{ArrayRef, AsArray, ListBuilder, StringBuilder};
+use datafusion::arrow::array::{AsArray, ListBuilder, StringBuilder};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{
@@ -14,12 +13,6 @@ use std::sync::Arc;
 pub(crate) fn split(text: Expr, by: &str) -> Expr {
     let signature = Signature::exact(vec![DataType::Utf8], Volatility::Immutable);
     ScalarUDF::from(Split { by: by.to_string(), signature }).call(vec![text])
-}
-
-/// The float with one zero and one NaN, so that equal keys are one group.
-pub(crate) fn canonical(float: Expr) -> Expr {
-    let floats = vec![DataType::Float32, DataType::Float64];
-    ScalarUDF::from(Canonical { signature: Signature::uniform(1, floats, Volatility::Immutable) }).call(vec![float])
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -72,38 +65,6 @@ fn split_into(text: &str, by: &str, pieces: &mut StringBuilder) {
         (0..empty).for_each(|_| pieces.append_value(""));
         empty = 0;
         pieces.append_value(piece);
-    }
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Canonical {
-    signature: Signature,
-}
-
-impl ScalarUDFImpl for Canonical {
-    fn name(&self) -> &str {
-        "canonical_float"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        Ok(types.first().cloned().unwrap_or(DataType::Float64))
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [float] = ColumnarValue::values_to_arrays(&args.args)?.try_into().or_else(|_| exec_err!("one float"))?;
-        let canonical: ArrayRef = match float.as_primitive_opt::<Float32Type>() {
-            Some(float) => Arc::new(float.unary::<_, Float32Type>(|v| if v.is_nan() { f32::NAN } else { v + 0.0 })),
-            None => Arc::new(
-                float
-                    .as_primitive::<Float64Type>()
-                    .unary::<_, Float64Type>(|v| if v.is_nan() { f64::NAN } else { v + 0.0 }),
-            ),
-        };
-        Ok(ColumnarValue::Array(canonical))
     }
 }
 

@@ -19,6 +19,7 @@ mod join_within;
 mod keys;
 mod learn;
 mod map_state;
+mod numbers;
 mod parquet_rows;
 mod partition;
 mod plan;

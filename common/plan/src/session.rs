@@ -5,6 +5,7 @@ use crate::decode::BATCH_ROWS;
 use crate::guarded::{guarded, huge_constant};
 use crate::learn::predict::{self, Declared};
 use crate::learn::prepare;
+use crate::numbers::{self, Numbers};
 use crate::planning::in_time;
 use crate::registry::{Functions, Uses};
 use datafusion::common::Result;
@@ -13,6 +14,7 @@ use datafusion::config::{ConfigOptions, Dialect};
 use datafusion::execution::context::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -76,8 +78,7 @@ pub(crate) fn config(shape: Shape) -> SessionConfig {
 
 /// A session whose partial aggregates can be merged in any number of steps. Distinct values are not split off into an
 /// aggregation of their own, which is done when a batch is.
-pub(crate) fn mergeable(users: &Functions, uses: &Uses, models: &Declared) -> SessionState {
-    let state = state(Shape::Distributed, users, uses, models);
+pub(crate) fn mergeable(state: SessionState) -> SessionState {
     let split_off = SingleDistinctToGroupBy::new();
     let rules = state.optimizers().iter().filter(|rule| rule.name() != split_off.name()).cloned().collect();
     SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build()
@@ -140,7 +141,7 @@ fn with_a_watch(state: SessionState) -> SessionState {
     builder.with_optimizer_rules(logical).with_physical_optimizer_rules(physical).build()
 }
 
-/// A session with DataFusion's functions, ours for the time, and the users'. Which of those are used is noted in `uses`.
+/// A session with DataFusion's functions, ours for numbers and the time, and the users'. Which of those are used is noted in `uses`.
 pub(crate) fn state(shape: Shape, users: &Functions, uses: &Uses, models: &Declared) -> SessionState {
     let mut functions = SessionStateBuilder::new().with_default_features();
     if let Some(scalar) = functions.scalar_functions() {
@@ -151,7 +152,11 @@ pub(crate) fn state(shape: Shape, users: &Functions, uses: &Uses, models: &Decla
         scalar.extend(users.scalars().cloned());
     }
     if let Some(aggregate) = functions.aggregate_functions() {
+        aggregate.extend(numbers::aggregates());
         aggregate.extend(users.aggregates().cloned());
     }
-    with_a_watch(functions.with_config(config(shape).with_extension(Arc::new(uses.clone()))).build())
+    let mut rules = Analyzer::new().rules;
+    rules.push(Arc::new(Numbers::default()));
+    let config = config(shape).with_extension(Arc::new(uses.clone()));
+    with_a_watch(functions.with_analyzer_rules(rules).with_config(config).build())
 }

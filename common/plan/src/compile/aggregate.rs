@@ -5,7 +5,6 @@ use super::expr::{Allowed, check_names, find, parse, physical, type_name};
 use super::stages::{Head, Lane, Part, Rows, column};
 use super::{Compiler, Failure};
 use crate::exec::LeafTable;
-use crate::functions;
 use crate::keys::is_encodable;
 use crate::plan::Reads;
 use crate::session::Shape;
@@ -166,8 +165,7 @@ impl Compiler<'_> {
     /// `distinct`: all columns are the key.
     pub(super) fn distinct(&mut self, input: Rows, name: &Name) -> Option<Rows> {
         let schema = input.schema();
-        let keys: Vec<_> = (0..schema.fields().len()).collect();
-        let logical = |shape| scan(&schema, shape)?.project(canonical(&schema, &keys))?.distinct()?.build();
+        let logical = |shape| scan(&schema, shape)?.distinct()?.build();
         let rows = self.planned(&[input], name, logical);
         self.checked(rows)
     }
@@ -286,12 +284,7 @@ impl Compiler<'_> {
 /// Aggregates per key over a leaf of these columns.
 pub(super) fn keyed_logical(schema: &SchemaRef, keys: &[usize], aggregates: &Aggregates) -> Result<LogicalPlan> {
     let group: Vec<_> = keys.iter().map(|&i| column_expr(schema, i)).collect();
-    let all: Vec<_> = (0..schema.fields().len()).collect();
-    scan(schema, Shape::Distributed)?
-        // Keys first become what their encoding is: the same for all zeros and NaNs.
-        .project(canonical_of(schema, &all, keys))?
-        .aggregate(group, aggregates.named())?
-        .build()
+    scan(schema, Shape::Distributed)?.aggregate(group, aggregates.named())?.build()
 }
 
 /// Plans over a leaf of these columns.
@@ -333,20 +326,4 @@ fn only_keys(expr: &Expr, key_fields: &[Field], sql: &Sql) -> Result<(), Diagnos
 /// A column as it is.
 pub(super) fn column_expr(schema: &Schema, index: usize) -> Expr {
     Expr::Column(Column::new_unqualified(schema.field(index).name()))
-}
-
-fn canonical(schema: &Schema, keys: &[usize]) -> Vec<Expr> {
-    canonical_of(schema, keys, keys)
-}
-
-/// These columns; floats among the keys with one zero and one NaN.
-fn canonical_of(schema: &Schema, columns: &[usize], keys: &[usize]) -> Vec<Expr> {
-    let expr = |&index: &usize| {
-        let expr = column_expr(schema, index);
-        match schema.field(index).data_type().is_floating() && keys.contains(&index) {
-            true => functions::canonical(expr).alias(schema.field(index).name()),
-            false => expr,
-        }
-    };
-    columns.iter().map(expr).collect()
 }

@@ -3,10 +3,11 @@
 use super::bounds::{check_expr, check_text};
 use crate::clock;
 use crate::guarded::huge_constant;
+use crate::numbers::Numbers;
 use crate::plan::KEY_COLUMN;
 use crate::registry::Uses;
 use datafusion::arrow::datatypes::{DataType, Schema};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, SchemaError};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::Expr;
@@ -129,9 +130,11 @@ pub(super) fn physical(
         .with_config_options(session.config_options().clone())
         .build();
     let simplifier = ExprSimplifier::new(context);
+    let numbers = Numbers::written(&sql.text);
     // Some functions, `coalesce` for one, are there to be simplified away.
     let checked = simplifier
         .coerce(expr, schema)
+        .and_then(|expr| numbers.expr(expr, schema).data())
         .and_then(|expr| simplifier.simplify(expr))
         .and_then(|expr| huge_constant(&expr).map(|()| expr))
         .and_then(|expr| session.create_physical_expr(expr, schema))
@@ -175,6 +178,9 @@ pub(crate) fn type_name(data_type: &DataType) -> String {
         DataType::Timestamp(_, _) => "timestamp".into(),
         DataType::Binary => "binary".into(),
         DataType::Null => "null".into(),
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+            format!("decimal({precision}, {scale})")
+        }
         other => other.to_string(),
     }
 }

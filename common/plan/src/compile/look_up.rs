@@ -6,7 +6,6 @@ use super::stages::{Lane, Rows, column};
 use super::together::Keys;
 use super::{Compiler, Failure};
 use crate::exec::{FixedExec, FixedTable, OneBatch, OverExec};
-use crate::functions;
 use crate::session::Shape;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{Column, JoinType, Result};
@@ -124,7 +123,6 @@ impl LookUp<'_> {
             let Some(number) = keys.iter().position(|&key| key == index) else { return plain };
             let data_type = &self.keys.types[number];
             let key = if field.data_type() == data_type { plain } else { cast(plain, data_type.clone()) };
-            let key = if data_type.is_floating() { functions::canonical(key) } else { key };
             key.alias(field.name())
         });
         rows.project(columns.collect::<Vec<_>>())

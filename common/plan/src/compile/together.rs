@@ -5,7 +5,6 @@ use super::aggregate::{Aggregates, column_expr};
 use super::expr::{check_names, type_name};
 use super::join::{Sides, either, join_head, key};
 use super::stages::{Head, Part, Rows, column};
-use crate::functions;
 use crate::keys::is_encodable;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::{Column, JoinType, NullEquality, Result, ScalarValue};
@@ -197,7 +196,7 @@ impl Compiler<'_> {
         keys.into_iter().collect()
     }
 
-    /// The same rows with key columns of these types, floats among them with one zero and one NaN.
+    /// The same rows with key columns of these types.
     pub(super) fn with_keys(&mut self, rows: Rows, keys: &[usize], types: &[DataType]) -> Option<Rows> {
         let schema = rows.schema();
         let df_schema = self.df_schema(&schema)?;
@@ -206,9 +205,6 @@ impl Compiler<'_> {
             let mut expr = column_expr(&schema, index);
             if schema.field(index).data_type() != data_type {
                 expr = cast(expr, data_type.clone());
-            }
-            if data_type.is_floating() {
-                expr = functions::canonical(expr);
             }
             let expr = self.session.create_physical_expr(expr, &df_schema);
             exprs[index].expr = self.checked(expr)?;

@@ -277,7 +277,7 @@ impl Compiler<'_> {
         name: &Name,
     ) -> Result<(Folded, Lane), Failure> {
         let schema = input.schema();
-        let session = session::mergeable(self.functions, &self.uses, &self.models);
+        let session = session::mergeable(self.session.clone());
         let plan = plan_physical(&session, &keyed_logical(&schema, keys, aggregates)?)?;
         let (partial, last) = halves(&plan).ok_or(Failure::Uncuttable)?;
         let rows = cut(&partial, &[input], &mut self.stages, &name.text)?;

@@ -1,0 +1,41 @@
+//! What numbers do: one place for arithmetic that does not wrap, one order of floats, and aggregates that keep to both.
+//!
+//! - Integers and decimals never wrap: [`rule`] puts [`checked`] operations in the place of `+`, `-`, `*`, negation and
+//!   `abs`; [`sum`] and [`mean`] add up in wider numbers, so that only a result that does not fit fails.
+//! - Every column of floats holds one zero and one NaN ([`floats`]): what is read is brought into that form, and so is
+//!   what expressions make. Then the order of the bits (NaN is the greatest) is the order of the values, and every
+//!   comparison, key, join and sort agrees with every other without doing anything for it.
+//! - [`moments`] are updated and merged with compensated means, however rows are split.
+
+mod checked;
+mod exact;
+mod extreme;
+mod floats;
+mod frame;
+mod mean;
+mod moments;
+mod one;
+mod rule;
+mod sum;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use floats::{canonical_array, canonical_rows, canonical_scalar};
+pub(crate) use rule::Numbers;
+
+use datafusion::common::plan_err;
+use datafusion::logical_expr::AggregateUDF;
+use std::sync::Arc;
+
+/// The aggregates that stand in the place of DataFusion's of the same names.
+pub(crate) fn aggregates() -> Vec<Arc<AggregateUDF>> {
+    let own = [AggregateUDF::from(sum::Sum::default()), AggregateUDF::from(mean::Mean::default())];
+    let extremes = [extreme::Extreme::least(), extreme::Extreme::greatest()].map(AggregateUDF::from);
+    let moments = moments::Moments::all().map(AggregateUDF::from);
+    own.into_iter().chain(extremes).chain(moments).map(Arc::new).collect()
+}
+
+/// Refuses `distinct` where it says nothing.
+fn no_distinct<T>(name: &str) -> datafusion::common::Result<T> {
+    plan_err!("`{name}` cannot take distinct values")
+}
