@@ -5,6 +5,7 @@
 //! A carriage return before the line feed is dropped. Blank lines are records of a text source only.
 
 mod bad;
+mod decimal;
 mod lines;
 mod nulls;
 mod strict;
@@ -15,6 +16,7 @@ pub use bad::{BadRecord, BadRecords};
 
 use crate::error::PlanError;
 use crate::records;
+use crate::numbers::canonical_rows;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, StringArray, StringBuilder};
@@ -50,8 +52,8 @@ pub struct SourcePlan {
     /// What happens to bad records; up to the caller.
     pub on_bad_record: OnBadRecord,
     format: Format,
-    /// The schema as read. Binary columns are text until base64 is undone; so are integers in JSON, of which the reader
-    /// would drop the fraction without a word.
+    /// The schema as read. Binary columns are text until base64 is undone; so are decimals, of which the reader would
+    /// drop further digits, and integers in JSON, of which it would drop the fraction.
     raw: SchemaRef,
     null: Option<Regex>,
 }
@@ -100,7 +102,7 @@ impl SourcePlan {
     pub(crate) fn from_parts(name: &str, format: Format, schema: Schema, on_bad_record: OnBadRecord) -> Self {
         let json = matches!(format, Format::Json { .. });
         let raw = schema.fields().iter().map(|field| match field.data_type() {
-            DataType::Binary => Field::new(field.name(), DataType::Utf8, true),
+            DataType::Binary | DataType::Decimal128(..) => Field::new(field.name(), DataType::Utf8, true),
             DataType::FixedSizeList(..) if json => Field::new(field.name(), vector::json_type(), true),
             DataType::FixedSizeList(..) => Field::new(field.name(), DataType::Utf8, true),
             integer if json && integer.is_integer() => Field::new(field.name(), DataType::Utf8, true),
@@ -262,6 +264,7 @@ impl SourcePlan {
         let json = matches!(self.format, Format::Json { .. });
         let columns = self.schema.fields().iter().zip(raw.columns()).map(|(field, column)| match field.data_type() {
             DataType::Binary => from_base64(column.as_string()),
+            DataType::Decimal128(precision, scale) => decimal::from_text(column.as_string(), *precision, *scale),
             DataType::FixedSizeList(_, length) if json => vector::from_lists(column, *length),
             DataType::FixedSizeList(_, length) => vector::from_text(column.as_string(), *length),
             integer if json && integer.is_integer() => cast_with_options(column, integer, &STRICT).map_err(reason),
@@ -269,7 +272,7 @@ impl SourcePlan {
             _ => Ok(column.clone()),
         });
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        RecordBatch::try_new(self.schema.clone(), columns).map_err(reason)
+        RecordBatch::try_new(self.schema.clone(), columns).map(canonical_rows).map_err(reason)
     }
 }
 

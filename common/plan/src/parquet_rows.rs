@@ -6,6 +6,7 @@
 
 mod cast;
 
+use crate::numbers::canonical_rows;
 use crate::rows::rows_to_json;
 use datafusion::arrow::array::{ArrayRef, new_null_array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -98,7 +99,7 @@ fn declared(batch: &RecordBatch, schema: &SchemaRef) -> Result<ParquetRows, Stri
             reasons.entry(row).or_insert(reason);
         }
     }
-    let rows = RecordBatch::try_new(schema.clone(), columns).map_err(text)?;
+    let rows = RecordBatch::try_new(schema.clone(), columns).map(canonical_rows).map_err(text)?;
     let bad = reasons.into_iter().map(|(row, reason)| {
         // What has no text has none.
         let text = rows_to_json(&batch.slice(row, 1)).map(|mut rows| rows.pop().unwrap_or_default());

@@ -8,7 +8,7 @@ use super::refused::refused;
 use super::stages::Rows;
 use crate::exec::{FixedTable, LeafTable};
 use crate::registry::Uses;
-use crate::session::Shape;
+use crate::session::{self, Shape};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result, TableReference};
 use datafusion::execution::context::SQLOptions;
@@ -30,12 +30,9 @@ impl Compiler<'_> {
         name: &Name,
     ) -> Option<Rows> {
         self.reported(check_text(sql))?;
-        let (whole, spread, uses) = (self.single_session.clone(), self.session.clone(), self.uses.clone());
+        let (functions, uses, models) = (self.functions, self.uses.clone(), self.models.clone());
         let logical = |shape| {
-            let context = SessionContext::new_with_state(match shape {
-                Shape::Distributed => spread.clone(),
-                Shape::Single => whole.clone(),
-            });
+            let context = SessionContext::new_with_state(session::state(shape, functions, &uses, &models));
             let streams = from.iter().filter(|from| tables.iter().all(|table| table.name() != from.text));
             for (number, (input, from)) in inputs.iter().zip(streams).enumerate() {
                 let table = LeafTable::new(number, input.schema(), shape);

@@ -5,6 +5,7 @@ mod functions;
 mod large;
 mod map_state;
 mod mistakes;
+mod numbers;
 mod operators;
 mod order;
 mod pairs;

@@ -31,7 +31,8 @@ fn parse(text: &str, precision: u8, scale: i8) -> Result<i128, String> {
     }
     // Digits that are kept: those before the point, which the exponent moves, and `scale` behind it.
     let kept = whole.len() as i64 + i64::from(exponent) + i64::from(scale);
-    let too_large = || format!("`{text}` has more than {} digits before the point", i32::from(precision) - i32::from(scale));
+    let too_large =
+        || format!("`{text}` has more than {} digits before the point", i32::from(precision) - i32::from(scale));
     let greatest = 10_i128.pow(u32::from(precision)) - 1;
     let mut value: i128 = 0;
     let mut add = |digit: u8| {

@@ -24,6 +24,7 @@ pub(crate) use train::{Comes, TrainFold, WATCHED, Watch};
 pub(crate) use watch::{ChooseFold, DriftFold};
 
 use crate::error::PlanError;
+use crate::numbers::canonical_rows;
 use crate::plan::BatchContext;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
@@ -147,7 +148,8 @@ impl FoldOp {
     pub fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, ctx: &BatchContext) -> Result<Folded, PlanError> {
         let width = self.key_fields.len();
         let columns: Vec<usize> = (width..rows.num_columns()).collect();
-        self.fold.step(value, &rows.project(&columns)?, ctx)
+        let Folded { value, rows } = self.fold.step(value, &rows.project(&columns)?, ctx)?;
+        Ok(Folded { value, rows: canonical_rows(rows) })
     }
 
     /// The model in a value of a stage that trains one: [`Model::to_bytes`](tidemill_ml::Model::to_bytes).
@@ -163,7 +165,7 @@ impl FoldOp {
     /// # Errors
     /// For bytes that are no value of this operator.
     pub fn show(&self, value: &[u8]) -> Result<RecordBatch, PlanError> {
-        self.fold.show(value)
+        self.fold.show(value).map(canonical_rows)
     }
 }
 

@@ -131,7 +131,9 @@ fn absolute(array: &dyn Array) -> Result<ArrayRef, ArrowError> {
 fn within_precision(value: ColumnarValue, data_type: &DataType) -> Result<ColumnarValue> {
     let array = match (&value, data_type) {
         (ColumnarValue::Array(array), DataType::Decimal128(..) | DataType::Decimal256(..)) => array.clone(),
-        (ColumnarValue::Scalar(value), DataType::Decimal128(..) | DataType::Decimal256(..)) => value.to_array_of_size(1)?,
+        (ColumnarValue::Scalar(value), DataType::Decimal128(..) | DataType::Decimal256(..)) => {
+            value.to_array_of_size(1)?
+        }
         _ => return Ok(value),
     };
     match data_type {

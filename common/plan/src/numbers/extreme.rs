@@ -59,16 +59,25 @@ impl Extreme {
 trait Float: ArrowPrimitiveType<Native: PartialOrd> + fmt::Debug + Send {
     const LEAST: Self::Native;
     const GREATEST: Self::Native;
+    fn is_nan(value: Self::Native) -> bool;
 }
 
 impl Float for Float64Type {
     const LEAST: f64 = f64::NEG_INFINITY;
     const GREATEST: f64 = f64::NAN;
+
+    fn is_nan(value: f64) -> bool {
+        value.is_nan()
+    }
 }
 
 impl Float for Float32Type {
     const LEAST: f32 = f32::NEG_INFINITY;
     const GREATEST: f32 = f32::NAN;
+
+    fn is_nan(value: f32) -> bool {
+        value.is_nan()
+    }
 }
 
 impl End {
@@ -96,18 +105,16 @@ impl End {
 
 /// Takes a value if it is less.
 #[inline]
-#[allow(clippy::eq_op, reason = "NaN is what does not equal itself")]
 fn lower<T: Float>(least: &mut T::Native, value: T::Native) {
-    if value < *least || *least != *least {
+    if value < *least || T::is_nan(*least) {
         *least = value;
     }
 }
 
 /// Takes a value if it is greater.
 #[inline]
-#[allow(clippy::eq_op, reason = "NaN is what does not equal itself")]
 fn raise<T: Float>(greatest: &mut T::Native, value: T::Native) {
-    if value > *greatest || value != value {
+    if value > *greatest || T::is_nan(value) {
         *greatest = value;
     }
 }

@@ -33,23 +33,31 @@ pub(super) fn has_floats(data_type: &DataType) -> bool {
 
 /// The same values, floats (also those in lists and structs) in their one form. No copy where they are.
 pub(crate) fn canonical_array(array: &ArrayRef) -> ArrayRef {
+    // Without an early end, which would keep it from being vectorised.
     if let Some(floats) = array.as_primitive_opt::<Float64Type>() {
-        // Without an early end, which would keep it from being vectorised.
         let other = |found, v: &f64| found | (v.to_bits() != canonical(*v).to_bits());
-        if !floats.values().iter().fold(false, other) {
-            return array.clone();
-        }
-        return Arc::new(floats.unary::<_, Float64Type>(canonical));
+        return match floats.values().iter().fold(false, other) {
+            true => Arc::new(floats.unary::<_, Float64Type>(canonical)),
+            false => array.clone(),
+        };
     }
     if let Some(floats) = array.as_primitive_opt::<Float32Type>() {
-        return Arc::new(floats.unary::<_, Float32Type>(canonical_single));
+        let other = |found, v: &f32| found | (v.to_bits() != canonical_single(*v).to_bits());
+        return match floats.values().iter().fold(false, other) {
+            true => Arc::new(floats.unary::<_, Float32Type>(canonical_single)),
+            false => array.clone(),
+        };
     }
     if !has_floats(array.data_type()) {
         return array.clone();
     }
     let data = array.to_data();
-    let children = data.child_data().iter().map(|child| canonical_array(&make_array(child.clone())).to_data());
-    let children = children.collect();
+    let before: Vec<_> = data.child_data().iter().map(|child| make_array(child.clone())).collect();
+    let after: Vec<_> = before.iter().map(canonical_array).collect();
+    if before.iter().zip(&after).all(|(before, after)| Arc::ptr_eq(before, after)) {
+        return array.clone();
+    }
+    let children = after.iter().map(|child| child.to_data()).collect();
     // Children of the same types and lengths always fit.
     data.into_builder().child_data(children).build().map_or_else(|_| array.clone(), make_array)
 }
@@ -78,10 +86,8 @@ pub(crate) fn canonical_scalar(value: ScalarValue) -> ScalarValue {
 pub(super) fn canonical_expr(expr: Expr, data_type: DataType) -> Expr {
     match expr {
         Expr::Literal(value, metadata) => Expr::Literal(canonical_scalar(value), metadata),
-        expr => {
-            ScalarUDF::from(Canonical { returns: data_type, signature: Signature::any(1, Volatility::Immutable) })
-                .call(vec![expr])
-        }
+        expr => ScalarUDF::from(Canonical { returns: data_type, signature: Signature::any(1, Volatility::Immutable) })
+            .call(vec![expr]),
     }
 }
 
@@ -177,6 +183,10 @@ impl GroupsAccumulator for GroupsInOneForm {
 
     fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], count: usize) -> Result<()> {
         self.0.merge_batch(values, groups, count)
+    }
+
+    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        self.0.convert_to_state(values, filter)
     }
 
     fn size(&self) -> usize {

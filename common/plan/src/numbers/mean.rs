@@ -63,7 +63,13 @@ impl Rounding {
         let mean = sum.mul_checked(self.factor).ok().and_then(|scaled| {
             let (whole, rest) = (scaled.div_checked(count).ok()?, scaled.mod_checked(count).ok()?);
             let away = rest.wrapping_abs() >= count.wrapping_sub(rest.wrapping_abs());
-            let step = i256::from_i128(if !away { 0 } else if scaled.is_negative() { -1 } else { 1 });
+            let step = i256::from_i128(if !away {
+                0
+            } else if scaled.is_negative() {
+                -1
+            } else {
+                1
+            });
             whole.add_checked(step).ok()
         });
         mean.filter(|mean| Decimal256Type::is_valid_decimal_precision(*mean, digits))

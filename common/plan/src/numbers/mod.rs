@@ -17,10 +17,8 @@ mod moments;
 mod one;
 mod rule;
 mod sum;
-#[cfg(test)]
-mod tests;
 
-pub(crate) use floats::{canonical_array, canonical_rows, canonical_scalar};
+pub(crate) use floats::{canonical_array, canonical_rows};
 pub(crate) use rule::Numbers;
 
 use datafusion::common::plan_err;

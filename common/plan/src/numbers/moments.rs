@@ -21,9 +21,14 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     /// Of one column: the variance or its root, of a sample or of all there is.
-    Spread { root: bool, sample: bool },
+    Spread {
+        root: bool,
+        sample: bool,
+    },
     /// Of two columns, of a sample or of all there is.
-    Covariance { sample: bool },
+    Covariance {
+        sample: bool,
+    },
     Correlation,
     /// Of y over x.
     Line(Line),
@@ -467,9 +472,7 @@ impl<S: State<N>, const N: usize> GroupsAccumulator for Groups<S, N> {
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
         let states = emit_to.take_needed(&mut self.states);
         let rows: Vec<_> = states.iter().map(State::values).collect();
-        let column = |at: usize| {
-            Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row[at]))) as ArrayRef
-        };
+        let column = |at: usize| Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row[at]))) as ArrayRef;
         let counts: ArrayRef = Arc::new(UInt64Array::from_iter_values(states.iter().map(State::count)));
         let columns = S::COLUMNS.len();
         Ok(std::iter::once(counts).chain((0..columns).map(column)).collect())

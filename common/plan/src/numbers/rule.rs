@@ -3,17 +3,15 @@
 use super::checked::{Checked, Operation};
 use super::floats::{Canonical, canonical_expr, canonical_scalar, has_floats};
 use crate::error::PlanError;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_datafusion_err};
-use datafusion::arrow::datatypes::DataType;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF,
-};
 use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF};
 use datafusion::optimizer::AnalyzerRule;
 use std::sync::Arc;
 
@@ -52,14 +50,20 @@ impl Numbers {
             schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
         }
         let names = NamePreserver::new(&plan);
-        let rewritten = plan.map_expressions(|expr| {
-            let name = names.save(&expr);
-            Ok(self.expr(expr, &schema)?.update_data(|expr| name.restore(expr)))
-        })?;
+        let rewritten = plan.map_expressions(|expr| self.under_its_name(expr, &schema, &names))?;
         match rewritten.transformed {
             true => rewritten.map_data(LogicalPlan::recompute_schema),
             false => Ok(rewritten),
         }
+    }
+
+    /// The expressions of grouping sets have names each for itself.
+    fn under_its_name(&self, expr: Expr, schema: &DFSchema, names: &NamePreserver) -> Result<Transformed<Expr>> {
+        if let Expr::GroupingSet(_) = expr {
+            return expr.map_children(|expr| self.under_its_name(expr, schema, names));
+        }
+        let name = names.save(&expr);
+        Ok(self.expr(expr, schema)?.update_data(|expr| name.restore(expr)))
     }
 
     /// An expression over columns of this schema, whose types have been coerced.
@@ -148,7 +152,8 @@ impl Numbers {
         let written = self.written.as_ref().unwrap_or(&text).clone();
         let checked = Checked::new(operation, text, written, returns);
         if let Some(values) = arguments.iter().map(constant).collect::<Option<Vec<_>>>() {
-            let result = checked.apply(&values).map_err(|error| plan_datafusion_err!("{}", PlanError::reason(&error)))?;
+            let result =
+                checked.apply(&values).map_err(|error| plan_datafusion_err!("{}", PlanError::reason(&error)))?;
             if let ColumnarValue::Scalar(value) = result {
                 return Ok(Expr::Literal(value, None));
             }

@@ -2,6 +2,7 @@
 
 use super::typed::{Arguments, ScalarResult, Value};
 use super::{FunctionError, FunctionKind, FunctionRef};
+use crate::numbers::canonical_array;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err};
@@ -164,7 +165,7 @@ impl<A: Aggregate> Accumulator for Running<A> {
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let value = self.aggregate.finish(&self.state).value().map_err(of_user)?;
-        ScalarValue::try_from_array(&<A::Output as ScalarResult>::Value::array(vec![value]), 0)
+        ScalarValue::try_from_array(&canonical_array(&<A::Output as ScalarResult>::Value::array(vec![value])), 0)
     }
 
     fn size(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use super::typed::Argument;
 use super::{FunctionError, FunctionKind, FunctionRef};
+use crate::numbers::canonical_rows;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use std::fmt;
@@ -46,7 +47,9 @@ impl BatchMap {
             let got: Vec<_> = result.columns().iter().map(|column| column.data_type().clone()).collect();
             return Err(FunctionError(format!("{self:?} gave columns of other types: {}", super::shown(&got))));
         }
-        RecordBatch::try_new(self.schema.clone(), result.columns().to_vec()).map_err(FunctionError::new)
+        RecordBatch::try_new(self.schema.clone(), result.columns().to_vec())
+            .map(canonical_rows)
+            .map_err(FunctionError::new)
     }
 }
 
