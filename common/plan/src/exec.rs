@@ -16,4 +16,4 @@ pub(crate) use leaf::{LeafExec, LeafTable, TaskInputs};
 pub(crate) use of_stream::OfStream;
 pub(crate) use one_batch::OneBatch;
 pub(crate) use over::{OverExec, OverInput, at_the_end};
-pub(crate) use stable_sort::StableSort;
+pub(crate) use stable_sort::{StableSort, stable_order};

@@ -3,11 +3,13 @@
 use crate::clock;
 use crate::decode::BATCH_ROWS;
 use crate::guarded::{guarded, huge_constant};
+use crate::in_order::in_order;
 use crate::learn::predict::{self, Declared};
 use crate::learn::prepare;
 use crate::numbers::{self, Numbers};
 use crate::planning::in_time;
 use crate::registry::{Functions, Uses};
+use crate::{rules, times};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::config::{ConfigOptions, Dialect};
@@ -147,6 +149,7 @@ pub(crate) fn state(shape: Shape, users: &Functions, uses: &Uses, models: &Decla
     if let Some(scalar) = functions.scalar_functions() {
         scalar.iter_mut().for_each(|function| *function = guarded(function.clone()));
         scalar.extend(clock::functions());
+        scalar.extend(times::functions());
         scalar.extend(predict::functions(models));
         scalar.extend(prepare::functions());
         scalar.extend(users.scalars().cloned());
@@ -154,8 +157,10 @@ pub(crate) fn state(shape: Shape, users: &Functions, uses: &Uses, models: &Decla
     if let Some(aggregate) = functions.aggregate_functions() {
         aggregate.extend(numbers::aggregates());
         aggregate.extend(users.aggregates().cloned());
+        aggregate.iter_mut().for_each(|function| *function = in_order(function.clone()));
     }
-    let mut rules = Analyzer::new().rules;
+    let mut rules = rules::analyzer_rules();
+    // Arithmetic is checked as it is when types are settled.
     rules.push(Arc::new(Numbers::default()));
     let config = config(shape).with_extension(Arc::new(uses.clone()));
     with_a_watch(functions.with_analyzer_rules(rules).with_config(config).build())

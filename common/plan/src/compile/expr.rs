@@ -6,6 +6,7 @@ use crate::guarded::huge_constant;
 use crate::numbers::Numbers;
 use crate::plan::KEY_COLUMN;
 use crate::registry::Uses;
+use crate::rules::in_micros;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, SchemaError};
@@ -70,6 +71,7 @@ pub(super) fn parse_qualified(
             });
             session.create_logical_expr_from_sql_expr(expr, schema)
         })
+        .and_then(|expr| in_micros(expr, schema))
         .map_err(|error| diagnose(&error, sql))?
         .unalias();
     check_expr(&expr, sql)?;
@@ -134,6 +136,8 @@ pub(super) fn physical(
     // Some functions, `coalesce` for one, are there to be simplified away.
     let checked = simplifier
         .coerce(expr, schema)
+        .and_then(|expr| in_micros(expr, schema))
+        .and_then(|expr| simplifier.coerce(expr, schema))
         .and_then(|expr| numbers.expr(expr, schema).data())
         .and_then(|expr| simplifier.simplify(expr))
         .and_then(|expr| huge_constant(&expr).map(|()| expr))

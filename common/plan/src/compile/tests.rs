@@ -1,5 +1,8 @@
 //! Whole jobs, compiled and evaluated.
 
+mod beside;
+mod blame;
+mod dates;
 mod exact;
 mod functions;
 mod large;
@@ -10,6 +13,7 @@ mod operators;
 mod order;
 mod pairs;
 mod queries;
+mod sets;
 mod shared;
 mod state;
 mod tables;

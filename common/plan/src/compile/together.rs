@@ -6,6 +6,7 @@ use super::expr::{check_names, type_name};
 use super::join::{Sides, either, join_head, key};
 use super::stages::{Head, Part, Rows, column};
 use crate::keys::is_encodable;
+use crate::rules::micros_type;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::{Column, JoinType, NullEquality, Result, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::array_agg;
@@ -264,7 +265,7 @@ fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
         return Some(left.clone());
     }
     let alike = left.is_numeric() && right.is_numeric() || left.is_temporal() && right.is_temporal();
-    comparison_coercion(left, right).filter(|common| alike && is_encodable(common))
+    comparison_coercion(left, right).map(micros_type).filter(|common| alike && is_encodable(common))
 }
 
 /// Rows of one side with the columns of both: keys, what is left's, what is right's, and which side it is.

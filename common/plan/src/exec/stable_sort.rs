@@ -2,8 +2,8 @@
 
 use super::over::{OverInput, at_the_end, gathered};
 use crate::decode::BATCH_ROWS;
-use datafusion::arrow::array::{RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{concat_batches, take_record_batch};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{SortOptions, concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::{DataFusionError, Result, resources_datafusion_err};
@@ -62,19 +62,25 @@ impl OverInput for StableSort {
 
 fn sort(schema: &SchemaRef, batches: &[RecordBatch], order: &LexOrdering, fetch: Option<usize>) -> Result<RecordBatch> {
     let all = concat_batches(schema, batches)?;
-    let rows = u32::try_from(all.num_rows()).map_err(|_| resources_datafusion_err!("2^32 rows or more to sort"))?;
-    let mut fields = Vec::with_capacity(order.len());
-    let mut columns = Vec::with_capacity(order.len());
-    for sort in order {
-        let column = sort.expr.evaluate(&all)?.into_array(all.num_rows())?;
-        fields.push(SortField::new_with_options(column.data_type().clone(), sort.options));
-        columns.push(column);
-    }
-    let keys = RowConverter::new(fields)?.convert_columns(&columns)?;
-    let mut places: Vec<u32> = (0..rows).collect();
-    places.sort_by(|&a, &b| keys.row(a as usize).cmp(&keys.row(b as usize)));
+    let columns = order.iter().map(|sort| sort.expr.evaluate(&all)?.into_array(all.num_rows()));
+    let options: Vec<_> = order.iter().map(|sort| sort.options).collect();
+    let mut places = stable_order(&columns.collect::<Result<Vec<_>>>()?, &options)?;
     places.truncate(fetch.unwrap_or(usize::MAX));
     Ok(take_record_batch(&all, &UInt32Array::from(places))?)
+}
+
+/// The rows of columns in the order of these, first column first; ties stay as they are.
+pub(crate) fn stable_order(columns: &[ArrayRef], options: &[SortOptions]) -> Result<Vec<u32>> {
+    let rows = columns.first().map_or(0, |column| column.len());
+    let rows = u32::try_from(rows).map_err(|_| resources_datafusion_err!("2^32 rows or more to sort"))?;
+    let field = |(column, options): (&ArrayRef, &SortOptions)| {
+        SortField::new_with_options(column.data_type().clone(), *options)
+    };
+    let fields = columns.iter().zip(options).map(field).collect();
+    let keys = RowConverter::new(fields)?.convert_columns(columns)?;
+    let mut places: Vec<u32> = (0..rows).collect();
+    places.sort_by(|&a, &b| keys.row(a as usize).cmp(&keys.row(b as usize)));
+    Ok(places)
 }
 
 /// Cut into batches; the memory counts as used until the last is taken.

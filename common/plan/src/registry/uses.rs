@@ -3,6 +3,7 @@
 use super::FunctionRef;
 use super::aggregate::UserAggregate;
 use super::scalar::UserScalar;
+use crate::in_order::unordered;
 use datafusion::logical_expr::Expr;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +27,7 @@ impl Uses {
                 }
             }
             Expr::AggregateFunction(call) => {
-                if let Some(aggregate) = call.func.inner().downcast_ref::<UserAggregate>() {
+                if let Some(aggregate) = unordered(&call.func).inner().downcast_ref::<UserAggregate>() {
                     self.add(&aggregate.function_ref);
                 }
             }

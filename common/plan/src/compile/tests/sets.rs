@@ -1,0 +1,126 @@
+//! Queries about what is in a set, and how often: nulls and copies count, and so do totals of nothing.
+
+use super::*;
+
+/// `a` holds 1, 2, null and 4 in the groups 1 to 4, `b` what the case says.
+fn answer(sql: &str, b: &str) -> Result<Vec<String>, String> {
+    let definition = format!(
+        "name = 'sets'\nbatch_interval = '1s'\nkey_groups = 4\n\
+         [source.a]\nconnector = 'socket'\naddress = '127.0.0.1:1'\nformat = 'csv'\ncolumns = {{ x = 'bigint', g = 'bigint' }}\n\
+         [source.b]\nconnector = 'socket'\naddress = '127.0.0.1:2'\nformat = 'csv'\ncolumns = {{ y = 'bigint', g = 'bigint' }}\n\
+         [stream.out]\nfrom = ['a', 'b']\nsql = \"\"\"{sql}\"\"\"\n[[output]]\nfrom = 'out'\nprint = true\n"
+    );
+    let plan = compile_in(&definition, Path::new(".")).map_err(|wrong| wrong.render("job.toml", &definition, false))?;
+    let mut evaluator = Evaluator::new(Arc::new(plan), 2).map_err(|error| error.to_string())?;
+    let block = |text: &str| vec![text.replace(' ', "\n").into_bytes()];
+    let blocks = HashMap::from([(SourceIdx(0), block("1,1 2,2 ,3 4,4 ")), (SourceIdx(1), block(b))]);
+    let rows = block_on(evaluator.batch_json(&context(1), &blocks)).map_err(|error| error.to_string())?.remove(0);
+    let mut rows = rows.unwrap_or_default();
+    rows.sort();
+    Ok(rows.iter().map(|row| row.split_once(':').map_or("", |(_, value)| value.trim_end_matches('}')).into()).collect())
+}
+
+fn check(cases: &[(&str, &str, &str)]) {
+    let mut wrong = Vec::new();
+    for (sql, b, expected) in cases {
+        let found = answer(sql, b).map(|rows| rows.join(" "));
+        if found.as_deref() != Ok(expected) {
+            wrong.push(format!("{sql} over {b:?}: {found:?}, not {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+const WITH_NULL: &str = "1,1 ,2 9,4 ";
+const WITHOUT: &str = "1,1 9,2 ";
+
+#[test]
+fn not_in_minds_nulls() {
+    let correlated = "select x from a where x not in (select y from b where b.g = a.g)";
+    let either = "select x from a where x not in (select y from b) or g = 4";
+    let twice = "select x from a where not (x in (select y from b) or x in (select g from b))";
+    let case = "select x from a where case when x in (select y from b) then false else true end";
+    let expression = "select x from a where x + 1 not in (select y from b)";
+    check(&[
+        ("select x from a where 3 not in (select y from b)", WITH_NULL, ""),
+        ("select x from a where 3 not in (select y from b)", WITHOUT, "1 2 4 null"),
+        ("select x from a where 3 not in (select y from b)", "", "1 2 4 null"),
+        ("select x from a where 1 not in (select y from b)", WITHOUT, ""),
+        ("select x from a where null not in (select y from b)", WITHOUT, ""),
+        ("select x from a where null not in (select y from b)", "", "1 2 4 null"),
+        ("select x from a where x not in (select y from b)", WITH_NULL, ""),
+        ("select x from a where x not in (select y from b)", WITHOUT, "2 4"),
+        ("select x from a where not x in (select y from b)", WITHOUT, "2 4"),
+        (expression, WITHOUT, "1 2 4"),
+        (expression, WITH_NULL, ""),
+        (correlated, WITH_NULL, "4 null"),
+        (correlated, WITHOUT, "2 4 null"),
+        (correlated, "", "1 2 4 null"),
+        (either, WITH_NULL, "4"),
+        (either, WITHOUT, "2 4"),
+        (twice, WITHOUT, "4"),
+        (twice, WITH_NULL, ""),
+        (case, WITH_NULL, "2 4 null"),
+        ("select x from a where (x in (select y from b)) is null", WITH_NULL, "2 4 null"),
+        ("select x from a where (x in (select y from b)) is null", WITHOUT, "null"),
+        ("select x from a where x in (select y from b) or x = 4", WITH_NULL, "1 4"),
+        ("select x from a where x <> all (select y from b)", WITH_NULL, ""),
+        ("select x from a where x <> all (select y from b)", WITHOUT, "2 4"),
+        ("select x from a where not exists (select 1 from b where b.y = a.x)", WITH_NULL, "2 4 null"),
+    ]);
+}
+
+#[test]
+fn in_is_a_value_of_three() {
+    let value = "select x in (select y from b) as v from a";
+    check(&[
+        (value, WITH_NULL, "null null null true"),
+        (value, WITHOUT, "false false null true"),
+        (value, "", "false false false false"),
+        ("select x not in (select y from b) as v from a", WITH_NULL, "false null null null"),
+        ("select 3 not in (select y from b) as v from a", WITHOUT, "true true true true"),
+        ("select x in (select y from b where b.g = a.g) as v from a", WITH_NULL, "false false null true"),
+        ("select exists (select 1 from b where b.y = a.x) as v from a", WITH_NULL, "false false false true"),
+    ]);
+    let sum = answer("select sum(case when x in (select y from b) then 1 end) as v from a", WITHOUT).unwrap_err();
+    assert!(sum.contains("`in (select ..)` and `exists` stand in `where`"), "{sum}");
+    let pair = answer("select x from a where x in (select y, g from b)", WITHOUT).unwrap_err();
+    assert!(pair.contains("job.toml"), "{pair}");
+}
+
+#[test]
+fn copies_count() {
+    let (except, intersect) =
+        ("select g from b except all select g from a", "select g from b intersect all select g from a");
+    let b = "1,1 2,1 3,1 4,8 5, 6, ";
+    check(&[
+        (except, b, "1 1 8 null null"),
+        (intersect, b, "1"),
+        ("select y, g from b except all select x, g from a", "1,1 1,1 ,3 ,3 ", "1,\"g\":1 null,\"g\":3"),
+        ("select y, g from b intersect all select x, g from a", "1,1 1,1 ,3 ,3 ", "1,\"g\":1 null,\"g\":3"),
+        ("select g from b except select g from a", b, "8 null"),
+        ("select g from b intersect select g from a", b, "1"),
+        ("select g from b except all select g from b", b, ""),
+        ("select g from b intersect all select g from b", b, "1 1 1 8 null null"),
+    ]);
+}
+
+#[test]
+fn totals_of_nothing() {
+    check(&[
+        ("select g, count(*) as n from b group by rollup(g)", "", "null,\"n\":0"),
+        ("select g, sum(y) as n from b group by cube(g)", "", "null,\"n\":null"),
+        ("select g, count(*) as n from b group by grouping sets ((g), ())", "", "null,\"n\":0"),
+        ("select g, count(*) as n from b group by grouping sets ((g))", "", ""),
+        ("select g, y, count(*) as n from b group by rollup(g, y)", "", "null,\"y\":null,\"n\":0"),
+        ("select g, count(*) as n from b where y > 5 group by rollup(g) having count(*) = 0", "", "null,\"n\":0"),
+        (
+            "select g, y, count(*) as n, grouping(g) as gg, grouping(y) as gy from b group by cube(g, y)",
+            "5,7 ",
+            "7,\"y\":5,\"n\":1,\"gg\":0,\"gy\":0 7,\"y\":null,\"n\":1,\"gg\":0,\"gy\":1 \
+             null,\"y\":5,\"n\":1,\"gg\":1,\"gy\":0 null,\"y\":null,\"n\":1,\"gg\":1,\"gy\":1",
+        ),
+        ("select b.g, count(*) as n from b group by rollup(b.g)", WITHOUT, "1,\"n\":1 2,\"n\":1 null,\"n\":2"),
+        ("select sum(y) as s from b group by grouping sets (())", "", "null"),
+    ]);
+}
