@@ -148,8 +148,8 @@ impl FoldOp {
     pub fn step(&self, value: Option<&[u8]>, rows: &RecordBatch, ctx: &BatchContext) -> Result<Folded, PlanError> {
         let width = self.key_fields.len();
         let columns: Vec<usize> = (width..rows.num_columns()).collect();
-        let Folded { value, rows } = self.fold.step(value, &rows.project(&columns)?, ctx)?;
-        Ok(Folded { value, rows: canonical_rows(rows) })
+        let folded = self.fold.step(value, &rows.project(&columns)?, ctx)?;
+        Ok(Folded { rows: canonical_rows(folded.rows), ..folded })
     }
 
     /// The model in a value of a stage that trains one: [`Model::to_bytes`](tidemill_ml::Model::to_bytes).

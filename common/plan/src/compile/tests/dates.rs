@@ -101,8 +101,9 @@ const VALUES: &[(&str, &str)] = &[
     ("t - timestamp '0001-01-01' > interval '25 hours'", "false true true true null"),
     ("interval '36 hours' >= t - timestamp '1500-02-27'", "true false false false null"),
     ("d - date '0001-01-01' <= 1", "true false false false null"),
-    ("t + interval '1 day' > d", "true true true true null"),
-    ("d + interval '-1 day' < d", "true true true true null"),
+    // What the others would give is outside of the calendar.
+    ("case when id < 4 then t + interval '1 day' > d end", "true true true null null"),
+    ("case when id > 1 then d + interval '-1 day' < d end", "null true true true null"),
     ("now() < t", "false false true true null"),
 ];
 
