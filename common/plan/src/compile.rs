@@ -28,7 +28,6 @@ mod waits;
 mod window;
 
 use crate::decode::{SourcePlan, bad_schema};
-pub(crate) use self::expr::type_name;
 
 use crate::exec::FixedTable;
 use crate::files::RowEncoding;
