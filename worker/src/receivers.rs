@@ -6,8 +6,8 @@ use crate::jobs::Job;
 use crate::node::{Node, lock};
 use crate::receiver::files::{Content, MAX_FILES};
 use crate::receiver::{
-    self, Backoff, BlockSink, FileEntry, FileLog, ManualBatch, Queue, Rate, ReceiverConfig, ReceiverEnd, ReceiverKind,
-    ReceiverState, ReceiverStatus, WatchedFiles,
+    self, Backoff, BlockSink, FileEntry, FileLog, ManualBatch, Queue, Rate, ReceiverConfig, ReceiverEnd, ReceiverError,
+    ReceiverKind, ReceiverState, ReceiverStatus, WatchedFiles,
 };
 use crate::wire::ReceiverId;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -200,8 +200,14 @@ impl Running {
             result = receiver::run(config, sink, self.status.clone(), self.drain.clone()) => Some(result),
         };
         self.kill.cancel();
+        if let Some(result) = result {
+            self.report_end(node, id, result).await;
+        }
+        // After the report: a receiver that heartbeats list no more has said why, or was told to end.
         node.receivers.forget(id, self.epoch);
-        let Some(result) = result else { return };
+    }
+
+    async fn report_end(&self, node: &Node, id: ReceiverId, result: Result<ReceiverEnd, ReceiverError>) {
         let snapshot = self.status.snapshot();
         let mut report = pb::ReceiverReport {
             receiver: Some(id.into()),
@@ -211,7 +217,10 @@ impl Running {
         };
         match result {
             Ok(ReceiverEnd { .. }) => report.drained = true,
-            Err(error) => report.error = error.to_string(),
+            Err(error) => {
+                report.error = error.to_string();
+                report.cannot_hold = self.sink.cannot_hold();
+            }
         }
         node.report(worker_message::Kind::ReceiverReport(report)).await;
     }

@@ -6,6 +6,7 @@
 
 use crate::jobs::Job;
 use crate::node::{Identity, Node};
+use crate::store::BlockId;
 use crate::wire::receiver_id;
 use crate::{WorkerError, fetch, heartbeat, restore, tasks};
 use std::sync::Arc;
@@ -211,7 +212,12 @@ async fn take(node: &Arc<Node>, message: driver_message::Kind) -> Result<(), Sta
         }
         Kind::DropBlocks(message) => {
             let ids: Vec<_> = message.blocks.iter().filter_map(|b| crate::wire::block_id(Some(b)).ok()).collect();
-            node.blocking(move |node| node.blocks.remove(&ids)).await?;
+            let unlogged = message.unlogged;
+            node.blocking(move |node| {
+                node.blocks.remove(&ids);
+                unlogged.iter().for_each(|unlogged| drop_unlogged(node, unlogged));
+            })
+            .await?;
         }
         Kind::BatchComplete(message) => {
             node.shuffle.remove_batch(JobId(message.job), BatchId(message.batch));
@@ -244,6 +250,16 @@ async fn take(node: &Arc<Node>, message: driver_message::Kind) -> Result<(), Sta
         }
     }
     Ok(())
+}
+
+/// Lets go of what earlier receivers of a stream have left and the driver will never log.
+fn drop_unlogged(node: &Node, unlogged: &pb::Unlogged) {
+    let Ok(id) = receiver_id(unlogged.receiver.as_ref()) else { return };
+    let of_receiver = |block: &BlockId| (block.source, block.receiver) == (id.source, id.receiver);
+    let never = |block: &BlockId| block.epoch < unlogged.epoch && block.first_offset >= unlogged.from_offset;
+    let held = node.blocks.list(id.job).into_iter().map(|(block, ..)| block);
+    let ids: Vec<BlockId> = held.filter(|block| of_receiver(block) && never(block)).collect();
+    node.blocks.remove(&ids);
 }
 
 async fn start_job(node: &Arc<Node>, message: pb::StartJob) {

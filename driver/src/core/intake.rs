@@ -20,6 +20,8 @@ const RESTART_DELAY_US: u64 = 500_000;
 /// Item numbers for placing receivers, apart from those of key groups.
 const RECEIVER_ITEMS: u64 = 1 << 32;
 
+/// For this long after a worker could not hold a block, others are preferred.
+const CANNOT_HOLD_US: u64 = 60_000_000;
 /// A failed copy is tried again after this long.
 const COPY_DELAY_US: u64 = 100_000;
 
@@ -30,6 +32,8 @@ pub(crate) struct LiveReceiver {
     pub(crate) draining: bool,
     /// It was started by an earlier driver, which may have asked it to drain.
     adopted: bool,
+    /// A heartbeat has listed it.
+    heard: bool,
     /// Where its copies go; unknown of one that was adopted.
     replicate_to: Option<Vec<WorkerId>>,
     /// Records per second that it was told; 0 for no bound, and for one that was adopted.
@@ -110,20 +114,22 @@ impl Job {
     fn start_receiver(&mut self, cx: &mut Cx<'_>, key: ReceiverKey) {
         let logged = self.durable.receivers.get(&key).cloned().unwrap_or_default();
         let not_before = self.receivers.get(&key).and_then(|receiver| receiver.not_before_us);
-        let waits = not_before.is_some_and(|time| cx.now.mono_us < time);
+        let now = cx.now.mono_us;
+        let waits = not_before.is_some_and(|time| now < time);
         if logged.finished || waits {
             return;
         }
         let busy = |worker: &WorkerId| self.receivers.values().filter(|r| r.worker == Some(*worker)).count();
         let mut order = ranked(self.durable.id, receiver_item(key), &self.live);
-        order.sort_by_key(busy);
+        order.sort_by_key(|worker| (self.cannot_hold(*worker, now), busy(worker)));
         let Some(worker) = order.first().copied() else { return };
         let epoch = logged.epoch + 1;
+        self.record(cx, JobRecord::Receiver { key, epoch });
         if logged.epoch > 0 {
             self.counters.receivers_restarted += 1;
+            self.drop_unlogged(cx, key, epoch, logged.next_offset);
         }
-        self.record(cx, JobRecord::Receiver { key, epoch });
-        let replicate_to = self.replicas(key, worker);
+        let replicate_to = self.replicas(key, worker, now);
         let rate = self.rate_of(key);
         let message = pb::StartReceiver {
             receiver: Some(receiver_ref(self.durable.id, key)),
@@ -145,15 +151,28 @@ impl Job {
         };
     }
 
-    fn replicas(&self, key: ReceiverKey, worker: WorkerId) -> Vec<WorkerId> {
+    /// What the receiver's earlier epochs have left that is not logged never will be: it must not fill disks.
+    fn drop_unlogged(&self, cx: &mut Cx<'_>, key: ReceiverKey, epoch: u64, from_offset: u64) {
+        let receiver = Some(receiver_ref(self.durable.id, key));
+        let unlogged = vec![pb::Unlogged { receiver, epoch, from_offset }];
+        cx.send_all(&driver_message::Kind::DropBlocks(pb::DropBlocks { unlogged, ..Default::default() }));
+    }
+
+    /// Whether a worker could not hold a block a short while ago.
+    fn cannot_hold(&self, worker: WorkerId, now_us: u64) -> bool {
+        self.cannot_hold.get(&worker).is_some_and(|until_us| now_us < *until_us)
+    }
+
+    fn replicas(&self, key: ReceiverKey, worker: WorkerId, now_us: u64) -> Vec<WorkerId> {
         let mut others = ranked(self.durable.id, receiver_item(key), &self.live);
         others.retain(|other| *other != worker);
+        others.sort_by_key(|other| self.cannot_hold(*other, now_us));
         others.truncate(self.copies_possible() - 1);
         others
     }
 
     fn update_replicas(&mut self, cx: &mut Cx<'_>, key: ReceiverKey, worker: WorkerId) {
-        let wanted = self.replicas(key, worker);
+        let wanted = self.replicas(key, worker, cx.now.mono_us);
         let Some(receiver) = self.receivers.get_mut(&key).filter(|r| r.replicate_to.as_ref() != Some(&wanted)) else {
             return;
         };
@@ -172,7 +191,6 @@ impl Job {
             if self.durable.receivers.get(&key).is_some_and(|logged| logged.epoch == receiver.epoch) {
                 let live = LiveReceiver { worker: Some(worker), adopted: true, ..LiveReceiver::default() };
                 self.receivers.insert(key, live);
-                self.unconfirmed.insert(key);
             } else {
                 let message = pb::StopReceiver { receiver: Some(*reference), drain: false };
                 cx.send(worker, driver_message::Kind::StopReceiver(message));
@@ -180,25 +198,30 @@ impl Job {
         }
     }
 
-    /// An adopted receiver may have ended while its worker had no session; what it said then nobody heard.
+    /// A receiver that no longer runs, and of which nothing was heard, is started again. One that was adopted may have
+    /// ended while its worker had no session; one that was started is missed once a heartbeat has listed it.
     pub(crate) fn on_heartbeat(&mut self, worker: WorkerId, heartbeat: &pb::Heartbeat) {
-        if self.unconfirmed.is_empty() {
-            return;
-        }
-        let of_worker = |key: &ReceiverKey| self.receivers.get(key).is_some_and(|r| r.worker == Some(worker));
-        let keys: Vec<ReceiverKey> = self.unconfirmed.iter().copied().filter(of_worker).collect();
-        for key in keys {
-            self.unconfirmed.remove(&key);
-            let reference = Some(receiver_ref(self.durable.id, key));
-            if !heartbeat.receivers.iter().any(|running| running.receiver == reference) {
-                self.receivers.remove(&key);
-                self.receivers_due = true;
+        let of_job = heartbeat.receivers.iter().filter_map(|running| running.receiver.as_ref());
+        let of_job = of_job.filter(|receiver| receiver.job == self.durable.id.0);
+        let listed: BTreeSet<ReceiverKey> = of_job.map(receiver_key).collect();
+        let mut ended = Vec::new();
+        for (key, receiver) in self.receivers.iter_mut().filter(|(_, receiver)| receiver.worker == Some(worker)) {
+            let awaited = receiver.heard || receiver.adopted;
+            receiver.heard |= listed.contains(key);
+            if awaited && !listed.contains(key) {
+                ended.push(*key);
             }
+        }
+        for key in ended {
+            tracing::info!(job = self.durable.id.0, source = key.source.0, "a receiver has ended without a word");
+            self.receivers.remove(&key);
+            self.receivers_due = true;
         }
     }
 
     pub(crate) fn lose_receivers(&mut self, worker: WorkerId) -> u64 {
         let mut lost = 0;
+        self.cannot_hold.remove(&worker);
         for receiver in self.receivers.values_mut().filter(|receiver| receiver.worker == Some(worker)) {
             *receiver = LiveReceiver { last_error: std::mem::take(&mut receiver.last_error), ..Default::default() };
             lost += 1;
@@ -219,6 +242,10 @@ impl Job {
         let not_before_us = (!report.drained).then_some(cx.now.mono_us + RESTART_DELAY_US);
         *receiver = LiveReceiver { last_error: report.error.clone(), not_before_us, ..LiveReceiver::default() };
         self.receivers_due = true;
+        if report.cannot_hold != 0 {
+            let until_us = cx.now.mono_us + CANNOT_HOLD_US;
+            self.cannot_hold.insert(WorkerId(report.cannot_hold), until_us);
+        }
         if report.drained && !asked {
             self.record(cx, JobRecord::ReceiverFinished(key));
         } else if !report.drained {
@@ -298,7 +325,10 @@ impl Job {
     fn drop_blocks(&self, cx: &mut Cx<'_>, blocks: &[BlockMeta], workers: &[WorkerId]) {
         let refs: Vec<common_pb::BlockRef> = blocks.iter().map(|block| block_ref(self.durable.id, block)).collect();
         for worker in workers.iter().filter(|_| !refs.is_empty()) {
-            cx.send(*worker, driver_message::Kind::DropBlocks(pb::DropBlocks { blocks: refs.clone() }));
+            cx.send(
+                *worker,
+                driver_message::Kind::DropBlocks(pb::DropBlocks { blocks: refs.clone(), ..Default::default() }),
+            );
         }
     }
 
@@ -363,7 +393,8 @@ impl Job {
         if holders.workers.is_empty() || usable >= self.copies_possible() {
             return;
         }
-        let order = ranked(self.durable.id, key.first_offset ^ receiver_item(key.receiver), &self.live);
+        let mut order = ranked(self.durable.id, key.first_offset ^ receiver_item(key.receiver), &self.live);
+        order.sort_by_key(|worker| self.cannot_hold(*worker, cx.now.mono_us));
         let Some(target) = order.into_iter().find(|worker| !holders.workers.contains(worker)) else { return };
         let message = pb::CopyBlock {
             block: Some(block_ref(self.durable.id, &holders.block)),

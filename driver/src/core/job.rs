@@ -42,8 +42,8 @@ pub(crate) struct Job {
     pub(crate) receivers_due: bool,
     /// When the next receiver that failed is started again.
     pub(crate) restart_us: Option<u64>,
-    /// Receivers that were adopted, and of which no heartbeat has said that they still run.
-    pub(crate) unconfirmed: BTreeSet<ReceiverKey>,
+    /// Workers that could not hold a block, and until when others are preferred, in monotonic microseconds.
+    pub(crate) cannot_hold: BTreeMap<WorkerId, u64>,
     pub(crate) holders: HashMap<BlockKey, Holders>,
     pub(crate) copies: Copies,
     pub(crate) checkpoints: Checkpoints,
@@ -82,7 +82,7 @@ impl Job {
             receivers: BTreeMap::new(),
             receivers_due: true,
             restart_us: None,
-            unconfirmed: BTreeSet::new(),
+            cannot_hold: BTreeMap::new(),
             holders: HashMap::new(),
             copies: Copies::default(),
             checkpoints: Checkpoints::default(),
@@ -177,7 +177,7 @@ impl Job {
             }
         }
         for (worker, blocks) in by_worker {
-            cx.send(worker, driver_message::Kind::DropBlocks(pb::DropBlocks { blocks }));
+            cx.send(worker, driver_message::Kind::DropBlocks(pb::DropBlocks { blocks, ..Default::default() }));
         }
     }
 

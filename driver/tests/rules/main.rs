@@ -5,6 +5,7 @@ mod checkpoints;
 mod groups;
 mod models;
 mod rates;
+mod receivers;
 mod tables;
 mod workers;
 

@@ -234,7 +234,10 @@ impl Process {
                 let wait = cx.net.pick(1_000..20_000);
                 cx.net.timer(cx.proc, wait, Timer::Copy { job, block, holders: copy.holders });
             }
-            Kind::DropBlocks(drop) => self.drop_blocks(cx, &drop.blocks),
+            Kind::DropBlocks(drop) => {
+                self.drop_blocks(cx, &drop.blocks);
+                drop.unlogged.iter().for_each(|unlogged| self.drop_unlogged(cx, unlogged));
+            }
             Kind::BatchComplete(done) => {
                 if let Some(job) = self.jobs.get_mut(&done.job) {
                     job.pieces.retain(|(batch, _, _), _| *batch != done.batch);

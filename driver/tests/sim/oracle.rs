@@ -14,6 +14,7 @@ use tidemill_driver::record::{BlockMeta, Durable, FrozenBatch, JobRecord, Record
 use tidemill_plan::{BatchContext, Placement};
 use tidemill_proto::client::{self as client_pb, watch_event};
 use tidemill_proto::common::BlockRef;
+use tidemill_proto::control::Unlogged;
 
 /// What a batch must bring.
 #[derive(Debug)]
@@ -205,6 +206,18 @@ impl Oracle {
         for (job, block) in blocks.iter().filter_map(|block| Block::read(Some(block))) {
             let needed = self.durable.jobs[&JobId(job)].blocks().any(|meta| block_of(meta) == block);
             assert!(!needed, "block {block:?} of job {job} is dropped and still needed");
+        }
+    }
+
+    /// Workers are told to drop what earlier receivers have left.
+    pub(crate) fn on_drop_unlogged(&self, unlogged: &[Unlogged]) {
+        for Unlogged { receiver, epoch, from_offset } in unlogged {
+            let receiver = receiver.as_ref().expect("whose blocks");
+            let mut needed = self.durable.jobs[&JobId(receiver.job)].blocks().map(block_of);
+            let key = (receiver.source, receiver.receiver);
+            let dropped =
+                |block: &Block| block.key == key && block.epoch < *epoch && block.first_offset >= *from_offset;
+            assert!(!needed.any(|block| dropped(&block)), "blocks of {key:?} are dropped and still needed");
         }
     }
 

@@ -152,7 +152,8 @@ impl Process {
         let report = pb::ReceiverReport {
             receiver: Some(reference(job, key)),
             epoch: receiver.epoch,
-            error: "the source went away".into(),
+            error: "there is no room".into(),
+            cannot_hold: self.id.filter(|_| cx.net.chance(50)).unwrap_or(0),
             ..pb::ReceiverReport::default()
         };
         self.report(cx, worker_message::Kind::ReceiverReport(report));
@@ -258,6 +259,20 @@ impl Process {
         let durable = cx.specs[job as usize - 1].durable();
         if durable {
             cx.disk.blocks.entry(job).or_default().insert(block);
+        }
+    }
+
+    /// Lets go of what earlier receivers have left.
+    pub(crate) fn drop_unlogged(&mut self, cx: &mut Cx<'_>, unlogged: &pb::Unlogged) {
+        let Some(receiver) = unlogged.receiver.as_ref() else { return };
+        let key = (receiver.source, receiver.receiver);
+        let stays = |block: &Block| {
+            block.key != key || block.epoch >= unlogged.epoch || block.first_offset < unlogged.from_offset
+        };
+        for held in [&mut self.blocks, &mut cx.disk.blocks] {
+            if let Some(held) = held.get_mut(&receiver.job) {
+                held.retain(stays);
+            }
         }
     }
 

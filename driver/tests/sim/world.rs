@@ -436,6 +436,7 @@ impl World {
                 let Some(open) = self.sessions.get(&session) else { return };
                 if let driver_message::Kind::DropBlocks(drop) = &message {
                     self.oracle.on_drop(&drop.blocks);
+                    self.oracle.on_drop_unlogged(&drop.unlogged);
                 }
                 self.tell(|| format!("to machine {}: {message:?}", open.proc.slot));
                 self.net.send_to_worker(open.proc, session, FromDriver::Says(message));

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidemill_common::ids::WorkerId;
 use tidemill_common::job::{Durability, Settings};
 use tidemill_proto::common::{BlockRef, ErrorKind};
@@ -23,6 +23,10 @@ use tonic::Status;
 
 /// Blocks of one receiver on their way; more than a receiver keeps unheld.
 const REPORT_QUEUE: usize = 256;
+/// A peer that does not take a copy for so long is reported, and the driver chooses another.
+const PEER_PATIENCE: Duration = Duration::from_secs(5);
+/// Wait before a copy is tried again.
+const COPY_RETRY: Duration = Duration::from_millis(20);
 /// A choice of files that is not answered for this long is sent again.
 const CHOICE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -43,12 +47,25 @@ pub(super) struct Sink {
     /// Choices of files asked for, and the newest that is logged.
     choices: AtomicU64,
     pub(super) chosen: watch::Sender<u64>,
+    /// The worker that could not hold a block; 0 for none.
+    cannot_hold: AtomicU64,
     kill: CancellationToken,
 }
 
 struct Copying {
     block: BlockRef,
-    copies: oneshot::Receiver<Result<Vec<u64>, String>>,
+    copies: oneshot::Receiver<Result<Vec<u64>, CopyError>>,
+}
+
+/// Why a block could not be held.
+#[derive(Debug, Clone, thiserror::Error)]
+enum CopyError {
+    #[error("{reason}")]
+    Here { reason: String },
+    #[error("worker {peer} did not take a copy: {reason}")]
+    Peer { peer: WorkerId, reason: String },
+    #[error("the receiver was stopped")]
+    Stopped,
 }
 
 impl Sink {
@@ -72,6 +89,7 @@ impl Sink {
             through: watch::Sender::new(message.start_offset),
             choices: AtomicU64::new(0),
             chosen: watch::Sender::new(0),
+            cannot_hold: AtomicU64::new(0),
             kill,
         });
         let reporter = sink.clone();
@@ -87,10 +105,8 @@ impl Sink {
                 next = queue.recv() => next,
             };
             let Some(Copying { block, copies }) = next else { return };
-            let Ok(Ok(holders)) = copies.await else {
-                self.kill.cancel();
-                return;
-            };
+            // Without this block nothing behind it is logged. The receiver hears of it and ends with a report.
+            let Ok(Ok(holders)) = copies.await else { return };
             self.report(Some(pb::BlockReceived { block: Some(block), holders })).await;
         }
     }
@@ -122,7 +138,7 @@ impl Sink {
     }
 
     /// Stores the block here and on the peers; gives back who holds it.
-    async fn copy(&self, sealed: SealedBlock) -> Result<Vec<u64>, String> {
+    async fn copy(&self, sealed: SealedBlock) -> Result<Vec<u64>, CopyError> {
         let id = BlockId {
             job: self.id.job,
             source: self.id.source,
@@ -134,14 +150,16 @@ impl Sink {
         let durable = self.durable;
         let store = move |node: &Node| if durable { node.blocks.put_durable(block) } else { node.blocks.put(block) };
         let (stored, copied) = tokio::join!(self.node.blocking(store), self.copy_to_peers(&sealed));
-        stored.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let here = |reason: String| CopyError::Here { reason };
+        stored.map_err(|error| here(error.to_string()))?.map_err(|error| here(error.to_string()))?;
         let mut holders = vec![self.node.worker().0];
         holders.extend(copied?);
         Ok(holders)
     }
 
-    async fn copy_to_peers(&self, sealed: &SealedBlock) -> Result<Vec<u64>, String> {
+    async fn copy_to_peers(&self, sealed: &SealedBlock) -> Result<Vec<u64>, CopyError> {
         let mut holders: Vec<WorkerId> = Vec::new();
+        let mut refusing: Option<(WorkerId, Instant)> = None;
         loop {
             // The driver changes the peers when one is lost, so this looks again before every attempt.
             let wanted = self.replicate_to.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -152,16 +170,38 @@ impl Sink {
             match self.put(peer, sealed).await {
                 Ok(()) => holders.push(peer),
                 Err(error) if error_kind(&error) == Some(ErrorKind::ErrorFenced) => {
-                    return Err(format!("worker {peer} refused a copy: {}", error.message()));
+                    // It is this worker that does not count any more.
+                    let reason = format!("worker {peer} refused a copy: {}", error.message());
+                    return Err(CopyError::Here { reason });
                 }
                 Err(error) => {
                     tracing::debug!(%peer, %error, "a copy failed");
+                    let since =
+                        refusing.filter(|(before, _)| *before == peer).map_or_else(Instant::now, |(_, since)| since);
+                    refusing = Some((peer, since));
+                    if since.elapsed() >= PEER_PATIENCE {
+                        return Err(CopyError::Peer { peer, reason: error.message().to_string() });
+                    }
                     if !worth_retrying(&error).await {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        tokio::time::sleep(COPY_RETRY).await;
                     }
                 }
             }
         }
+    }
+
+    /// Who could not hold a block.
+    fn blamed(&self, failure: &CopyError) -> Option<WorkerId> {
+        match failure {
+            CopyError::Here { .. } => Some(self.node.worker()),
+            CopyError::Peer { peer, .. } => Some(*peer),
+            CopyError::Stopped => None,
+        }
+    }
+
+    /// The worker that could not hold a block of this receiver; 0 for none.
+    pub(super) fn cannot_hold(&self) -> u64 {
+        self.cannot_hold.load(Ordering::Relaxed)
     }
 
     async fn put(&self, peer: WorkerId, sealed: &SealedBlock) -> Result<(), Status> {
@@ -191,10 +231,13 @@ impl BlockSink for Sink {
             let (tracker, data) = (self.node.tracker.clone(), self.node.data.clone());
             let copy = async move {
                 let copies = tokio::select! {
-                    () = this.kill.cancelled() => Err("the receiver was stopped".to_string()),
+                    () = this.kill.cancelled() => Err(CopyError::Stopped),
                     copies = this.copy(sealed) => copies,
                 };
                 let failure = copies.as_ref().err().cloned();
+                if let Some(worker) = failure.as_ref().and_then(|failure| this.blamed(failure)) {
+                    this.cannot_hold.store(worker.0, Ordering::Relaxed);
+                }
                 // The reporter is gone only when the receiver is.
                 let _ = sender.send(copies);
                 failure
@@ -207,8 +250,9 @@ impl BlockSink for Sink {
             let logged = async { through.wait_for(|through| *through >= end).await.map(drop) };
             let failed = async {
                 match copying.await {
-                    Ok(Some(failure)) => failure,
-                    _ => std::future::pending().await,
+                    Ok(Some(failure)) => failure.to_string(),
+                    Ok(None) => std::future::pending().await,
+                    Err(error) => error.to_string(),
                 }
             };
             tokio::select! {
