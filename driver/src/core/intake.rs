@@ -131,7 +131,10 @@ impl Job {
         self.record(cx, JobRecord::Receiver { key, epoch });
         if logged.epoch > 0 {
             self.counters.receivers_restarted += 1;
-            self.drop_unlogged(cx, key, epoch, logged.next_offset);
+            // What a log that has lost entries does not have may be in the log as it was.
+            if !self.doubtful {
+                self.drop_unlogged(cx, key, epoch, logged.next_offset);
+            }
         }
         let replicate_to = self.replicas(key, worker, now);
         let rate = self.rate_of(key);

@@ -52,26 +52,57 @@ impl Operation {
     }
 }
 
-/// A checked operation. Users cannot name it.
+/// One operation of a chain, and the type of what it gives.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Step {
+    operation: Operation,
+    returns: DataType,
+}
+
+impl Step {
+    /// How many arguments it takes beside what came before it.
+    fn further(&self) -> usize {
+        usize::from(!matches!(self.operation, Operation::Negate | Operation::Abs))
+    }
+}
+
+/// Checked operations, each on the result of the one before it. Users cannot name it.
+///
+/// A sum of a thousand terms is one call: planning looks at the type of an expression at every level, so a call within a
+/// call within a call costs the square of their number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Checked {
-    operation: Operation,
-    /// The operation as people would write it.
+    steps: Vec<Step>,
+    /// The whole as people would write it.
     pub(super) text: Arc<str>,
     /// The expression that it is in, as it was written.
     written: Arc<str>,
-    pub(super) returns: DataType,
     signature: Signature,
 }
 
 impl Checked {
-    pub(super) fn new(operation: Operation, text: Arc<str>, written: Arc<str>, returns: DataType) -> Self {
-        let arguments = if matches!(operation, Operation::Negate | Operation::Abs) { 1 } else { 2 };
-        Self { operation, text, written, returns, signature: Signature::any(arguments, Volatility::Immutable) }
+    /// One operation, or one more at the end of those `before`.
+    pub(super) fn new(
+        before: Option<&Checked>,
+        operation: Operation,
+        text: Arc<str>,
+        written: Arc<str>,
+        returns: DataType,
+    ) -> Self {
+        let mut steps = before.map_or_else(Vec::new, |before| before.steps.clone());
+        steps.push(Step { operation, returns });
+        let arguments = 1 + steps.iter().map(Step::further).sum::<usize>();
+        Self { steps, text, written, signature: Signature::any(arguments, Volatility::Immutable) }
     }
 
-    pub(super) fn operation(&self) -> Operation {
-        self.operation
+    /// The last of its operations.
+    pub(super) fn operation(&self) -> Option<Operation> {
+        self.steps.last().map(|step| step.operation)
+    }
+
+    /// The type of the result.
+    pub(super) fn returns(&self) -> DataType {
+        self.steps.last().map_or(DataType::Null, |step| step.returns.clone())
     }
 
     /// The result.
@@ -79,27 +110,45 @@ impl Checked {
     /// # Errors
     /// When it does not fit.
     pub(super) fn apply(&self, args: &[ColumnarValue]) -> Result<ColumnarValue> {
-        let result = match (self.operation, args) {
-            (Operation::Add, [a, b]) => apply(a, b, add),
-            (Operation::Subtract, [a, b]) => apply(a, b, sub),
-            (Operation::Multiply, [a, b]) => apply(a, b, mul),
-            (Operation::Divide, [a, b]) => apply(a, b, div),
-            (Operation::Modulo, [a, b]) => apply(a, b, rem),
-            (Operation::Negate, [a]) => unary(a, |a| neg(a)),
-            (Operation::Abs, [a]) => unary(a, absolute),
-            _ => return internal_err!("arguments of {:?}", self.operation),
-        };
-        let result = result.and_then(|value| within_precision(value, &self.returns));
-        result.map_err(|error| match error.find_root() {
+        let [first, further @ ..] = args else { return internal_err!("no arguments of {:?}", self.steps) };
+        let (mut value, mut further) = (first.clone(), further.iter());
+        for step in &self.steps {
+            let result = match step.operation {
+                Operation::Negate => unary(&value, |a| neg(a)),
+                Operation::Abs => unary(&value, absolute),
+                operation => match further.next() {
+                    Some(next) => binary(operation, &value, next),
+                    None => internal_err!("too few arguments of {:?}", self.steps),
+                },
+            };
+            let result = result.and_then(|value| within_precision(value, &step.returns));
+            value = result.map_err(|error| self.said(error, &step.returns))?;
+        }
+        Ok(value)
+    }
+
+    fn said(&self, error: DataFusionError, returns: &DataType) -> DataFusionError {
+        match error.find_root() {
             DataFusionError::ArrowError(arrow, _) => match arrow.as_ref() {
                 ArrowError::DivideByZero => exec_datafusion_err!("`{}` divides by zero", self.written),
                 ArrowError::ArithmeticOverflow(_) | ArrowError::InvalidArgumentError(_) => {
-                    exec_datafusion_err!("{}", overflow(&format!("`{}`", self.written), &self.returns))
+                    exec_datafusion_err!("{}", overflow(&format!("`{}`", self.written), returns))
                 }
                 _ => error,
             },
             _ => error,
-        })
+        }
+    }
+}
+
+fn binary(operation: Operation, a: &ColumnarValue, b: &ColumnarValue) -> Result<ColumnarValue> {
+    match operation {
+        Operation::Add => apply(a, b, add),
+        Operation::Subtract => apply(a, b, sub),
+        Operation::Multiply => apply(a, b, mul),
+        Operation::Divide => apply(a, b, div),
+        Operation::Modulo => apply(a, b, rem),
+        Operation::Negate | Operation::Abs => internal_err!("{operation:?} of two values"),
     }
 }
 
@@ -150,14 +199,17 @@ fn within_precision(value: ColumnarValue, data_type: &DataType) -> Result<Column
 
 impl ScalarUDFImpl for Checked {
     fn name(&self) -> &str {
-        match self.operation {
-            Operation::Add => "checked_add",
-            Operation::Subtract => "checked_subtract",
-            Operation::Multiply => "checked_multiply",
-            Operation::Divide => "checked_divide",
-            Operation::Modulo => "checked_modulo",
-            Operation::Negate => "checked_negate",
-            Operation::Abs => "checked_abs",
+        match self.steps.as_slice() {
+            [only] => match only.operation {
+                Operation::Add => "checked_add",
+                Operation::Subtract => "checked_subtract",
+                Operation::Multiply => "checked_multiply",
+                Operation::Divide => "checked_divide",
+                Operation::Modulo => "checked_modulo",
+                Operation::Negate => "checked_negate",
+                Operation::Abs => "checked_abs",
+            },
+            _ => "checked_arithmetic",
         }
     }
 
@@ -166,12 +218,12 @@ impl ScalarUDFImpl for Checked {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(self.returns.clone())
+        Ok(self.returns())
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
-        Ok(Arc::new(Field::new(self.name(), self.returns.clone(), nullable)))
+        Ok(Arc::new(Field::new(self.name(), self.returns(), nullable)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

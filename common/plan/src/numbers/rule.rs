@@ -147,10 +147,21 @@ impl Numbers {
     }
 
     /// A checked operation, or what it gives if it is constant.
-    fn checked(&self, operation: Operation, arguments: Vec<Expr>, returns: DataType) -> Result<Expr> {
+    fn checked(&self, operation: Operation, mut arguments: Vec<Expr>, returns: DataType) -> Result<Expr> {
         let text: Arc<str> = operation_text(operation, &arguments).into();
         let written = self.written.as_ref().unwrap_or(&text).clone();
-        let checked = Checked::new(operation, text, written, returns);
+        // What comes first goes on in the same call.
+        let before = match arguments.first_mut() {
+            Some(Expr::ScalarFunction(call)) => {
+                let before = call.func.inner().downcast_ref::<Checked>().cloned();
+                before.map(|before| (before, std::mem::take(&mut call.args)))
+            }
+            _ => None,
+        };
+        let checked = Checked::new(before.as_ref().map(|(before, _)| before), operation, text, written, returns);
+        if let Some((_, first)) = before {
+            arguments.splice(..1, first);
+        }
         if let Some(values) = arguments.iter().map(constant).collect::<Option<Vec<_>>>() {
             let result =
                 checked.apply(&values).map_err(|error| plan_datafusion_err!("{}", PlanError::reason(&error)))?;
@@ -184,7 +195,7 @@ fn same(a: &ScalarValue, b: &ScalarValue) -> bool {
 fn type_of(expr: &Expr, schema: &DFSchema) -> Result<DataType> {
     if let Expr::ScalarFunction(call) = expr {
         if let Some(checked) = call.func.inner().downcast_ref::<Checked>() {
-            return Ok(checked.returns.clone());
+            return Ok(checked.returns());
         }
         if let Some(canonical) = call.func.inner().downcast_ref::<Canonical>() {
             return Ok(canonical.returns.clone());
@@ -250,7 +261,7 @@ fn operation_text(operation: Operation, arguments: &[Expr]) -> String {
 fn within(operation: Operation, argument: &Expr) -> String {
     let operator = match argument {
         Expr::BinaryExpr(binary) => Operation::of(binary.op),
-        Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<Checked>().map(Checked::operation),
+        Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<Checked>().and_then(Checked::operation),
         _ => None,
     };
     let text = text(argument);
