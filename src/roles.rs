@@ -52,8 +52,8 @@ pub(crate) async fn driver(args: DriverArgs, functions: Functions) -> Done {
     let listener = bind(args.listen).await?;
     if args.repair {
         match tidemill_driver::log::repair(&args.data_dir).map_err(|error| driver_failure(&error.into()))? {
-            Some(done) => eprintln!("{done}"),
-            None => eprintln!("the log needs no repair"),
+            Some(done) => note!("{done}"),
+            None => note!("the log needs no repair"),
         }
     }
     let config = DriverConfig { data_dir: args.data_dir, core, before_send: None, functions };

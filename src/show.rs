@@ -197,7 +197,8 @@ pub(crate) async fn workers(args: WorkersArgs) -> Done {
         if worker.damaged > 0 {
             say!(
                 "worker {} has found {} damaged blocks or checkpoints, and uses none of them",
-                worker.worker_id, worker.damaged
+                worker.worker_id,
+                worker.damaged
             )?;
         }
     }

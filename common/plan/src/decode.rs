@@ -15,8 +15,8 @@ pub(crate) use bad::bad_schema;
 pub use bad::{BadRecord, BadRecords};
 
 use crate::error::PlanError;
-use crate::records;
 use crate::numbers::canonical_rows;
+use crate::records;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, StringArray, StringBuilder};
