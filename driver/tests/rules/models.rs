@@ -83,7 +83,6 @@ fn a_log_that_names_no_candidate_can_be_opened() {
     let durable = Durable { jobs: [(JobId(1), job)].into(), last_job: JobId(1), ..Durable::default() };
     let mut driver = Driver::start_with(durable, 1_000_000, |compiled| *compiled = with_a_choice());
     driver.join(1, None);
-    driver.pass(Duration::from_secs(2));
     driver.block(1, 0, 0, 10);
     driver.pass(Duration::from_millis(100));
     assert_eq!(driver.tasks().remove(0).1.models[0].answers, 0);
