@@ -12,10 +12,11 @@ use datafusion::common::tree_node::{TransformedResult, TreeNode, TreeNodeRecursi
 use datafusion::common::{DFSchema, DataFusionError, SchemaError};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::cast;
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::sqlparser::ast::{self, visit_expressions_mut};
 use datafusion::sql::sqlparser::tokenizer;
 use std::collections::HashSet;
@@ -71,7 +72,7 @@ pub(super) fn parse_qualified(
             });
             session.create_logical_expr_from_sql_expr(expr, schema)
         })
-        .and_then(|expr| in_micros(expr, schema))
+        .and_then(|expr| in_micros(expr, schema).data())
         .map_err(|error| diagnose(&error, sql))?
         .unalias();
     check_expr(&expr, sql)?;
@@ -137,17 +138,31 @@ pub(super) fn physical(
     let checked = simplifier
         .coerce(expr, schema)
         .and_then(|expr| in_micros(expr, schema))
-        .and_then(|expr| simplifier.coerce(expr, schema))
+        // To coerce a long chain once more takes long, and most have no times.
+        .and_then(|micros| if micros.transformed { simplifier.coerce(micros.data, schema) } else { Ok(micros.data) })
         .and_then(|expr| numbers.expr(expr, schema).data())
         .and_then(|expr| simplifier.simplify(expr))
         .and_then(|expr| huge_constant(&expr).map(|()| expr))
-        .and_then(|expr| session.create_physical_expr(expr, schema))
+        .and_then(|expr| planned(session, expr, schema))
         .and_then(|expr| {
             // Some mistakes show only when the type is asked for.
             expr.data_type(schema.as_arrow())?;
             Ok(expr)
         });
     checked.map_err(|error| diagnose(&error, sql))
+}
+
+/// What `SessionState::create_physical_expr` does with an expression whose types have been coerced: to do that again takes
+/// time with the third power of the length of a chain of calls, which checked sums are.
+fn planned(
+    session: &SessionState,
+    mut expr: Expr,
+    schema: &DFSchema,
+) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+    for rule in session.analyzer().function_rewrites() {
+        expr = expr.transform_up(|expr| rule.rewrite(expr, schema, session.config_options()))?.data;
+    }
+    create_physical_expr(&expr, schema, session.execution_props(), &PhysicalPlanningContext::default())
 }
 
 /// Makes it give this type.

@@ -45,8 +45,8 @@ impl AnalyzerRule for Microseconds {
 }
 
 /// The expression over these columns with every cast to a timestamp in microseconds.
-pub(crate) fn in_micros(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    rewritten(expr, schema).data()
+pub(crate) fn in_micros(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    rewritten(expr, schema)
 }
 
 /// The type with microseconds in place of nanoseconds.
