@@ -80,6 +80,29 @@ fn message(panic: &(dyn Any + Send)) -> String {
 thread_local! {
     /// When the work of this thread has to be done.
     static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// What functions have made of constants so far.
+    static FOLDED: Cell<u128> = const { Cell::new(0) };
+}
+
+/// What functions may make of constants while a definition is compiled, all together: bytes, elements, comparisons.
+const MAX_FOLDED: u128 = 64 << 20;
+
+/// Counts what a function makes of constants, where that is on a thread that compiles.
+///
+/// # Errors
+/// That all of them have made too much.
+pub(crate) fn count_folded(made: u128) -> Result<(), DataFusionError> {
+    if UNTIL.get().is_none() {
+        return Ok(());
+    }
+    let all = FOLDED.get().saturating_add(made);
+    FOLDED.set(all);
+    match all > MAX_FOLDED {
+        true => Err(DataFusionError::Execution(format!(
+            "functions would make more than {MAX_FOLDED} bytes of the constants of this definition"
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Ends work that nobody waits for any more.

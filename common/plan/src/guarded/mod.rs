@@ -6,6 +6,7 @@
 
 mod estimate;
 
+use crate::planning::count_folded;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -79,8 +80,9 @@ impl Guarded {
     fn check(&self, args: &[ColumnarValue], rows: usize) -> Result<()> {
         let (name, Bound { unit, per_value, per_call, .. }) = (self.inner.name(), self.bound);
         let args = Arguments::new(args)?;
-        if self.bound.sum && args.bytes_at_most(rows) <= u128::from(*per_value) {
-            return Ok(());
+        let at_most = args.bytes_at_most(rows);
+        if self.bound.sum && at_most <= u128::from(*per_value) {
+            return count_folded(at_most);
         }
         let mut total: u128 = 0;
         for row in 0..args.rows(rows) {
@@ -91,6 +93,7 @@ impl Guarded {
             }
             total += made;
         }
+        count_folded(total)?;
         match total > u128::from(*per_call) {
             true => Err(DataFusionError::ResourcesExhausted(format!(
                 "`{name}` would make {total} {unit} of {rows} rows at once; it can make {per_call}"

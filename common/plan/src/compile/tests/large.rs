@@ -180,6 +180,18 @@ fn constants_that_would_be_huge_are_refused() {
 }
 
 #[test]
+fn many_constants_are_bounded_together() {
+    let sum = chain(100, "+", |_| "length(repeat('a', 1000000))".into());
+    let concat = format!("length(concat({}))", chain(100, ",", |_| "repeat('a', 1000000)".into()));
+    let column = |i: usize| format!("c{i} = \"repeat('a', 1000000)\"");
+    let columns = format!("[stream.out]\nfrom = \"purchases\"\nselect = {{ {} }}", chain(100, ",", column));
+    for streams in [select(&sum), select(&concat), columns] {
+        let (message, _) = refused(&streams);
+        assert_eq!(message, "functions would make more than 67108864 bytes of the constants of this definition");
+    }
+}
+
+#[test]
 fn constants_of_a_size_are_folded() {
     let job = compiles(&select("length(repeat('ab', 1000)) + length(lpad('x', 10, '0')) + length(concat('a', user))"));
     assert_eq!(runs(job)[0], r#"{"y":2014}"#);
