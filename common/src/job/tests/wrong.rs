@@ -402,6 +402,16 @@ fn sinks() {
         ("text = { path = \"a\", suffix = \"b\" }", "`suffix` goes with `prefix`, not with `path` @ suffix"),
         ("text = { prefix = \"a/\" }", "this prefix has no name @ a/"),
         ("text = { prefix = \"a\", roll = true }", "`roll` goes with `path`, not with `prefix` @ roll"),
+        (
+            "json = { path = \"a\", roll = true, compression = \"brotli\" }",
+            "nothing can be appended to a file of Brotli, so it does not go with `roll` @ \"brotli\"",
+        ),
+        ("text = { path = \"a\", compression = \"zip\" }", "`zip` is not among the choices @ zip"),
+        ("object = { path = \"a\", compression = \"lz4\" }", "unknown key `compression` in `object` @ compression"),
+        (
+            "csv = { path = \"a\", null = \"a,b\" }",
+            "the text for null has neither quotes, line breaks nor the delimiter @ \"a,b\"",
+        ),
         ("parquet = { path = \"a\", roll = true }", "unknown key `roll` in `parquet` @ roll"),
         ("http = { url = \"ftp://x\" }", "`ftp://x` is not a URL @ ftp://x"),
         ("http = { url = \"http://x\", retries = 101 }", "`101` is out of range @ 101"),
@@ -445,6 +455,15 @@ fn sources_of_files_and_queues() {
     assert_eq!(queue("batches = []"), ["expected at least one batch @ []"]);
     assert_eq!(queue("batches = [[\"a\"], []]"), ["a batch of a queue has at least one record @ []"]);
     assert_eq!(queue("batches = [[\"a\\nb\"]]"), ["a record is one line @ a\\nb"]);
+    let csv = "format = \"csv\"\ncolumns = { a = \"int\" }\n";
+    assert_eq!(queue(&format!("batches = [[\"a\\nb\"]]\n{csv}")), [] as [&str; 0]);
+    assert_eq!(files("path = \"in\"\nmulti_line = true"), ["`multi_line` does not apply to this format @ multi_line"]);
+    let socket = |text: &str| source(&format!("connector = \"socket\"\naddress = \"a:1\"\n{csv}{text}"));
+    assert_eq!(socket("multi_line = true"), [] as [&str; 0]);
+    assert_eq!(
+        socket("multi_line = true\nacknowledge = true"),
+        ["`multi_line` does not go with `acknowledge`, whose protocol counts lines @ multi_line"]
+    );
 }
 
 #[test]
