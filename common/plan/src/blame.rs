@@ -1,8 +1,10 @@
 //! Which stream, expression and row a failure is about. Plans do not say: what failed runs again, piece by piece, over
 //! the same rows, which gives the same.
 
+use crate::compile::LEAF;
 use crate::error::PlanError;
 use crate::exec::OfStream;
+use crate::numbers::plainly;
 use crate::rows::rows_to_json;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -215,7 +217,8 @@ async fn in_aggregates(node: &Plan, context: &Arc<TaskContext>) -> Option<Failed
         let Ok(alone) = alone(aggregate, number) else { continue };
         if let Err(error) = all_rows(&alone, context).await {
             let text = call.human_display().unwrap_or_else(|| call.name());
-            return Some(Failed { error, expression: Some(cut(text)), row: None });
+            let text = text.replace(&format!("{LEAF}."), "");
+            return Some(Failed { error, expression: Some(cut(&text)), row: None });
         }
     }
     None
@@ -259,7 +262,8 @@ fn written<'a>(def: &'a JobDef, stream: Option<&str>) -> impl Fn(&str) -> Option
 }
 
 fn shown(expr: &Arc<dyn PhysicalExpr>) -> String {
-    cut(&fmt_sql(expr.as_ref()).to_string())
+    let plain = plainly(expr.clone()).unwrap_or_else(|_| expr.clone());
+    cut(&fmt_sql(plain.as_ref()).to_string())
 }
 
 fn named(column: &str, text: &str) -> String {

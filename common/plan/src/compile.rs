@@ -38,6 +38,7 @@ use crate::plan::{JobPlan, OutputPlan, StageInput};
 use crate::planning::in_time;
 use crate::registry::{FunctionKind, Functions, Uses};
 use crate::session::{self, Shape};
+pub(crate) use aggregate::LEAF;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::context::SessionState;

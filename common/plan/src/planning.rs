@@ -157,15 +157,18 @@ mod tests {
     #[test]
     fn what_takes_too_long_is_left_and_ends_by_itself() {
         let (ended, end) = channel();
+        let (given_up, nobody_waits) = channel();
         let never = move || {
             while in_time().is_ok() {
                 std::thread::yield_now();
             }
+            let _ = nobody_waits.recv();
             let _ = ended.send(());
             Ok(())
         };
         let within = Duration::from_millis(50);
         assert!(matches!(on_planning_thread(within, never), Err(CompileError::TooLong(limit)) if limit == within));
+        given_up.send(()).unwrap();
         end.recv_timeout(LONG).unwrap();
         assert!(in_time().is_ok(), "this thread has no time to keep");
     }

@@ -3,10 +3,9 @@
 use crate::{Driver, Sent, compiled};
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_common::ids::JobId;
 use tidemill_driver::core::topology::{AskedShape, ModelShape, Topology};
 use tidemill_driver::core::{Action, Compiled, Event, NewModel, RequestId, SessionId};
-use tidemill_driver::record::{Durable, DurableJob, JobRecord};
+use tidemill_driver::record::{Durable, JobRecord};
 use tidemill_ml::{Model, ModelSpec};
 use tidemill_proto::control::{self as pb, driver_message, task_report};
 
@@ -74,18 +73,6 @@ fn who_is_no_candidate_is_never_the_champion() {
     assert_eq!(answers, [(2, 0), (2, 1), (2, 1), (2, 1), (2, 1), (2, 1)]);
     let chosen = |record: &&JobRecord| matches!(record, JobRecord::Chosen { .. });
     assert_eq!(driver.of_job().filter(chosen).count(), 1, "what is no candidate is not logged");
-}
-
-#[test]
-fn a_log_that_names_no_candidate_can_be_opened() {
-    let mut job = DurableJob { id: JobId(1), name: "j".into(), ..DurableJob::default() };
-    job.apply(&JobRecord::Chosen { model: 2, champion: 9999 });
-    let durable = Durable { jobs: [(JobId(1), job)].into(), last_job: JobId(1), ..Durable::default() };
-    let mut driver = Driver::start_with(durable, 1_000_000, |compiled| *compiled = with_a_choice());
-    driver.join(1, None);
-    driver.block(1, 0, 0, 10);
-    driver.pass(Duration::from_millis(100));
-    assert_eq!(driver.tasks().remove(0).1.models[0].answers, 0);
 }
 
 #[test]

@@ -287,10 +287,13 @@ pub(super) fn keyed_logical(schema: &SchemaRef, keys: &[usize], aggregates: &Agg
     scan(schema, Shape::Distributed)?.aggregate(group, aggregates.named())?.build()
 }
 
+/// The name of the leaf that operators are planned over; users do not know it.
+pub(crate) const LEAF: &str = "input";
+
 /// Plans over a leaf of these columns.
 pub(super) fn scan(schema: &SchemaRef, shape: Shape) -> Result<LogicalPlanBuilder> {
     let table = LeafTable::new(0, schema.clone(), shape);
-    LogicalPlanBuilder::scan("input", provider_as_source(Arc::new(table)), None)
+    LogicalPlanBuilder::scan(LEAF, provider_as_source(Arc::new(table)), None)
 }
 
 /// Optimises and plans; nothing in it waits for anything.

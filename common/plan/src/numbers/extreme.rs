@@ -196,15 +196,18 @@ impl<T: Float> Accumulator for One<T> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         // Over floats in their one form these go by the order of the bits, NaN last.
         let values = values[0].as_primitive::<T>();
-        let (found, take): (_, fn(&mut T::Native, T::Native)) = match self.end {
-            End::Least => (compute::min(values), lower::<T>),
-            End::Greatest => (compute::max(values), raise::<T>),
+        let found = match self.end {
+            End::Least => compute::min(values),
+            End::Greatest => compute::max(values),
         };
         let Some(found) = found else {
             return Ok(());
         };
         let mut value = self.value.unwrap_or(self.end.start::<T>());
-        take(&mut value, found);
+        match self.end {
+            End::Least => lower::<T>(&mut value, found),
+            End::Greatest => raise::<T>(&mut value, found),
+        }
         self.value = Some(value);
         Ok(())
     }

@@ -19,7 +19,7 @@ pub(super) struct Frame<const N: usize> {
 }
 
 impl<const N: usize> Frame<N> {
-    pub(super) fn new(
+    pub(super) fn boxed(
         over: impl Fn(&mut dyn Iterator<Item = [f64; N]>) -> ScalarValue + Send + Sync + 'static,
     ) -> Box<dyn Accumulator> {
         Box::new(Self { rows: VecDeque::new(), over: Box::new(over) })

@@ -133,7 +133,7 @@ impl AggregateUDFImpl for Mean {
         match (args.expr_fields[0].data_type(), args.is_distinct) {
             (DataType::Decimal128(..), _) => one::<Decimals>(&args, rounding),
             (DataType::Decimal256(..), _) => one::<WideDecimals>(&args, rounding),
-            (DataType::Float64, true) => Ok(Doubles::new(mean_of)),
+            (DataType::Float64, true) => Ok(Doubles::boxed(mean_of)),
             _ => in_one_form(self.plain.accumulator(args)),
         }
     }
@@ -153,7 +153,7 @@ impl AggregateUDFImpl for Mean {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         match (args.expr_fields[0].data_type(), args.is_distinct) {
-            (DataType::Float64, false) => Ok(Frame::new(mean_of)),
+            (DataType::Float64, false) => Ok(Frame::boxed(mean_of)),
             (DataType::Duration(_), _) => self.plain.create_sliding_accumulator(args),
             _ => self.accumulator(args),
         }

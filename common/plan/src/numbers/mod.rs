@@ -16,10 +16,12 @@ mod mean;
 mod moments;
 mod one;
 mod rule;
+mod shown;
 mod sum;
 
 pub(crate) use floats::{canonical_array, canonical_rows};
 pub(crate) use rule::Numbers;
+pub(crate) use shown::plainly;
 
 use datafusion::common::plan_err;
 use datafusion::logical_expr::AggregateUDF;

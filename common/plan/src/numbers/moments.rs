@@ -372,7 +372,7 @@ impl AggregateUDFImpl for Moments {
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         match (self.kind, args.is_distinct) {
-            (kind @ Kind::Spread { .. }, true) => Ok(Doubles::new(over::<Single, 1>(kind))),
+            (kind @ Kind::Spread { .. }, true) => Ok(Doubles::boxed(over::<Single, 1>(kind))),
             (kind @ Kind::Spread { .. }, false) => Ok(Box::new(One::<Single, 1> { kind, state: Single::default() })),
             (_, true) => no_distinct(self.name),
             (kind, false) => Ok(Box::new(One::<Pair, 2> { kind, state: Pair::default() })),
@@ -393,8 +393,8 @@ impl AggregateUDFImpl for Moments {
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         match (self.kind, args.is_distinct) {
             (_, true) => self.accumulator(args),
-            (kind @ Kind::Spread { .. }, false) => Ok(Frame::new(over::<Single, 1>(kind))),
-            (kind, false) => Ok(Frame::new(over::<Pair, 2>(kind))),
+            (kind @ Kind::Spread { .. }, false) => Ok(Frame::boxed(over::<Single, 1>(kind))),
+            (kind, false) => Ok(Frame::boxed(over::<Pair, 2>(kind))),
         }
     }
 }

@@ -151,7 +151,7 @@ pub(super) struct Doubles {
 }
 
 impl Doubles {
-    pub(super) fn new(
+    pub(super) fn boxed(
         over: impl Fn(&mut dyn Iterator<Item = [f64; 1]>) -> ScalarValue + Send + Sync + 'static,
     ) -> Box<dyn Accumulator> {
         Box::new(Self { values: BTreeMap::new(), over: Box::new(over) })

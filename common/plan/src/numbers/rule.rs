@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_datafusion_err};
-use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
+use datafusion::logical_expr::expr::{Case, Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::utils::merge_schema;
@@ -106,6 +106,7 @@ impl Numbers {
                 }
             }
             Expr::ScalarFunction(call) => return self.call(call, schema),
+            Expr::Case(case) if self.guards(&case, schema)? => Transformed::yes(lazy(case)),
             node => Transformed::no(node),
         })
     }
@@ -121,6 +122,18 @@ impl Numbers {
             Some(operation) if exact => self.checked(operation, vec![left, right], returns)?,
             _ => canonical_expr(binary(bare(left), op, bare(right)), returns),
         }))
+    }
+
+    /// Whether a `case` gives booleans that may fail where they are not asked for.
+    fn guards(&self, case: &Case, schema: &DFSchema) -> Result<bool> {
+        let may_fail = |expr: &Expr| expr.exists(|expr| Ok(matches!(expr, Expr::ScalarFunction(_) | Expr::Cast(_))));
+        let results = case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
+        for result in results {
+            if may_fail(result)? {
+                return Ok(type_of(result, schema)? == DataType::Boolean);
+            }
+        }
+        Ok(false)
     }
 
     fn call(&self, call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -171,6 +184,16 @@ impl Numbers {
         }
         Ok(ScalarUDF::from(checked).call(arguments))
     }
+}
+
+/// A `case` over booleans as one over integers: the optimiser makes `and` and `or` of the former, and with them every
+/// result is computed for every row, also for those that the `case` keeps from it.
+fn lazy(mut case: Case) -> Expr {
+    let cast = |expr: Box<Expr>, to: DataType| Expr::Cast(Cast::new(expr, to));
+    let integer = |expr: Box<Expr>| Box::new(cast(expr, DataType::Int8));
+    case.when_then_expr = case.when_then_expr.into_iter().map(|(when, then)| (when, integer(then))).collect();
+    case.else_expr = case.else_expr.map(integer);
+    cast(Box::new(Expr::Case(case)), DataType::Boolean)
 }
 
 fn binary(left: Expr, op: Operator, right: Expr) -> Expr {
@@ -259,9 +282,17 @@ fn operation_text(operation: Operation, arguments: &[Expr]) -> String {
 
 /// The text of an argument, in parentheses where it needs them.
 fn within(operation: Operation, argument: &Expr) -> String {
-    let operator = match argument {
+    let mut bare = argument;
+    while let Expr::Cast(Cast { expr, .. }) = bare {
+        bare = expr;
+    }
+    let operator = match bare {
         Expr::BinaryExpr(binary) => Operation::of(binary.op),
-        Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<Checked>().and_then(Checked::operation),
+        Expr::ScalarFunction(call) => match (call.func.inner().downcast_ref::<Checked>(), &call.args[..]) {
+            (Some(checked), _) => checked.operation(),
+            (None, [Expr::BinaryExpr(binary)]) if call.func.inner().is::<Canonical>() => Operation::of(binary.op),
+            _ => None,
+        },
         _ => None,
     };
     let text = text(argument);

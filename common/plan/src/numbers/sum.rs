@@ -90,7 +90,7 @@ impl AggregateUDFImpl for Sum {
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         let (input, fit) = (args.expr_fields[0].data_type().clone(), Fit::for_results(&args));
         match (&input, args.is_distinct) {
-            (DataType::Float64, true) => Ok(Doubles::new(sum_of)),
+            (DataType::Float64, true) => Ok(Doubles::boxed(sum_of)),
             (_, true) => by_type!(&input, distinct(&input, fit), self.plain.accumulator(args)),
             (_, false) => by_type!(&input, one(&input, fit), in_one_form(self.plain.accumulator(args))),
         }
@@ -107,7 +107,7 @@ impl AggregateUDFImpl for Sum {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         match (args.expr_fields[0].data_type(), args.is_distinct) {
-            (DataType::Float64, false) => Ok(Frame::new(sum_of)),
+            (DataType::Float64, false) => Ok(Frame::boxed(sum_of)),
             (DataType::Duration(_) | DataType::Interval(_), _) => self.plain.create_sliding_accumulator(args),
             _ => self.accumulator(args),
         }

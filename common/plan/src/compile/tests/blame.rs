@@ -33,7 +33,7 @@ fn stream_expression_and_row_are_named() {
         ),
         (
             "[stream.out]\nfrom = 'one'\nsql = \"select user, 1 / cast(price - 9.99 as int) as q from one where user = 'ana'\"",
-            "stream `out`: Divide by zero error",
+            "stream `out`: `1 / (price - 9.99)` divides by zero, in `q = 1 / (price - 9.99)`, for",
         ),
         (
             "[stream.out.update_state_by_key]\nkey = 'user'\nstate.n = { type = 'int', update = \"cast(max(product) as int)\" }\n\
