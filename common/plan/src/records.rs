@@ -1,8 +1,8 @@
 //! Where the records of a stream end, and how a block holds them.
 //!
 //! A block is lines: every record is followed by a line feed. What a line cannot hold is written with bytes that no
-//! UTF-8 text has: a line break within a record ([`LINE_BREAK`]), and that a record is bad ([`BAD`]). What comes from
-//! outside has neither: [`FOREIGN`], which no text has either, stands for both. So whoever looks at a block need not
+//! UTF-8 text has: a line break within a record (`LINE_BREAK`), and that a record is bad (`BAD`). What comes from
+//! outside has neither: `FOREIGN`, which no text has either, stands for both. So whoever looks at a block need not
 //! tell records apart once more, and cannot do it otherwise.
 
 use memchr::{memchr, memchr_iter, memchr2, memchr2_iter, memrchr};

@@ -49,7 +49,7 @@ impl BadRecords {
         }
     }
 
-    /// Those that are kept as rows, in order: of [`bad_schema`]. `first_offset` is that of the block.
+    /// Those that are kept as rows, in order, with the columns source, receiver, offset, reason, text. `first_offset` is that of the block.
     ///
     /// # Errors
     /// Only for a block that is too large.
