@@ -164,7 +164,7 @@ fn state_from_checkpoints() {
     let between =
         |status: &Value| number(status, "checkpoint") > 0 && (3..=6).contains(&number(status, "replay_depth"));
     cluster.wait_status(JOB, "batches after a checkpoint", between);
-    victims.iter().for_each(|slot| cluster.kill_worker(*slot));
+    cluster.kill_workers(victims);
     victims.iter().for_each(|slot| cluster.start_worker(*slot));
     let ended = revenue.finish(&cluster);
     assert!(counter(&ended, "rewinds") >= 1 && counter(&ended, "batches_replayed") >= 3, "{ended:#}");

@@ -262,6 +262,12 @@ impl Cluster {
         self.kill_and_hear(slot);
     }
 
+    /// `kill -9` of several at once: none is waited for before all have got it.
+    pub(crate) fn kill_workers(&mut self, slots: &[Slot]) {
+        slots.iter().for_each(|slot| self.workers[slot].signal(Signal::SIGKILL));
+        slots.iter().for_each(|slot| self.kill_worker(*slot));
+    }
+
     /// `kill -9`; gives back what the worker said and nobody has looked at.
     pub(crate) fn kill_and_hear(&mut self, slot: Slot) -> Vec<String> {
         self.workers.remove(&slot).expect("it runs").kill()

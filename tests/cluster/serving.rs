@@ -98,6 +98,10 @@ fn best(cluster: &Cluster) -> Option<f64> {
     (code == 200).then(|| answer["prediction"].as_f64().expect("a number"))
 }
 
+fn versions(shown: &Value) -> Vec<Value> {
+    shown["versions"].as_array().expect("a list").clone()
+}
+
 fn check_answers(cluster: &Cluster) {
     let numbers = |model: &str, body: Value| {
         let transformed = says(cluster, model, &body)["transformed"].clone();
@@ -143,13 +147,14 @@ fn models_of_every_kind_are_served_and_no_version_is_missing_after_the_driver_di
     assert!(first == 0.0 || first == 20.0, "{first}");
     wait_for("the better champion", || best(&cluster).filter(|prediction| *prediction == 20.0));
     for _ in 0..3 {
+        let before = versions(&cluster.ask(&["model", "show", "scaled"]).json());
+        assert!(before.len() >= 2, "{before:?}");
         cluster.kill_driver();
         cluster.start_driver();
         assert_eq!(best(&cluster), Some(20.0), "it was published before the driver died");
         let shown = cluster.ask(&["model", "show", "scaled"]).json();
-        let versions = shown["versions"].as_array().expect("a list");
-        let expected: Vec<Value> = (1..=versions.len()).map(Value::from).collect();
-        assert_eq!(versions, &expected);
+        // A batch without rows makes no version; those that were there are.
+        assert!(versions(&shown).starts_with(&before), "{before:?} were there before: {shown}");
         let batch = shown["batch"].as_u64().expect("a batch");
         cluster.wait_status("serving", "more batches", |status| status["batch"].as_u64() > Some(batch + 2));
     }
