@@ -81,6 +81,8 @@ pub enum Record {
     },
     /// What workers have of a job that this log never had is not wanted.
     JobForgotten(JobId),
+    /// Workers have seen more of a job than this log has: entries were lost.
+    JobDoubtful(JobId),
 }
 
 /// Something that happened to a job.

@@ -30,6 +30,20 @@ fn kept_aside(cluster: &Cluster) -> Option<()> {
     (workers.len() == 3 && workers.iter().all(keeps)).then_some(())
 }
 
+/// Where the definition is in a log, and where its entry ends.
+fn entry_with_definition(log: &[u8]) -> (usize, usize) {
+    let definition = b"[stream.revenue]";
+    let at = log.windows(definition.len()).position(|bytes| bytes == definition).expect("the definition is there");
+    let mut end = FILE_HEADER;
+    while end < at {
+        match step(log, end) {
+            Step::Whole { end: next, .. } => end = next,
+            other => panic!("{other:?}"),
+        }
+    }
+    (at, end)
+}
+
 #[test]
 fn a_damaged_log_is_refused_repaired_on_request_and_put_back() {
     for durability in ["replicated", "disk"] {
@@ -80,6 +94,30 @@ fn a_damaged_log_is_refused_repaired_on_request_and_put_back() {
         });
         cluster.end(&["does not know", "a worker has something of jobs", "refused a worker"]);
     }
+}
+
+/// A log that lacks its second half looks like one with a torn tail; but workers have seen what came after.
+#[test]
+fn a_log_that_is_cut_short_stops_the_job_until_it_is_put_back() {
+    let mut cluster = Cluster::start(3);
+    let revenue = Revenue::usual(&cluster, "checkpoint_interval = \"400ms\"");
+    cluster.wait_status(JOB, "a checkpoint", |status| number(status, "checkpoint") > 0);
+    revenue.wait_records(&cluster, 4000);
+    cluster.kill_driver();
+    let segment = newest(&cluster);
+    let whole = fs::read(&segment).expect("the log is there");
+    let half = entry_with_definition(&whole).1 + 3;
+    fs::write(&segment, &whole[..half]).expect("it can be written");
+    cluster.start_driver();
+    let failed = cluster.wait_status(JOB, "it to fail", |status| status["state"] == "FAILED");
+    assert!(failed["reason"].as_str().expect("a text").contains("the driver's log has lost entries"), "{failed:#}");
+    wait_for("workers to keep what they have", || kept_aside(&cluster));
+    cluster.kill_driver();
+    put_back(&cluster, &segment, &whole);
+    cluster.start_driver();
+    revenue.finish(&cluster);
+    revenue.wait_held();
+    cluster.end(&["does not know", "a worker has something of jobs", "the last entry of the log"]);
 }
 
 /// An empty directory is another cluster: workers wait for their own, with all they have.

@@ -5,7 +5,7 @@
 //! knows the job, or knows that it has ended.
 
 use crate::node::{Node, lock};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tidemill_common::ids::JobId;
 use tidemill_proto::control as pb;
@@ -14,9 +14,9 @@ use tonic::Status;
 /// Most jobs that are kept aside; those with the lowest numbers are let go of first.
 const MOST_JOBS: usize = 20;
 
-/// The jobs of which something is kept aside.
+/// The jobs of which something is kept aside, each with the last batch that was complete.
 #[derive(Debug, Default)]
-pub(crate) struct Aside(Mutex<BTreeSet<JobId>>);
+pub(crate) struct Aside(Mutex<BTreeMap<JobId, u64>>);
 
 /// How much is kept aside.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) struct Kept {
 
 impl Aside {
     pub(crate) fn jobs(&self) -> Vec<JobId> {
-        lock(&self.0).iter().copied().collect()
+        lock(&self.0).keys().copied().collect()
     }
 
     /// The job is taken up again, or is over.
@@ -63,11 +63,15 @@ fn held(node: &Node, job: JobId) -> (u64, u64) {
 pub(crate) async fn set_aside(node: &Arc<Node>, jobs: impl IntoIterator<Item = JobId>) -> Result<(), Status> {
     let mut any = false;
     for id in jobs {
+        let mut completed = 0;
         if let Some(job) = node.jobs.remove(id) {
             job.stop.cancel();
             node.shuffle.remove_job(id);
+            completed = job.progress().completed;
         }
-        if lock(&node.aside.0).insert(id) {
+        let new = !lock(&node.aside.0).contains_key(&id);
+        if new {
+            lock(&node.aside.0).insert(id, completed);
             tracing::warn!(job = id.0, "the driver does not know this job; what is here of it is kept aside");
             any = true;
         }
@@ -104,5 +108,7 @@ pub(crate) fn offer(node: &Node, hello: &mut pb::Hello) {
     hello.recovered_blocks.extend(jobs.iter().map(|job| crate::wire::held_blocks(node, *job)));
     if let Some(resume) = &mut hello.resume {
         resume.jobs.extend(jobs.iter().map(|job| job.0));
+        let aside = lock(&node.aside.0);
+        resume.progress.extend(aside.iter().map(|(job, completed)| pb::Progress { job: job.0, completed: *completed }));
     }
 }

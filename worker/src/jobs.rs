@@ -7,6 +7,7 @@ use crate::restore::Written;
 use crate::stateful::window::Windows;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tidemill_common::ids::{JobId, StageId, TaskId, WorkerId};
@@ -38,6 +39,8 @@ pub(crate) struct Job {
     pub(crate) windows: Windows,
     pub(crate) models: Cache,
     pub(crate) imported: Imported,
+    /// The last batch that the driver said to be complete.
+    pub(crate) completed: AtomicU64,
     tasks: Mutex<HashMap<TaskId, CancellationToken>>,
     pub(crate) stop: CancellationToken,
 }
@@ -93,10 +96,15 @@ impl Job {
             windows: Windows::default(),
             models: Cache::default(),
             imported: Imported::default(),
+            completed: AtomicU64::new(0),
             tasks: Mutex::default(),
             stop: CancellationToken::new(),
             plan,
         }
+    }
+
+    pub(crate) fn progress(&self) -> pb::Progress {
+        pb::Progress { job: self.id.0, completed: self.completed.load(Ordering::Relaxed) }
     }
 
     pub(crate) fn places(&self) -> Places {

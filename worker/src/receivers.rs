@@ -155,12 +155,12 @@ impl Receivers {
         let running = lock(&self.running).get(&id).filter(|running| running.epoch == epoch).cloned();
         let Some(running) = running else { return };
         let Err(missing) = running.sink.report_from(from).await else { return };
-        running.kill.cancel();
-        self.forget(id, epoch);
         let error = format!("the driver's log ends at record {from}, and record {missing} is not here any more");
         tracing::warn!(job = id.job.0, source = id.source.0, error, "a receiver starts again");
         let report = pb::ReceiverReport { receiver: Some(id.into()), epoch, error, ..pb::ReceiverReport::default() };
         node.report(worker_message::Kind::ReceiverReport(report)).await;
+        running.kill.cancel();
+        self.forget(id, epoch);
     }
 
     pub(crate) fn list(&self) -> Vec<pb::RunningReceiver> {

@@ -13,6 +13,7 @@ use crate::store::BlockId;
 use crate::wire::receiver_id;
 use crate::{WorkerError, fetch, heartbeat, restore, tasks};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tidemill_common::ids::{BatchId, JobId, WorkerId};
 use tidemill_proto::common::ErrorKind;
@@ -254,6 +255,9 @@ async fn take(node: &Arc<Node>, message: driver_message::Kind) -> Result<(), Sta
         }
         Kind::BatchComplete(message) => {
             node.shuffle.remove_batch(JobId(message.job), BatchId(message.batch));
+            if let Some(job) = job(message.job) {
+                job.completed.fetch_max(message.batch, Ordering::Relaxed);
+            }
             // Only with state a batch may run again.
             if let Some(job) = job(message.job).filter(|job| job.stateful.is_empty()) {
                 job.imported.settle(message.batch);
@@ -366,6 +370,7 @@ fn resume(node: &Node) -> pb::Resume {
         state: Vec::new(),
         receivers: node.receivers.list(),
         jobs: jobs.iter().map(|job| job.id.0).collect(),
+        progress: jobs.iter().map(|job| job.progress()).collect(),
     }
 }
 

@@ -195,16 +195,29 @@ impl Job {
         for receiver in running {
             let Some(reference) = receiver.receiver.as_ref().filter(|r| r.job == self.durable.id.0) else { continue };
             let key = receiver_key(reference);
-            self.saw_epoch(key, receiver.epoch);
-            let logged = self.durable.receivers.get(&key).filter(|logged| logged.epoch == receiver.epoch);
-            if let Some(from) = logged.map(|logged| logged.next_offset) {
+            let logged = self.durable.receivers.get(&key).cloned().unwrap_or_default();
+            let known = receiver.epoch > 0 && self.receiver_keys().contains(&key);
+            if known && (logged.epoch..HIGHEST_EPOCH).contains(&receiver.epoch) {
+                if receiver.epoch > logged.epoch {
+                    // The log has lost that it was started; what it has read since is there.
+                    self.doubt(cx);
+                    self.stop_running(cx, key);
+                    self.record(cx, JobRecord::Receiver { key, epoch: receiver.epoch });
+                }
                 let live = LiveReceiver { worker: Some(worker), adopted: true, ..LiveReceiver::default() };
                 self.receivers.insert(key, live);
-                self.ask_for_blocks(cx, key, worker, from);
+                self.ask_for_blocks(cx, key, worker, logged.next_offset);
             } else {
                 let message = pb::StopReceiver { receiver: Some(*reference), drain: false };
                 cx.send(worker, driver_message::Kind::StopReceiver(message));
             }
+        }
+    }
+
+    fn stop_running(&mut self, cx: &mut Cx<'_>, key: ReceiverKey) {
+        if let Some(worker) = self.receivers.get(&key).and_then(|receiver| receiver.worker) {
+            let receiver = Some(receiver_ref(self.durable.id, key));
+            cx.send(worker, driver_message::Kind::StopReceiver(pb::StopReceiver { receiver, drain: false }));
         }
     }
 

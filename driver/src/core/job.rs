@@ -14,7 +14,7 @@ use super::{Action, Compiled, CoreConfig, Cx, Now};
 use crate::record::{BlockKey, DurableJob, Ending, JobRecord, ReceiverKey, Record};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use tidemill_common::ids::{BatchId, WorkerId};
+use tidemill_common::ids::{BatchId, JobId, WorkerId};
 use tidemill_common::job::{OnUnderReplicated, Settings};
 use tidemill_proto::client as client_pb;
 use tidemill_proto::common as common_pb;
@@ -230,6 +230,41 @@ impl Job {
         })
     }
 
+    /// Brings the log's list of doubtful jobs up to date.
+    pub(crate) fn note_doubt(&self, doubtful: &mut BTreeSet<JobId>) {
+        match self.doubtful {
+            true => doubtful.insert(self.durable.id),
+            false => doubtful.remove(&self.durable.id),
+        };
+    }
+
+    /// The log has lost entries of this job.
+    pub(crate) fn doubt(&mut self, cx: &mut Cx<'_>) {
+        if !std::mem::replace(&mut self.doubtful, true) {
+            cx.out.push(Action::Log(Record::JobDoubtful(self.durable.id)));
+        }
+    }
+
+    /// A worker has something of a batch that the log does not have. What followed from that batch was seen by others, so it
+    /// cannot become another one: the job ends, and all that workers have of it stays, for the log as it was.
+    fn check_log_against(&mut self, cx: &mut Cx<'_>, worker: WorkerId, hello: &pb::Hello) {
+        let id = self.durable.id;
+        let written = hello.checkpoints.iter().filter(|held| held.job == id.0).map(|held| held.version);
+        let told = hello.resume.iter().flat_map(|resume| &resume.progress).filter(|progress| progress.job == id.0);
+        let seen = written.chain(told.map(|progress| progress.completed)).max().unwrap_or(0);
+        if seen <= self.durable.last_frozen.0 || self.durable.ending.is_some() {
+            return;
+        }
+        self.doubt(cx);
+        let last = self.durable.last_frozen;
+        self.end(
+            cx,
+            Ending::Failed(format!(
+                "the driver's log has lost entries: it ends at batch {last}, and worker {worker} has seen batch {seen}. Workers keep what they have of the job aside; with the log as it was it goes on"
+            )),
+        );
+    }
+
     pub(crate) fn on_worker_joined(
         &mut self,
         cx: &mut Cx<'_>,
@@ -237,6 +272,10 @@ impl Job {
         hello: &pb::Hello,
         resume: Option<&pb::Resume>,
     ) {
+        self.check_log_against(cx, worker, hello);
+        if self.durable.ending.is_some() {
+            return;
+        }
         let job = self.durable.id.0;
         for held in hello.checkpoints.iter().filter(|held| held.job == job) {
             self.add_checkpoint(worker, BatchId(held.version), &held.groups);

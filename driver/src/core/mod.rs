@@ -285,9 +285,7 @@ impl Core {
         let mut durable = self.durable.clone();
         for (id, job) in &self.jobs {
             durable.jobs.insert(*id, job.durable.clone());
-            if !job.doubtful {
-                durable.doubtful.remove(id);
-            }
+            job.note_doubt(&mut durable.doubtful);
         }
         durable
     }
@@ -360,10 +358,8 @@ impl Core {
         }
         for id in ended {
             if let Some(job) = jobs.remove(&id) {
+                job.note_doubt(&mut durable.doubtful);
                 durable.jobs.insert(id, job.durable);
-                if !job.doubtful {
-                    durable.doubtful.remove(&id);
-                }
             }
         }
     }

@@ -380,6 +380,7 @@ fn everything() -> Vec<Record> {
     records.push(Record::Job(JobId(2), incomplete));
     records.push(Record::JobsUnknown { through: JobId(9) });
     records.push(Record::JobForgotten(JobId(5)));
+    records.push(Record::JobDoubtful(JobId(1)));
     records
 }
 

@@ -9,6 +9,8 @@ use tidemill_common::ids::{BatchId, JobId, Term, WorkerId};
 const ENDED_JOBS_KEPT: usize = 50;
 /// Ranges of numbers of unknown jobs that are told apart.
 const UNKNOWN_RANGES: usize = 100;
+/// A job without state has no checkpoints: every so many batches it is no longer doubtful.
+const DOUBTFUL_BATCHES: u64 = 1000;
 /// Numbers of jobs and workers, and terms, that are left out when entries of the log were lost.
 const LEFT_OUT: u64 = 1000;
 
@@ -17,7 +19,7 @@ impl DurableJob {
     pub(crate) fn settles_doubt(&self, record: &JobRecord) -> bool {
         match record {
             JobRecord::Checkpoint(_) => true,
-            JobRecord::Completed { .. } => !self.stateful,
+            JobRecord::Completed { batch, .. } => !self.stateful && batch.0.is_multiple_of(DOUBTFUL_BATCHES),
             JobRecord::Ended(ending) => !matches!(ending, Ending::Failed(_)),
             _ => false,
         }
@@ -89,6 +91,9 @@ impl Durable {
             }
             Record::JobsUnknown { through } => self.leave_out(*through),
             Record::JobForgotten(job) => self.forget_unknown(*job),
+            Record::JobDoubtful(job) => {
+                self.doubtful.insert(*job);
+            }
         }
     }
 

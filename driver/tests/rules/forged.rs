@@ -103,10 +103,27 @@ fn hello() -> impl Strategy<Value = pb::Hello> {
         .prop_map(|(job, version, groups)| pb::HeldState { job, version, groups });
     let running = (receiver(), number()).prop_map(|(receiver, epoch)| pb::RunningReceiver { receiver, epoch });
     let jobs = prop::collection::vec(number(), 0..4);
-    (number(), blocks, prop::collection::vec(state, 0..3), prop::collection::vec(running, 0..3), jobs, any::<bool>())
-        .prop_map(|(worker_id, blocks, checkpoints, receivers, jobs, resumes)| {
+    let progress = (number(), number()).prop_map(|(job, completed)| pb::Progress { job, completed });
+    let progress = prop::option::weighted(0.1, progress);
+    (
+        number(),
+        blocks,
+        prop::collection::vec(state, 0..3),
+        prop::collection::vec(running, 0..3),
+        jobs,
+        progress,
+        any::<bool>(),
+    )
+        .prop_map(|(worker_id, blocks, checkpoints, receivers, jobs, progress, resumes)| {
             let blocks = vec![pb::HeldBlocks { blocks }];
-            let resume = pb::Resume { worker_id, blocks: blocks.clone(), receivers, jobs, ..pb::Resume::default() };
+            let resume = pb::Resume {
+                worker_id,
+                blocks: blocks.clone(),
+                receivers,
+                jobs,
+                progress: progress.into_iter().collect(),
+                ..pb::Resume::default()
+            };
             pb::Hello {
                 protocol_version: PROTOCOL_VERSION,
                 slots: 1,
@@ -164,6 +181,8 @@ proptest! {
         let mut again = Driver::start(durable, driver.now_us);
         again.join(1, Some(1));
         again.pass(std::time::Duration::from_secs(2));
+        let reasons = again.core.job_status(again.now(), "").into_iter().map(|job| job.reason);
+        prop_assert!(!reasons.into_iter().any(|reason| reason.contains("which its definition does not have")));
         prop_assert!(again.core.completed(JobId(1)).is_none_or(|batch| batch.0 < u64::MAX));
     }
 }

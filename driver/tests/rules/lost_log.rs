@@ -4,7 +4,7 @@ use crate::{Driver, compiled};
 use tidemill_common::ids::{BatchId, JobId, SourceIdx, WorkerId};
 use tidemill_driver::core::{Action, Event, RequestError, RequestId, SessionId};
 use tidemill_driver::record::{
-    BlockKey, BlockMeta, Durable, DurableJob, DurableReceiver, Ending, JobRecord, ReceiverKey, Record,
+    BlockKey, BlockMeta, Durable, DurableJob, DurableReceiver, Ending, JobRecord, ReceiverKey, Record, Standing,
 };
 use tidemill_proto::PROTOCOL_VERSION;
 use tidemill_proto::client::JobStatus;
@@ -79,32 +79,76 @@ fn a_receiver_that_is_ahead_of_the_log_is_asked_for_what_is_missing() {
     assert_eq!(driver.of_job().filter_map(logged).collect::<Vec<_>>(), [10, 11, 12]);
 }
 
-#[test]
-fn a_receiver_that_does_not_have_it_any_more_starts_anew_where_the_log_ends() {
-    let mut driver = Driver::start(logged(), 1_000_000);
-    back(&mut driver, 1, &[12]);
-    let report = pb::ReceiverReport { receiver: reference(), epoch: 1, error: "gone".into(), ..Default::default() };
+fn fails(driver: &mut Driver, epoch: u64) -> Vec<Kind> {
+    let report = pb::ReceiverReport { receiver: reference(), epoch, error: "gone".into(), ..Default::default() };
     driver.says(1, worker_message::Kind::ReceiverReport(report));
     driver.take();
     driver.pass(std::time::Duration::from_millis(600));
-    let started = messages(&mut driver).into_iter().find_map(|message| match message {
+    messages(driver)
+}
+
+fn started(said: &[Kind]) -> Vec<(u64, u64)> {
+    let start = |message: &Kind| match message {
         Kind::StartReceiver(start) if start.receiver == reference() => Some((start.epoch, start.start_offset)),
         _ => None,
-    });
-    assert_eq!(started, Some((2, 10)));
+    };
+    said.iter().filter_map(start).collect()
+}
+
+/// What earlier epochs have left is dropped then, but not where the log as it was may have that.
+#[test]
+fn a_receiver_that_does_not_have_it_any_more_starts_anew_where_the_log_ends() {
+    for doubtful in [true, false] {
+        let mut durable = logged();
+        if doubtful {
+            durable.doubt();
+        }
+        let mut driver = Driver::start(durable, 1_000_000);
+        back(&mut driver, 1, &[12]);
+        let said = fails(&mut driver, 1);
+        assert_eq!(started(&said), [(2, 10)]);
+        assert_eq!(said.iter().any(|message| matches!(message, Kind::DropBlocks(_))), !doubtful, "{said:?}");
+    }
 }
 
 #[test]
-fn an_epoch_that_the_log_has_lost_is_not_given_again() {
+fn an_epoch_that_the_log_has_lost_is_taken_over_and_not_given_again() {
     let mut driver = Driver::start(logged(), 1_000_000);
-    back(&mut driver, 5, &[]);
+    back(&mut driver, 5, &[10]);
     let said = messages(&mut driver);
-    assert!(said.iter().any(|message| matches!(message, Kind::StopReceiver(stop) if stop.receiver == reference())));
-    let epochs = said.iter().filter_map(|message| match message {
-        Kind::StartReceiver(start) if start.receiver == reference() => Some(start.epoch),
-        _ => None,
-    });
-    assert_eq!(epochs.collect::<Vec<_>>(), [6]);
+    assert!(said.iter().any(|message| matches!(message, Kind::ReportBlocks(ask) if (ask.epoch, ask.from) == (5, 10))));
+    assert!(driver.log.contains(&Record::JobDoubtful(JobId(1))));
+    assert!(driver.of_job().any(|record| *record == JobRecord::Receiver { key: KEY, epoch: 5 }));
+    assert_eq!(started(&fails(&mut driver, 5)), [(6, 10)]);
+
+    // One that does not run any more has left its blocks.
+    let mut driver = Driver::start(logged(), 1_000_000);
+    let blocks = vec![pb::HeldBlocks { blocks: vec![block(7, 10)] }];
+    greet(&mut driver, 1, Some(pb::Resume { worker_id: 1, blocks, jobs: vec![1], ..pb::Resume::default() }));
+    assert_eq!(started(&messages(&mut driver)), [(8, 10)]);
+}
+
+/// Others have seen what followed from a batch that the log has lost: it cannot become another one.
+#[test]
+fn a_job_whose_log_ends_before_what_workers_have_seen_stops_and_keeps_everything() {
+    let mut durable = logged();
+    durable.apply(&Record::Job(JobId(1), JobRecord::Frozen { batch: BatchId(1), time_ms: 1, counts: vec![] }));
+    for (completed, ends) in [(1, false), (2, true)] {
+        let mut driver = Driver::start(durable.clone(), 1_000_000);
+        let progress = vec![pb::Progress { job: 1, completed }];
+        greet(&mut driver, 1, Some(pb::Resume { worker_id: 1, jobs: vec![1], progress, ..pb::Resume::default() }));
+        let said = messages(&mut driver);
+        let reason = driver.failure().unwrap_or_default();
+        assert_eq!(reason.contains("it ends at batch 1, and worker 1 has seen batch 2"), ends, "{reason}");
+        assert_eq!(said.iter().any(|message| matches!(message, Kind::SetAside(aside) if aside.job == 1)), ends);
+        let gone = said.iter().any(|message| matches!(message, Kind::EndJob(_) | Kind::DropBlocks(_)));
+        assert!(!(ends && gone), "{said:?}");
+        // Also for a driver that is started again.
+        let mut after = durable.clone();
+        driver.log.iter().for_each(|record| after.apply(record));
+        assert_eq!(after, driver.core.durable());
+        assert_eq!(after.standing(JobId(1)) == Standing::Unknown, ends);
+    }
 }
 
 #[test]
