@@ -3,9 +3,14 @@
 
 pub mod diag;
 pub mod frame;
+#[cfg(any(test, feature = "testkit"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod ids;
 pub mod job;
 pub mod layout;
 pub mod location;
 pub mod terminal;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub mod units;

@@ -9,7 +9,7 @@
 //!
 //! `?job=` tells models of the same name apart, `?version=` asks for an older version, by batch or name.
 
-mod predict;
+pub(crate) mod predict;
 
 use crate::ask::{Loop, Stopping};
 use crate::core::{NewModel, RequestError};

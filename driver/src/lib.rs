@@ -6,6 +6,9 @@
 mod ask;
 mod commit;
 pub mod core;
+#[cfg(any(test, feature = "testkit"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 pub mod log;
 mod models;

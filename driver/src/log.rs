@@ -6,7 +6,7 @@
 //! Anything else that does not read is damage: the log is not opened, and [`repair`] is asked for by people alone.
 
 mod repair;
-mod segment;
+pub(crate) mod segment;
 mod version1;
 
 pub use repair::{LostJob, Repair, repair};

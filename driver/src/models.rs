@@ -4,7 +4,7 @@
 //! those that were given a name; files ([`store`]) bring both over a restart. A version's file is written before the log says that its
 //! batch is complete, so none is missing afterwards; one whose batch did not become complete is removed, and written again by the batch.
 
-mod store;
+pub(crate) mod store;
 
 use bytes::Bytes;
 use serde_json::{Value, json};

@@ -9,6 +9,9 @@ mod aside;
 mod config;
 mod fetch;
 mod follow;
+#[cfg(any(test, feature = "testkit"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod heartbeat;
 mod identity;
 mod jobs;

@@ -32,6 +32,9 @@ pub mod drift;
 mod error;
 mod exact;
 mod family;
+#[cfg(any(test, feature = "testkit"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod kernel;
 mod kmeans;
 mod linear;

@@ -4,6 +4,7 @@
 //! function of its input rows, in order, and the batch context.
 
 mod blame;
+mod caught;
 mod clock;
 mod compile;
 mod compression;
@@ -13,6 +14,9 @@ mod exec;
 mod files;
 mod fragment;
 mod functions;
+#[cfg(any(test, feature = "testkit"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod guarded;
 mod in_order;
 mod ipc;
@@ -41,6 +45,7 @@ mod unit;
 mod visit;
 mod window;
 
+pub use caught::caught;
 pub use compile::compile;
 pub use compression::decompressed;
 pub use datafusion::arrow;

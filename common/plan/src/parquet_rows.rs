@@ -6,6 +6,7 @@
 
 mod cast;
 
+use crate::caught::caught;
 use crate::numbers::canonical_rows;
 use crate::rows::rows_to_json;
 use datafusion::arrow::array::{ArrayRef, new_null_array};
@@ -20,6 +21,8 @@ use std::sync::Arc;
 
 /// Rows decoded at once.
 const ROWS: usize = 4096;
+/// Of a file over which the reader panics.
+const PANICKED: &str = "the file is damaged, or no Parquet that can be read";
 
 /// Some rows of a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +52,7 @@ pub fn parquet_rows(
     file: impl ChunkReader + 'static,
     schema: &SchemaRef,
 ) -> Result<impl Iterator<Item = Result<ParquetRows, String>>, String> {
-    let metadata = metadata(&file).map_err(text)?;
+    let metadata = caught(|| metadata(&file)).ok_or(PANICKED)?.map_err(text)?;
     for field in schema.fields() {
         if let Ok(found) = metadata.schema().field_with_name(field.name()) {
             cast::check(field, found.data_type())?;
@@ -60,9 +63,15 @@ pub fn parquet_rows(
     let wanted: Vec<usize> =
         fields.filter(|(_, field)| schema.index_of(field.name()).is_ok()).map(|(number, _)| number).collect();
     let columns = ProjectionMask::roots(builder.parquet_schema(), wanted);
-    let reader = builder.with_projection(columns).with_batch_size(ROWS).build().map_err(text)?;
-    let schema = schema.clone();
-    Ok(reader.map(move |batch| declared(&batch.map_err(text)?, &schema)))
+    let reader = caught(|| builder.with_projection(columns).with_batch_size(ROWS).build()).ok_or(PANICKED)?;
+    let (schema, mut reader) = (schema.clone(), Some(reader.map_err(text)?));
+    Ok(std::iter::from_fn(move || match caught(|| reader.as_mut()?.next()) {
+        Some(batch) => batch.map(|batch| declared(&batch.map_err(text)?, &schema)),
+        None => {
+            reader = None;
+            Some(Err(PANICKED.into()))
+        }
+    }))
 }
 
 /// The file's metadata. Times of 96 bits are read in microseconds: nanoseconds reach from 1677 to 2262 only, and such

@@ -156,6 +156,12 @@ impl WindowOp {
     /// [`PlanError::Malformed`] for any other bytes.
     pub fn decode(&self, bytes: &[u8]) -> Result<RecordBatch, PlanError> {
         let batches = from_ipc(bytes)?;
+        // What puts batches together believes that they have its columns.
+        let types =
+            |schema: &SchemaRef| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
+        if batches.iter().any(|batch| types(&batch.schema()) != types(&self.pane)) {
+            return Err(PlanError::Malformed("a pane of other columns".into()));
+        }
         match batches.as_slice() {
             [one] if one.schema() == self.pane => Ok(one.clone()),
             many => Ok(concat_batches(&self.pane, many)?),

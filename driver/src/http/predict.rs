@@ -29,7 +29,7 @@ struct Question {
 type Said = (Vec<(&'static str, Vec<Value>)>, bool);
 
 /// What a model says of the rows of a request; an error says what is wrong with them.
-pub(super) fn answer(model: &Model, body: &[u8]) -> Result<Map<String, Value>, String> {
+pub(crate) fn answer(model: &Model, body: &[u8]) -> Result<Map<String, Value>, String> {
     let expected = |what: String| format!("{what}; expected {}", expected(model.spec()));
     let question =
         serde_json::from_slice(body).map_err(|error| expected(format!("the body does not read: {error}")))?;

@@ -24,7 +24,7 @@ pub(super) enum Item {
 
 /// What does not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// A crash kept the last entry from being written.
     Torn { at: usize },
     /// Everything else. `end` is where it surely ends, `next` where the next whole entry begins.
@@ -102,15 +102,15 @@ pub(super) fn whole<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 
 /// What a segment says.
 #[derive(Debug)]
-pub(super) struct Read {
+pub(crate) struct Read {
     /// The snapshot and all records up to the end, or to what does not read; none without a snapshot.
-    pub(super) durable: Option<Durable>,
+    pub(crate) durable: Option<Durable>,
     /// What does not read.
-    pub(super) fault: Option<Fault>,
+    pub(crate) fault: Option<Fault>,
 }
 
 /// Folds a segment up to its end, or to the first thing that does not read.
-pub(super) fn read_segment(path: &Path, bytes: &[u8]) -> Result<Read, LogError> {
+pub(crate) fn read_segment(path: &Path, bytes: &[u8]) -> Result<Read, LogError> {
     let mut entries = Entries::of(path, bytes)?;
     if entries.headless {
         let what = "the header of the file does not match its checksum".to_string();
@@ -173,7 +173,7 @@ impl fmt::Display for Damage {
 }
 
 impl Damage {
-    pub(super) fn of(path: &Path, bytes: &[u8], fault: Option<Fault>) -> Self {
+    pub(crate) fn of(path: &Path, bytes: &[u8], fault: Option<Fault>) -> Self {
         let (offset, what) = match fault {
             Some(Fault::Damaged { at, what, .. }) => (at, what),
             Some(Fault::Torn { at }) => (at, "an entry is cut off".into()),

@@ -25,11 +25,11 @@ const MODEL: u8 = 1;
 
 /// What is in a file. The model's bytes have a check sum of their own.
 #[derive(Serialize, Deserialize)]
-struct Content {
+pub(crate) struct Content {
     job: JobId,
     batch: BatchId,
     time_ms: i64,
-    bytes: Bytes,
+    pub(crate) bytes: Bytes,
 }
 
 /// Which file.
@@ -140,7 +140,7 @@ fn read_one(file: &Path) -> Option<Version> {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Content, String> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Content, String> {
     let body = match frame::read_file_header(bytes) {
         FileHeader::Of(KIND, VERSION) => match frame::step(bytes, FILE_HEADER) {
             Step::Whole { kind: MODEL, body, end } if end == bytes.len() => body,

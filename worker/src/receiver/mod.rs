@@ -9,7 +9,7 @@ mod connection;
 pub(crate) mod files;
 mod generate;
 mod intake;
-mod lines;
+pub(crate) mod lines;
 mod manual;
 mod pace;
 pub mod protocol;

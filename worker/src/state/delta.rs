@@ -11,9 +11,9 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::ipc::MetadataVersion;
 use datafusion::arrow::ipc::reader::StreamDecoder;
 use datafusion::arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tidemill_common::ids::BatchId;
+use tidemill_plan::caught;
 use twox_hash::XxHash3_64;
 
 const FORMAT: u8 = 1;
@@ -156,8 +156,7 @@ fn decode(kind: u8, bytes: Bytes) -> Result<(BatchId, RecordBatch), StateError> 
         let mut buffer = Buffer::from(bytes.slice(HEADER..));
         StreamDecoder::new().decode(&mut buffer)
     };
-    let rows =
-        std::panic::catch_unwind(AssertUnwindSafe(decode)).map_err(|_| damaged("no rows that Arrow reads"))??;
+    let rows = caught(decode).ok_or_else(|| damaged("no rows that Arrow reads"))??;
     rows.map(|rows| (batch, rows)).ok_or_else(|| damaged("no rows"))
 }
 
@@ -165,6 +164,19 @@ fn decode(kind: u8, bytes: Bytes) -> Result<(BatchId, RecordBatch), StateError> 
 fn hash(kind: u8, batch: BatchId, body: &[u8]) -> u64 {
     let seed = batch.0 ^ (u64::from(kind) << 56);
     XxHash3_64::oneshot_with_seed(seed, body)
+}
+
+/// These bytes with the header of a delta, or of a snapshot, that is right.
+#[cfg(any(test, feature = "testkit"))]
+pub(crate) fn sealed(bytes: &[u8], snapshot: bool) -> Bytes {
+    let mut out = bytes.to_vec();
+    if let Some((header, body)) = out.split_first_chunk_mut::<HEADER>() {
+        let (kind, batch) = (if snapshot { KIND_SNAPSHOT } else { KIND_DELTA }, BatchId(u64::from(header[8])));
+        header.fill(0);
+        (header[0], header[1], header[8]) = (FORMAT, kind, batch.0 as u8);
+        header[16..].copy_from_slice(&hash(kind, batch, body).to_le_bytes());
+    }
+    out.into()
 }
 
 #[cfg(test)]

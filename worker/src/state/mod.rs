@@ -7,7 +7,7 @@
 
 pub mod checkpoint;
 mod column;
-mod delta;
+pub(crate) mod delta;
 mod error;
 mod held;
 mod index;

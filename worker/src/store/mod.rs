@@ -4,7 +4,7 @@
 //! memory and a disk budget, and say so with [`StoreError::OutOfSpace`] when they are full.
 
 pub mod blocks;
-mod segments;
+pub(crate) mod segments;
 pub mod shuffle;
 mod spool;
 

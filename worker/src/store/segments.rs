@@ -379,6 +379,21 @@ fn encode(id: &BlockId, records: u64, bytes: &[u8]) -> Result<Vec<u8>, StoreErro
     Ok([&header.to_bytes()[..], &body].concat())
 }
 
+/// How many blocks a segment of this content has.
+#[cfg(any(test, feature = "testkit"))]
+pub(crate) fn count_blocks(content: &[u8]) -> std::io::Result<usize> {
+    let (path, mut found) = (Path::new("/dev/null"), Vec::new());
+    let log = SegmentLog::new(path.into(), DiskBudget::new(u64::MAX));
+    log.read_segment(0, path, &Arc::new(File::open(path)?), content, &mut found);
+    Ok(found.len())
+}
+
+/// These bytes as a segment whose checksums are right.
+#[cfg(any(test, feature = "testkit"))]
+pub(crate) fn sealed(bytes: &[u8]) -> Vec<u8> {
+    tidemill_common::fuzz::sealed(bytes, KIND, VERSION)
+}
+
 fn decode_header(body: &[u8]) -> Option<(BlockId, u64)> {
     let id = BlockId {
         job: JobId(u64_at(body, 0)?),

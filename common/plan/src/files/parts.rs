@@ -71,8 +71,12 @@ fn read_bytes(part: &mut impl Read) -> io::Result<Vec<u8>> {
     if length > MAX_ROW_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a part is damaged"));
     }
-    let mut bytes = vec![0; length as usize];
-    part.read_exact(&mut bytes)?;
+    // Room for what is there, not for what the length says.
+    let mut bytes = Vec::new();
+    part.take(length.into()).read_to_end(&mut bytes)?;
+    if bytes.len() < length as usize {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(bytes)
 }
 
@@ -117,6 +121,19 @@ mod tests {
 
     fn any_place() -> impl Strategy<Value = (u32, u64, Vec<u8>)> {
         (0..2_u32, 0..4_u64, prop::collection::vec(any::<u8>(), 0..4))
+    }
+
+    #[test]
+    fn a_length_that_lies_takes_no_memory() {
+        let mut bytes = Vec::new();
+        let row = PartRow { lane: 0, order: 0, key: b"key".to_vec(), row: b"row".to_vec() };
+        write_part(&mut bytes, &[row]).unwrap();
+        bytes[20..24].copy_from_slice(&MAX_ROW_BYTES.to_le_bytes());
+        let held = allocation_counter::measure(|| {
+            let read = read_part(io::Cursor::new(&bytes)).unwrap().next().unwrap();
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        });
+        assert!(held.bytes_max < 10_000);
     }
 
     proptest! {

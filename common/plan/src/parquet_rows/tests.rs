@@ -141,6 +141,20 @@ fn times_of_96_bits_reach_far() {
     assert_eq!(rows_to_json(&read[0].rows).unwrap(), [r#"{"at":"9999-01-01T00:00:00Z","id":5}"#]);
 }
 
+/// Over some of these the reader panics: lengths below zero, types that there are not.
+#[test]
+fn files_with_any_byte_changed() {
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
+    let good = file(vec![("id", column)]);
+    let mut refused = 0;
+    for (at, byte) in (0..good.len()).flat_map(|at| [0x01, 0x7f, 0x95, 0xff].map(|byte| (at, byte))) {
+        let mut bytes = good.to_vec();
+        bytes[at] = byte;
+        refused += usize::from(read(bytes.into(), vec![Field::new("id", DataType::Int64, true)]).is_err());
+    }
+    assert!(refused > 100);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
     /// A damaged file gives rows or a reason.

@@ -6,7 +6,7 @@
 mod chain;
 mod lazy;
 mod memory;
-mod record;
+pub(crate) mod record;
 mod sled_store;
 
 pub use lazy::LazyStore;

@@ -17,23 +17,23 @@ pub(super) const CHUNK: usize = 5 << 10;
 
 /// What proves a checkpoint whole. Written after its chunks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     /// The checkpoint it is a delta on; none for a base.
-    pub(super) on: Option<BatchId>,
+    pub(crate) on: Option<BatchId>,
     /// The write whose chunks count.
-    pub(super) write: u64,
+    pub(crate) write: u64,
     /// Bytes in all chunks together.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// xxh3 of them.
-    pub(super) hash: u64,
+    pub(crate) hash: u64,
 }
 
 impl Manifest {
-    pub(super) fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
         postcard::to_stdvec(self)
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         postcard::from_bytes(bytes).ok()
     }
 }
@@ -54,14 +54,14 @@ pub(super) fn partition_prefix(key: &CheckpointKey) -> Vec<u8> {
 }
 
 /// Key of a manifest.
-pub(super) fn manifest_key(key: &CheckpointKey) -> Vec<u8> {
+pub(crate) fn manifest_key(key: &CheckpointKey) -> Vec<u8> {
     let mut out = partition_prefix(key);
     out.extend(key.version.0.to_be_bytes());
     out
 }
 
 /// Prefix of a write's chunks, and its key among the pending ones.
-pub(super) fn write_key(key: &CheckpointKey, write: u64) -> Vec<u8> {
+pub(crate) fn write_key(key: &CheckpointKey, write: u64) -> Vec<u8> {
     let mut out = manifest_key(key);
     out.extend(write.to_be_bytes());
     out
@@ -75,7 +75,7 @@ pub(super) fn chunk_key(write_key: &[u8], number: u32) -> Vec<u8> {
 }
 
 /// Reads a manifest's key.
-pub(super) fn parse_manifest_key(bytes: &[u8]) -> Option<CheckpointKey> {
+pub(crate) fn parse_manifest_key(bytes: &[u8]) -> Option<CheckpointKey> {
     let (cluster, rest) = split_u64(bytes)?;
     let (job, rest) = split_u64(rest)?;
     let (stage, rest) = split_u32(rest)?;
@@ -91,7 +91,7 @@ pub(super) fn parse_manifest_key(bytes: &[u8]) -> Option<CheckpointKey> {
 }
 
 /// Reads the key of a pending write.
-pub(super) fn parse_write_key(bytes: &[u8]) -> Option<(CheckpointKey, u64)> {
+pub(crate) fn parse_write_key(bytes: &[u8]) -> Option<(CheckpointKey, u64)> {
     let (key, write) = bytes.split_last_chunk::<8>()?;
     Some((parse_manifest_key(key)?, u64::from_be_bytes(*write)))
 }
