@@ -2,6 +2,7 @@
 
 use crate::cli;
 use std::process::ExitCode;
+use tidemill_connect::SourceConnector;
 use tidemill_plan::arrow::array::RecordBatch;
 use tidemill_plan::registry::{
     Aggregate, ArrowScalar, Batch, FunctionError, Functions, Receiver, ReceiverOptions, RegisterError, ScalarFunction,
@@ -66,6 +67,11 @@ impl App {
         make: impl Fn(&ReceiverOptions) -> Result<R, FunctionError> + Send + Sync + 'static,
     ) -> Self {
         self.with(|functions| functions.receiver(name, make))
+    }
+
+    /// A kind of source that definitions can name as their `connector`. See [`SourceConnector`].
+    pub fn source(self, connector: impl SourceConnector) -> Self {
+        self.with(|functions| functions.source(connector))
     }
 
     /// The functions, or the first mistake in registering one.

@@ -154,7 +154,7 @@ fn run(command: Command, functions: Functions) -> Done {
             Command::Model(command) => models::run(command).await,
             Command::Replay(args) => replay::run(args, functions).await,
             Command::Check { job } => crate::definition::check(&job, &functions),
-            Command::Schema => show::schema(),
+            Command::Schema => show::schema(&functions),
             Command::Produce(command) => producers::run(command).await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();

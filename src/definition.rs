@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use tidemill_common::diag::Diagnostics;
-use tidemill_common::job::limits::MAX_DEFINITION_BYTES;
 use tidemill_common::location::Location;
 use tidemill_driver::MAX_ATTACHMENT_BYTES;
+use tidemill_job::limits::MAX_DEFINITION_BYTES;
 use tidemill_plan::{
     COMPILE_TIME, CompileError, CompiledJob, FunctionRef, Functions, attachment_names, compile_text, parse_text,
 };
@@ -23,19 +23,19 @@ pub(crate) struct Definition {
 
 impl Definition {
     /// Reads the file and what it refers to; says all that is wrong with it.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(path: &Path, functions: &Functions) -> Result<Self, Failure> {
         let wrong = |error: std::io::Error| Failure::usage(format!("cannot read {}: {error}", path.display()));
         let mut text = String::new();
         // One byte more tells that it is too long.
         let most = MAX_DEFINITION_BYTES as u64 + 1;
         File::open(path).and_then(|file| file.take(most).read_to_string(&mut text)).map_err(wrong)?;
-        Self::of_text(path.to_path_buf(), text)
+        Self::of_text(path.to_path_buf(), text, functions)
     }
 
     /// A text that stands for a file of this path; reads what it refers to.
-    pub(crate) fn of_text(path: PathBuf, text: String) -> Result<Self, Failure> {
+    pub(crate) fn of_text(path: PathBuf, text: String, functions: &Functions) -> Result<Self, Failure> {
         let mut definition = Self { path, text, attachments: Vec::new() };
-        let mut def = match parse_text(&definition.text) {
+        let mut def = match parse_text(&definition.text, functions) {
             Ok(def) => def,
             // One that is wrong is compiled without its files, for all of its mistakes.
             Err(CompileError::Wrong(_)) => return Ok(definition),
@@ -106,7 +106,7 @@ fn on_wire(used: &FunctionRef) -> Function {
 
 /// `tidemill check`.
 pub(crate) fn check(path: &Path, functions: &Functions) -> Done {
-    let definition = Definition::read(path)?;
+    let definition = Definition::read(path, functions)?;
     let compiled = definition.compile(functions)?;
     let warnings = definition.warn(&compiled);
     let (def, plan) = (&compiled.def, &compiled.plan);

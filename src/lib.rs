@@ -42,6 +42,8 @@ pub use streaming::{
     StreamingError, Toml, Training,
 };
 pub use tidemill_common::ids::{BatchId, JobId};
+/// What a source of one's own is made of: see `docs/adding-a-source.md`.
+pub use tidemill_connect as connect;
 pub use tidemill_plan::arrow;
 pub use tidemill_plan::registry::{
     Aggregate, Argument, Arguments, ArrowScalar, Batch, FunctionError, Functions, Receiver, ReceiverOptions,

@@ -18,9 +18,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use strike::Strike;
 use tidemill_common::ids::JobId;
-use tidemill_common::job::Format;
 use tidemill_common::terminal;
 use tidemill_driver::core::CoreConfig;
+use tidemill_job::Format;
 use tidemill_plan::{CompiledJob, Functions};
 use tidemill_proto::client::{
     BatchOutput, ImportModelRequest, JobStatus, StatusRequest, WatchEvent, WatchRequest, watch_event,
@@ -85,7 +85,7 @@ struct Import {
 }
 
 pub(crate) async fn run(args: ReplayArgs, functions: Functions) -> Done {
-    let definition = Definition::read(&args.job)?;
+    let definition = Definition::read(&args.job, &functions)?;
     let compiled = definition.compile(&functions)?;
     let input = read_input(&args.input, &compiled)?;
     let expected = args.expect.as_deref().map(Expected::read).transpose()?;
@@ -229,8 +229,7 @@ impl Replay {
         let submitted = client.submit(definition.request(compiled, true)).await.map_err(client::refused)?.into_inner();
         let request = WatchRequest { job: submitted.job.to_string() };
         let events = client.watch(request).await.map_err(client::refused)?.into_inner();
-        let take =
-            |source: &tidemill_common::job::SourceDef| input.sources.remove(&source.name.text).unwrap_or_default();
+        let take = |source: &tidemill_job::SourceDef| input.sources.remove(&source.name.text).unwrap_or_default();
         let sources = compiled.def.sources.iter().map(take).collect();
         let interval_ms = compiled.def.settings.batch_interval.as_millis() as i64;
         let (job, imports) = (JobId(submitted.job), input.imports);

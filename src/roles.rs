@@ -169,7 +169,7 @@ pub(crate) struct LocalArgs {
 }
 
 pub(crate) async fn local(args: LocalArgs, functions: Functions) -> Done {
-    let definition = Definition::read(&args.job)?;
+    let definition = Definition::read(&args.job, &functions)?;
     let compiled = definition.compile(&functions)?;
     args.keep.check(&watch::printed(&compiled))?;
     definition.warn(&compiled);

@@ -8,6 +8,7 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use tidemill_common::terminal::one_line;
+use tidemill_plan::Functions;
 use tidemill_proto::client::{JobStatus, StatusRequest, StopRequest, WorkersRequest};
 
 /// Options of `tidemill status`.
@@ -240,8 +241,8 @@ pub(crate) async fn stop(args: StopArgs) -> Done {
 }
 
 /// `tidemill schema`.
-pub(crate) fn schema() -> Done {
-    print_json(&tidemill_common::job::schema())
+pub(crate) fn schema(functions: &Functions) -> Done {
+    print_json(&tidemill_job::schema_with(functions.connectors()))
 }
 
 fn print_json(value: &impl Serialize) -> Done {

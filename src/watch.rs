@@ -11,9 +11,9 @@ use clap::Args;
 use serde_json::{Map, Value};
 use std::io::Write;
 use std::path::PathBuf;
-use tidemill_common::job::Sink;
 use tidemill_common::terminal::one_line;
 use tidemill_driver::MAX_WATCHED_ROWS;
+use tidemill_job::Sink;
 use tidemill_plan::{CompiledJob, Functions};
 use tidemill_proto::client::{
     BatchOutput, Incident, JobStatus, OutputBatch, StatusRequest, StopRequest, SubmitRequest, WatchRequest, watch_event,
@@ -37,7 +37,7 @@ pub(crate) struct SubmitArgs {
 }
 
 pub(crate) async fn submit(args: SubmitArgs, functions: &Functions) -> Done {
-    let definition = Definition::read(&args.job)?;
+    let definition = Definition::read(&args.job, functions)?;
     let compiled = definition.compile(functions)?;
     args.keep.check(&printed(&compiled))?;
     definition.warn(&compiled);

@@ -1,7 +1,7 @@
 //! Mistakes in a job definition: what is wrong, where, what was expected, and what may have been meant.
 
-use crate::job::Span;
-use crate::job::limits::MAX_KEY_BYTES;
+use crate::definition::Span;
+use crate::definition::limits::MAX_KEY_BYTES;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use std::fmt;
 

@@ -1,19 +1,9 @@
 //! Decoders of this crate, for tests that give them any bytes: each function panics when its decoder does not do as it should.
 
 use crate::frame::{self, FILE_HEADER, FRAME_HEADER, Step};
-use crate::job;
 use crate::location::Location;
 use crate::units;
 use std::path::Path;
-
-/// Reads a job definition, and renders what is wrong with it.
-pub fn definition(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    if let Err(wrong) = job::parse(&text) {
-        assert!(!wrong.render("job.toml", &text, false).is_empty());
-        job::good_part(&text);
-    }
-}
 
 /// Reads what stands in a definition as text: durations, sizes, times and places.
 pub fn values(bytes: &[u8]) {
@@ -79,15 +69,6 @@ mod tests {
         let peak = |run: &mut dyn FnMut()| allocation_counter::measure(run).bytes_max;
         assert!(has_target("tidemill_common", name));
         Decoder { name, decode, seeds, most_bytes: 1 << 20, one_in: 1, peak }.run();
-    }
-
-    #[test]
-    fn definition() {
-        let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/jobs");
-        let files = std::fs::read_dir(examples).unwrap().map(|file| file.unwrap().path());
-        let seeds: Vec<_> = files.map(|file| std::fs::read(file).unwrap()).collect();
-        assert!(seeds.len() > 5);
-        run("definition", super::definition, seeds);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use super::recorded::Schedule;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_worker::receiver::{Pacer, mix};
+use tidemill_connect::Pacer;
+use tidemill_connect::sources::generate::mix;
 use tokio::time::Instant;
 
 /// How fast.

@@ -5,7 +5,7 @@ use rand::TryRng;
 use rand_distr::{Distribution, StandardNormal};
 use std::convert::Infallible;
 use std::io::Write;
-use tidemill_worker::receiver::mix;
+use tidemill_connect::sources::generate::mix;
 
 /// Points of a linear model: `label<TAB>x1,x2,..`, the label being `w.x + b` with noise.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,7 @@
 
 use super::Lines;
 use std::collections::BTreeMap;
-use tidemill_worker::receiver::mix;
+use tidemill_connect::sources::generate::mix;
 
 /// The chapter's `names.csv`; James and Janet are in it more than once, and so buy more.
 const NAMES: [&str; 20] = [

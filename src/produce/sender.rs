@@ -7,7 +7,7 @@ use super::stats::ProducerStats;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tidemill_worker::receiver::protocol::{FromReceiver, FromSender, MAX_CONTROL_LINE};
+use tidemill_connect::sources::socket::protocol::{FromReceiver, FromSender, MAX_CONTROL_LINE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};

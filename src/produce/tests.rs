@@ -4,8 +4,10 @@ use super::*;
 use futures::future::{BoxFuture, FutureExt};
 use std::io::Write;
 use std::time::Duration;
-use tidemill_worker::receiver::{
-    self, Backoff, BlockSink, HoldError, ReceiverConfig, ReceiverKind, ReceiverState, ReceiverStatus, SealedBlock,
+use tidemill_connect::sources::socket::{Socket, SocketConfig};
+use tidemill_connect::testkit::{config, context};
+use tidemill_connect::{
+    BlockSink, HoldError, ReceiverConfig, ReceiverEnd, ReceiverState, ReceiverStatus, SealedBlock, Source,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -48,22 +50,28 @@ async fn in_time<F: Future>(future: F) -> F::Output {
 
 /// Receives into `holds` from where it is until `stop`.
 async fn receive(address: SocketAddr, acknowledge: bool, holds: Arc<Holds>, stop: CancellationToken) -> u64 {
-    let config = receiver_of(address, acknowledge, &holds);
-    let status = Arc::<ReceiverStatus>::default();
-    receiver::run(config, holds, status, stop).await.unwrap().offset
+    receive_showing(address, acknowledge, holds, Arc::default(), stop).await.offset
 }
 
-fn receiver_of(address: SocketAddr, acknowledge: bool, holds: &Holds) -> ReceiverConfig {
-    ReceiverConfig {
-        kind: ReceiverKind::Socket { address: address.to_string(), acknowledge },
-        framing: tidemill_plan::records::Framing::Lines,
-        start_offset: holds.end(),
-        block_interval: Duration::from_millis(2),
-        block_bytes: 64 << 10,
+async fn receive_showing(
+    address: SocketAddr,
+    acknowledge: bool,
+    holds: Arc<Holds>,
+    status: Arc<ReceiverStatus>,
+    stop: CancellationToken,
+) -> ReceiverEnd {
+    let socket = SocketConfig { addresses: vec![address.to_string()], acknowledge, receivers: 1 };
+    let source = Source::new(Socket, socket);
+    let config = ReceiverConfig {
+        block_bytes: Some(64 << 10),
         max_unheld_bytes: 1 << 20,
-        reconnect: Backoff { first: Duration::from_millis(1), most: Duration::from_millis(5) },
-        rate: receiver::Rate::default(),
-    }
+        block_interval: Duration::from_millis(2),
+        ..config(holds.end())
+    };
+    let running = tidemill_connect::run(config, holds, status, stop, |intake| {
+        async move { source.run(context(), intake).await }.boxed()
+    });
+    running.await.unwrap()
 }
 
 fn purchases(acknowledge: bool, total: Option<u64>) -> PurchasesConfig {
@@ -178,8 +186,7 @@ async fn a_plain_receiver_does_not_wait_for_an_acknowledging_sender() {
     let producer = tokio::spawn(serve(listener, config, stats.clone(), stop.clone()));
     let (holds, status) = (Arc::<Holds>::default(), Arc::<ReceiverStatus>::default());
     let mut state = status.watch();
-    let config = receiver_of(address, false, &holds);
-    let running = tokio::spawn(receiver::run(config, holds.clone(), status, stop.clone()));
+    let running = tokio::spawn(receive_showing(address, false, holds.clone(), status, stop.clone()));
     let backing_off = |state: &ReceiverState| matches!(state, ReceiverState::BackingOff { .. });
     let ReceiverState::BackingOff { error, .. } = in_time(state.wait_for(backing_off)).await.unwrap().clone() else {
         unreachable!("it was waited for");
@@ -187,6 +194,6 @@ async fn a_plain_receiver_does_not_wait_for_an_acknowledging_sender() {
     assert!(error.contains("set `acknowledge = true`"), "{error}");
     assert_eq!((stats.sent(), holds.end()), (0, 0));
     stop.cancel();
-    in_time(running).await.unwrap().unwrap();
+    in_time(running).await.unwrap();
     in_time(producer).await.unwrap();
 }

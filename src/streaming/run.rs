@@ -35,7 +35,7 @@ impl StreamingContext {
     fn compiled(&self) -> Result<(Definition, CompiledJob), StreamingError> {
         let text = self.definition()?;
         let graph = self.graph.borrow();
-        let definition = Definition::of_text(format!("{}.toml", graph.name).into(), text)?;
+        let definition = Definition::of_text(format!("{}.toml", graph.name).into(), text, &graph.functions)?;
         let compiled = definition.compile(&graph.functions)?;
         Ok((definition, compiled))
     }

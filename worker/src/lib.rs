@@ -19,7 +19,6 @@ mod keyed;
 mod models;
 mod node;
 mod outputs;
-pub mod receiver;
 mod receivers;
 mod restore;
 mod service;

@@ -11,12 +11,13 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, JobId, OutputIdx, TaskId};
-use tidemill_common::job::{Durability, FileSink, MAX_BODY_BYTES, Sink};
-use tidemill_common::layout::{part_name, parts_dir};
 use tidemill_common::location::Location;
+use tidemill_job::layout::{part_name, parts_dir};
+use tidemill_job::{Durability, FileSink, MAX_BODY_BYTES, Sink};
 use tidemill_plan::registry::Batch;
-use tidemill_plan::{KEY_COLUMN, PartRow, RowEncoding, rows_to_json};
+use tidemill_plan::{KEY_COLUMN, PartRow, PlanError, RowEncoding};
 use tidemill_proto::control as pb;
+use tidemill_rows::rows_to_json;
 use tidemill_store::Objects;
 
 /// Rows of one unit for one output.
@@ -132,7 +133,7 @@ fn rows_of(unit: &OutputRecords, limit: usize) -> Result<pb::OutputRows, TaskErr
             Some(keys) => keyed.extend(first_by_key(&batch, &keys, limit)?),
             None => {
                 let room = limit.saturating_sub(rows.rows.len()).min(batch.num_rows());
-                rows.rows.extend(rows_to_json(&batch.slice(0, room))?);
+                rows.rows.extend(rows_to_json(&batch.slice(0, room)).map_err(PlanError::from)?);
             }
         }
     }
@@ -158,7 +159,8 @@ fn first_by_key(
     }
     order.sort_unstable_by(by_key);
     let chosen = datafusion::arrow::array::UInt32Array::from(order);
-    let rows = rows_to_json(&datafusion::arrow::compute::take_record_batch(batch, &chosen)?)?;
+    let taken = datafusion::arrow::compute::take_record_batch(batch, &chosen)?;
+    let rows = rows_to_json(&taken).map_err(PlanError::from)?;
     let key = |row: &u32| bytes::Bytes::copy_from_slice(keys.value(*row as usize));
     Ok(chosen.values().iter().map(key).zip(rows).collect())
 }

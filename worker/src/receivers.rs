@@ -1,28 +1,26 @@
 //! Receivers of this worker: which run, and what each is given; where their blocks go is in [`sink`].
 
+mod manual;
 mod sink;
 
 use crate::jobs::Job;
 use crate::node::{Node, lock};
-use crate::receiver::files::{Content, MAX_FILES};
-use crate::receiver::{
-    self, Backoff, BlockSink, FileEntry, FileLog, ManualBatch, Queue, Rate, ReceiverConfig, ReceiverEnd, ReceiverError,
-    ReceiverKind, ReceiverState, ReceiverStatus, WatchedFiles,
-};
 use crate::wire::ReceiverId;
-use datafusion::arrow::datatypes::SchemaRef;
+use futures::FutureExt;
+use manual::ManualBatch;
 use sink::Sink;
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use tidemill_common::ids::WorkerId;
-use tidemill_common::job::{Connector, FileContent, FilesSource, Format, Settings, SourceDef};
-use tidemill_common::location::Location;
-use tidemill_plan::records::Framing;
-use tidemill_plan::registry::ReceiverOptions;
+use tidemill_connect::sources::files::{FileEntry, FileLog, FilesLog};
+use tidemill_connect::{
+    Backoff, BlockSink, Context, Ended, Intake, Rate, ReceiverConfig, ReceiverEnd, ReceiverError, ReceiverState,
+    ReceiverStatus, Source,
+};
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, worker_message};
 use tidemill_proto::status;
+use tidemill_rows::records::Framing;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -57,30 +55,33 @@ impl Receivers {
         let settings = &job.plan.def.settings;
         let kill = job.stop.child_token();
         let sink = Sink::start(node, id, message, settings, kill.clone());
-        let (kind, manual) = if job.capture {
-            let (sender, rx) = mpsc::channel(MANUAL_QUEUE);
-            (ReceiverKind::Manual { rx }, Some(sender))
+        let (input, manual) = if job.capture {
+            let (sender, batches) = mpsc::channel(MANUAL_QUEUE);
+            (Input::Manual(batches), Some(sender))
         } else {
-            let kind = match &source.connector {
-                Connector::Files(files) => {
-                    let schema = &job.plan.sources[id.source.0 as usize].schema;
-                    let files = watched_files(files, schema, &job.base_dir, message, sink.clone());
-                    ReceiverKind::Files(Box::new(files))
-                }
-                other => receiver_kind(node, other, id.receiver, settings)?,
+            let factory = source.connector.function().map(|function| {
+                let factory = node.config.functions.receiver_factory(&function.text);
+                factory.cloned().ok_or_else(|| invalid("the receiver is not known here"))
+            });
+            let context = Context {
+                receiver: id.receiver,
+                base_dir: job.base_dir.clone(),
+                batch_interval: settings.batch_interval,
+                schema: job.plan.sources[id.source.0 as usize].schema.clone(),
+                reconnect: Backoff::default(),
+                factory: factory.transpose()?,
+                files: Some(files_log(message, sink.clone())),
             };
-            (kind, None)
+            (Input::Source(source.connector.clone(), Box::new(context)), None)
         };
         let rate = Rate::default();
         rate.set(message.rate);
         let config = ReceiverConfig {
-            kind,
-            framing: framing(source),
+            framing: if job.capture { Framing::Block } else { source.framing },
             start_offset: message.start_offset,
             block_interval: settings.block_interval,
-            block_bytes: settings.block_bytes as usize,
+            block_bytes: (!source.connector.is_block_per_batch()).then_some(settings.block_bytes as usize),
             max_unheld_bytes: ReceiverConfig::MAX_UNHELD_BYTES,
-            reconnect: Backoff::default(),
             rate: rate.clone(),
         };
         let running = Arc::new(Running {
@@ -97,7 +98,7 @@ impl Receivers {
         }
         let node = node.clone();
         let (tracker, data) = (node.tracker.clone(), node.data.clone());
-        tracker.spawn_on(async move { running.run(&node, id, config).await }, &data);
+        tracker.spawn_on(async move { running.run(&node, id, config, input).await }, &data);
         Ok(())
     }
 
@@ -206,11 +207,13 @@ impl Receivers {
 }
 
 impl Running {
-    async fn run(&self, node: &Arc<Node>, id: ReceiverId, config: ReceiverConfig) {
+    async fn run(&self, node: &Arc<Node>, id: ReceiverId, config: ReceiverConfig, input: Input) {
         let sink: Arc<dyn BlockSink> = self.sink.clone();
+        let (status, drain) = (self.status.clone(), self.drain.clone());
+        let running = tidemill_connect::run(config, sink, status, drain, |intake| input.run(intake).boxed());
         let result = tokio::select! {
             () = self.kill.cancelled() => None,
-            result = receiver::run(config, sink, self.status.clone(), self.drain.clone()) => Some(result),
+            result = running => Some(result),
         };
         self.kill.cancel();
         if let Some(result) = result {
@@ -239,74 +242,27 @@ impl Running {
     }
 }
 
-/// What ends a record of a source that sends bytes.
-fn framing(source: &SourceDef) -> Framing {
-    match (&source.format, &source.connector) {
-        (_, Connector::Files(FilesSource { content: FileContent::Parquet, .. })) => Framing::Block,
-        (Format::Csv { delimiter, .. }, _) if source.multi_line => Framing::Csv { delimiter: *delimiter },
-        _ => Framing::Lines,
+/// Where the records of a receiver come from.
+enum Input {
+    Source(Source, Box<Context>),
+    /// The caller gives them, batch by batch.
+    Manual(mpsc::Receiver<ManualBatch>),
+}
+
+impl Input {
+    async fn run(self, intake: &mut Intake) -> Result<Ended, ReceiverError> {
+        match self {
+            Self::Source(source, context) => source.run(*context, intake).await,
+            Self::Manual(batches) => manual::run(intake, batches).await,
+        }
     }
 }
 
-fn receiver_kind(
-    node: &Node,
-    connector: &Connector,
-    receiver: u32,
-    settings: &Settings,
-) -> Result<ReceiverKind, Status> {
-    let invalid = |what: &str| status(ErrorKind::ErrorInvalid, what);
-    match connector {
-        Connector::Socket { addresses, acknowledge, .. } => {
-            let address = addresses.get(receiver as usize).or_else(|| addresses.first());
-            let address = address.ok_or_else(|| invalid("no such receiver"))?;
-            Ok(ReceiverKind::Socket { address: address.clone(), acknowledge: *acknowledge })
-        }
-        Connector::Generate { rows_per_second, keys, seed, limit, receivers } => Ok(ReceiverKind::Generate {
-            rows_per_second: *rows_per_second,
-            keys: *keys,
-            seed: *seed,
-            limit: *limit,
-            share: (receiver, *receivers),
-        }),
-        Connector::Queue { batches, repeat } => {
-            let repeat_every = repeat.then_some(settings.batch_interval);
-            Ok(ReceiverKind::Queue(Queue { entries: batches.clone(), repeat_every }))
-        }
-        Connector::Receiver { function, options, receivers } => {
-            let factory = node.config.functions.receiver_factory(&function.text);
-            let factory = factory.ok_or_else(|| invalid("the receiver is not known here"))?;
-            let options = ReceiverOptions { options: options.iter().cloned().collect(), receiver, of: *receivers };
-            Ok(ReceiverKind::User { factory: factory.clone(), options })
-        }
-        Connector::Files(_) => Err(invalid("a source of files needs its log")),
-    }
-}
-
-fn watched_files(
-    def: &FilesSource,
-    schema: &SchemaRef,
-    base_dir: &Path,
-    message: &pb::StartReceiver,
-    log: Arc<dyn FileLog>,
-) -> WatchedFiles {
+fn files_log(message: &pb::StartReceiver, log: Arc<dyn FileLog>) -> FilesLog {
     let logged = message.files.clone().unwrap_or_default();
     let known = logged.known.into_iter().map(|file| (file.name, (file.size, file.modified_ns)));
     let open = logged.open.into_iter().filter_map(|open| Some((from_wire(open.file?), open.first_offset)));
-    WatchedFiles {
-        directory: Location::resolve(base_dir, &def.path).into(),
-        pattern: def.pattern.clone(),
-        new_files_only: def.new_files_only,
-        poll_interval: def.poll_interval,
-        max_files: MAX_FILES,
-        content: match def.content {
-            FileContent::Lines { header } => Content::Lines { header },
-            FileContent::Parquet => Content::Parquet(schema.clone()),
-        },
-        started: logged.started,
-        known: known.collect(),
-        open: open.collect(),
-        log,
-    }
+    FilesLog { started: logged.started, known: known.collect(), open: open.collect(), log }
 }
 
 fn from_wire(file: pb::SourceFile) -> FileEntry {

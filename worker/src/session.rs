@@ -344,10 +344,8 @@ async fn copy_block(node: Arc<Node>, message: pb::CopyBlock) {
         let id = crate::wire::block_id(message.block.as_ref())?;
         let bytes = fetch::block_from(&node, message.block, &holders).await?;
         let records = message.block.as_ref().map_or(0, |block| block.records);
-        let durable = node
-            .jobs
-            .get(id.job)
-            .is_some_and(|job| job.plan.def.settings.durability == tidemill_common::job::Durability::Disk);
+        let durable =
+            node.jobs.get(id.job).is_some_and(|job| job.plan.def.settings.durability == tidemill_job::Durability::Disk);
         let block = crate::store::blocks::Block { id, records, bytes };
         let put = move |node: &Node| if durable { node.blocks.put_durable(block) } else { node.blocks.put(block) };
         let put = node.blocking(put).await?;

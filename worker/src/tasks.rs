@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tidemill_common::ids::{BatchId, JobId, SourceIdx, TaskId, WorkerId};
-use tidemill_common::job::OnBadRecord;
+use tidemill_job::OnBadRecord;
 use tidemill_plan::{BadRecord, BatchContext, FoldOp, Models, PlanError, Stage, StageInput, StageState};
 use tidemill_proto::common as common_pb;
 use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_message};

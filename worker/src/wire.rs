@@ -1,9 +1,9 @@
 //! Between the worker's ids and the wire's numbers.
 
 use crate::node::Node;
-use crate::receiver::SealedBlock;
 use crate::store::BlockId;
 use tidemill_common::ids::{JobId, SourceIdx};
+use tidemill_connect::SealedBlock;
 use tidemill_plan::FunctionRef;
 use tidemill_proto::common::{BlockRef, ErrorKind, Function, ReceiverRef};
 use tidemill_proto::control::HeldBlocks;

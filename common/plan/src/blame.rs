@@ -5,7 +5,6 @@ use crate::compile::LEAF;
 use crate::error::PlanError;
 use crate::exec::OfStream;
 use crate::numbers::plainly;
-use crate::rows::rows_to_json;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result};
@@ -22,7 +21,8 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::TryStreamExt;
 use std::fmt;
 use std::sync::Arc;
-use tidemill_common::job::{JobDef, Name, NamedSql, Operator, Sql};
+use tidemill_job::{JobDef, Name, NamedSql, Operator, Sql};
+use tidemill_rows::rows_to_json;
 
 /// Longest expression and longest row in a message, in characters.
 const SHOWN: usize = 300;

@@ -42,7 +42,6 @@ pub(crate) use aggregate::LEAF;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::context::SessionState;
-pub(crate) use expr::type_name;
 use stages::{Lane, Rows, Stages};
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -50,10 +49,8 @@ use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::{Diagnostic, Diagnostics};
 use tidemill_common::ids::{OutputIdx, SourceIdx};
-use tidemill_common::job::limits::MAX_COLUMNS;
-use tidemill_common::job::{
-    self, Connector, FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef,
-};
+use tidemill_job::limits::MAX_COLUMNS;
+use tidemill_job::{self as job, FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef};
 use twox_hash::XxHash3_64;
 
 /// Compiles a job; `base_dir` is the folder of the job file, for the files it names; `functions` are those that its
@@ -161,8 +158,11 @@ impl<'a> Compiler<'a> {
                 let wrong = Diagnostic::new("a delimiter is one ASCII character");
                 self.report([wrong.at(def.name.span.clone())]);
             }
-            if let Connector::Receiver { function, .. } = &def.connector {
+            if let Some(function) = def.connector.function() {
                 self.registered(FunctionKind::Receiver, function);
+            }
+            if let Some(source) = self.functions.find_source(def.connector.name()) {
+                self.uses.add(source);
             }
             let number = SourceIdx(i as u32);
             let rows = self.stages.source(StageInput::Source(number), &source.name, source.schema.clone());

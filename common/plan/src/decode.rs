@@ -15,8 +15,6 @@ pub(crate) use bad::bad_schema;
 pub use bad::{BadRecord, BadRecords};
 
 use crate::error::PlanError;
-use crate::numbers::canonical_rows;
-use crate::records;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, StringArray, StringBuilder};
@@ -31,7 +29,9 @@ use lines::Lines;
 use memchr::memchr;
 use regex::Regex;
 use std::sync::Arc;
-use tidemill_common::job::{ColumnType, Format, OnBadRecord, SourceDef};
+use tidemill_job::{ColumnType, Format, OnBadRecord, SourceDef};
+use tidemill_rows::canonical_rows;
+use tidemill_rows::records;
 
 /// Rows of a batch; what every fragment is fed with, too.
 pub(crate) const BATCH_ROWS: usize = 8192;

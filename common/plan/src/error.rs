@@ -2,6 +2,7 @@
 
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use tidemill_rows::RowError;
 
 /// A failure while running a plan. Mistakes in a definition are [`Diagnostics`](tidemill_common::diag::Diagnostics) instead.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,15 @@ impl From<DataFusionError> for PlanError {
             | DataFusionError::Configuration(_) => Self::Data(reason),
             DataFusionError::ArrowError(arrow, _) => Self::from_arrow(arrow),
             _ => Self::Internal(reason),
+        }
+    }
+}
+
+impl From<RowError> for PlanError {
+    fn from(error: RowError) -> Self {
+        match error {
+            RowError::Data(reason) => Self::Data(reason),
+            RowError::Arrow(error) => Self::from_arrow(&error),
         }
     }
 }

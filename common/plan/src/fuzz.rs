@@ -4,17 +4,16 @@ use crate::decode::{SourcePlan, arrow_type};
 use crate::files::{read_part, write_part};
 use crate::ipc::from_ipc;
 use crate::keys::{decode_keys, encode_keys};
-use crate::parquet_rows::parquet_rows;
-use crate::records::{self, Framing};
-use crate::rows::rows_to_json;
-use crate::{CompileError, Functions, compile_text, decompressed};
+use crate::{CompileError, Functions, compile_text};
 use bytes::Bytes;
 use datafusion::arrow::array::BinaryArray;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use std::io::{Cursor, Read, copy, sink};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use tidemill_common::job::{ColumnDef, ColumnType, Format, Name, OnBadRecord};
+use tidemill_job::{ColumnDef, ColumnType, Format, Name, OnBadRecord};
+use tidemill_rows::records::{self, Framing};
+use tidemill_rows::{decompressed, parquet_rows, rows_to_json};
 use twox_hash::XxHash3_64;
 
 /// Bytes that are read of a compressed file.

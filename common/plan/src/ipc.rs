@@ -1,6 +1,5 @@
 //! Record batches as bytes: the Arrow IPC stream format, one schema for all batches, and a checksum behind it.
 
-use crate::caught::caught;
 use crate::error::PlanError;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::ipc::reader::StreamReader;
@@ -8,6 +7,7 @@ use datafusion::arrow::ipc::root_as_message;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::arrow::record_batch::RecordBatch;
 use std::io::Cursor;
+use tidemill_rows::caught;
 use twox_hash::XxHash3_64;
 
 /// Writes batches of one schema.

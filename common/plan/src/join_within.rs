@@ -15,7 +15,7 @@ use datafusion::arrow::compute::{concat, take};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, Schema, SchemaRef};
 use std::ops::Range;
 use std::sync::Arc;
-use tidemill_common::job::JoinKind;
+use tidemill_job::JoinKind;
 
 /// A prepared join within a time. It sits behind a head that gives key columns, those of the left side, those of the
 /// right one (null in rows of the other side), and whether a row is of the right side; left rows come first.

@@ -4,10 +4,8 @@
 //! function of its input rows, in order, and the batch context.
 
 mod blame;
-mod caught;
 mod clock;
 mod compile;
-mod compression;
 mod decode;
 mod error;
 mod exec;
@@ -25,14 +23,11 @@ mod keys;
 mod learn;
 mod map_state;
 mod numbers;
-mod parquet_rows;
 mod partition;
 mod plan;
 mod planning;
-pub mod records;
 pub mod registry;
 mod rhythm;
-mod rows;
 mod rules;
 mod session;
 mod state;
@@ -45,9 +40,7 @@ mod unit;
 mod visit;
 mod window;
 
-pub use caught::caught;
 pub use compile::compile;
-pub use compression::decompressed;
 pub use datafusion::arrow;
 pub use decode::{BadRecord, BadRecords, Decoded, SourcePlan};
 pub use error::PlanError;
@@ -58,7 +51,6 @@ pub use join_within::JoinOp;
 pub use keys::{KEY_ENCODING_VERSION, decode_keys, encode_keys, encode_rows, key_group};
 pub use learn::{AskedModel, FoldOp, Folded, ModelPlan, Models, row_ids};
 pub use map_state::{MapOp, Timeout};
-pub use parquet_rows::{BadRow, ParquetRows, parquet_rows};
 pub use partition::Partitioned;
 pub use plan::{
     BatchContext, Branch, BranchTarget, Exchange, ExchangeKind, JobPlan, KEY_COLUMN, OutputPlan, Placement, Reads,
@@ -67,7 +59,6 @@ pub use plan::{
 pub use planning::{COMPILE_TIME, COMPUTE_STACK_BYTES, CompileError, RECOMPILE_TIME};
 pub use registry::{FunctionKind, FunctionRef, Functions, lack};
 pub use rhythm::Rhythm;
-pub use rows::rows_to_json;
 pub use state::{StageState, StateOp, Updated};
 pub use tables::{Tables, content_hash, read_table};
 pub use text::{CompiledJob, attachment_names, compile_text, parse_text};

@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostics;
 use tidemill_common::ids::{BatchId, ExchangeId, OutputIdx, SourceIdx, StageId};
-use tidemill_common::job::{JobDef, Sink};
+use tidemill_job::{JobDef, Sink};
 
 /// The hidden last column of the rows of a stage with placement [`Placement::KeyGroups`]: the encoded key (binary).
 /// Users neither see nor name it.

@@ -2,7 +2,7 @@
 //!
 //! DataFusion and what belongs to it walk expressions and plans by recursion: they show, copy, compare, hash and drop
 //! them so, and not everything looks after its stack. So whoever compiles does it here, on a thread with a stack that what
-//! is within [`limits`](tidemill_common::job::limits) fits into, in any build. A panic ends the thread, and time is
+//! is within [`limits`](tidemill_job::limits) fits into, in any build. A panic ends the thread, and time is
 //! bounded: neither does harm to the process.
 
 use datafusion::common::DataFusionError;

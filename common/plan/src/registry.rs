@@ -6,15 +6,16 @@
 
 mod aggregate;
 mod batch;
-mod receiver;
 mod scalar;
 mod typed;
 mod uses;
 
 pub use aggregate::Aggregate;
 pub use batch::{Batch, BatchHandler, BatchMap, Row};
-pub use receiver::{AnyReceiver, Receiver, ReceiverFactory, ReceiverOptions, Restart, Store, StoreError, StoreRequest};
 pub use scalar::ArrowScalar;
+pub use tidemill_connect::sources::receiver::{
+    FunctionError, Receiver, ReceiverFactory, ReceiverOptions, Restart, Store, StoreError,
+};
 pub use typed::{Argument, Arguments, ScalarFunction, ScalarResult, Value};
 
 pub(crate) use uses::Uses;
@@ -26,7 +27,8 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
-use tidemill_common::job::ColumnType;
+use tidemill_connect::{Connectors, SourceConnector};
+use tidemill_job::ColumnType;
 
 /// What a function is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +43,8 @@ pub enum FunctionKind {
     ForEachBatch,
     /// Gets records: `connector = "receiver"`.
     Receiver,
+    /// A kind of source: `connector = "NAME"`.
+    Source,
 }
 
 impl FunctionKind {
@@ -52,12 +56,13 @@ impl FunctionKind {
             Self::BatchMap => "batch_map",
             Self::ForEachBatch => "for_each_batch",
             Self::Receiver => "receiver",
+            Self::Source => "source",
         }
     }
 
     /// The kind of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        let all = [Self::Scalar, Self::Aggregate, Self::BatchMap, Self::ForEachBatch, Self::Receiver];
+        let all = [Self::Scalar, Self::Aggregate, Self::BatchMap, Self::ForEachBatch, Self::Receiver, Self::Source];
         all.into_iter().find(|kind| kind.name() == name)
     }
 }
@@ -77,36 +82,6 @@ impl fmt::Display for FunctionRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} `{}`", self.kind.name(), self.name)?;
         if self.version == UNVERSIONED { Ok(()) } else { write!(f, " version {}", self.version) }
-    }
-}
-
-/// What a user's function says when it cannot do its work on the data. The job fails with this text.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct FunctionError(String);
-
-impl FunctionError {
-    /// With this reason.
-    pub fn new(reason: impl fmt::Display) -> Self {
-        Self(reason.to_string())
-    }
-}
-
-impl From<&str> for FunctionError {
-    fn from(reason: &str) -> Self {
-        Self::new(reason)
-    }
-}
-
-impl From<String> for FunctionError {
-    fn from(reason: String) -> Self {
-        Self(reason)
-    }
-}
-
-impl From<crate::arrow::error::ArrowError> for FunctionError {
-    fn from(error: crate::arrow::error::ArrowError) -> Self {
-        Self::new(error)
     }
 }
 
@@ -137,6 +112,9 @@ pub enum RegisterError {
     /// A function without columns, or with two of one name.
     #[error("function `{0}` needs at least one column, each with a name of its own")]
     Columns(String),
+    /// A kind of source that cannot be registered.
+    #[error(transparent)]
+    Connector(#[from] tidemill_connect::RegisterError),
 }
 
 /// The version of what has none.
@@ -150,6 +128,7 @@ pub struct Functions {
     batch_maps: BTreeMap<String, BatchMap>,
     batch_handlers: BTreeMap<String, BatchHandler>,
     receivers: BTreeMap<String, ReceiverFactory>,
+    connectors: Connectors,
     known: BTreeSet<FunctionRef>,
 }
 
@@ -257,6 +236,25 @@ impl Functions {
         self.name(FunctionKind::Receiver, name, UNVERSIONED)?;
         self.receivers.insert(name.to_string(), ReceiverFactory::new(make));
         Ok(())
+    }
+
+    /// Registers a kind of source, which definitions can then name as their `connector`. It has no version.
+    ///
+    /// # Errors
+    /// When its name cannot be used.
+    pub fn source<C: SourceConnector>(&mut self, connector: C) -> Result<(), RegisterError> {
+        self.connectors.source(connector)?;
+        self.name(FunctionKind::Source, C::NAME, UNVERSIONED)
+    }
+
+    /// The registered kind of source of this name; those that come with Tidemill are known everywhere.
+    pub(crate) fn find_source(&self, name: &str) -> Option<&FunctionRef> {
+        self.known.iter().find(|known| known.kind == FunctionKind::Source && known.name == name)
+    }
+
+    /// The connectors: those that come with Tidemill, and those that were registered.
+    pub fn connectors(&self) -> &Connectors {
+        &self.connectors
     }
 
     /// What makes the receivers of this name.

@@ -17,7 +17,7 @@ use datafusion::common::ScalarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use std::fmt;
 use std::sync::Arc;
-use tidemill_common::job::{Emit, UpdateKeys};
+use tidemill_job::{Emit, UpdateKeys};
 
 /// What a stage remembers from batch to batch. Each key group of it is a partition: encoded keys with typed columns.
 #[derive(Debug)]

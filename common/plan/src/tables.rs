@@ -4,11 +4,8 @@
 //! beside the plan, each with the batch from which on they are there; a run takes those of its own batch. So the same
 //! prepared plan runs over every content, and a batch that runs again sees what it saw.
 
-use crate::compression::decompressed;
 use crate::decode::{SourcePlan, arrow_type};
 use crate::error::PlanError;
-use crate::parquet_rows::{ParquetRows, parquet_rows};
-use crate::records::{self, Framing};
 use bytes::Bytes;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
@@ -17,7 +14,10 @@ use std::fmt;
 use std::io::Read;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tidemill_common::ids::BatchId;
-use tidemill_common::job::{FileContent, Format, JobDef, OnBadRecord, TableDef};
+use tidemill_job::{FileContent, Format, JobDef, OnBadRecord, TableDef};
+use tidemill_rows::decompressed;
+use tidemill_rows::records::{self, Framing};
+use tidemill_rows::{ParquetRows, parquet_rows};
 use twox_hash::XxHash3_64;
 
 /// Bytes of a decompressed file at most.

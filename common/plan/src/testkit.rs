@@ -9,7 +9,6 @@ use crate::error::PlanError;
 use crate::fragment::{Fragment, Runner};
 use crate::keys::{encode_rows, key_group};
 use crate::plan::{BatchContext, BranchTarget, JobPlan, KEY_COLUMN, Placement, Stage, StageInput};
-use crate::rows::rows_to_json;
 use crate::state::StageState;
 use crate::unit::UnitRows;
 use datafusion::arrow::array::{AsArray, BinaryArray, RecordBatch, UInt32Array};
@@ -19,6 +18,7 @@ use state::{Known, known, snapshot};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tidemill_common::ids::{ExchangeId, SourceIdx};
+use tidemill_rows::rows_to_json;
 use window::Panes;
 
 const MEMORY_PER_TASK: usize = 256 << 20;
@@ -123,7 +123,7 @@ impl Evaluator {
         blocks: &HashMap<SourceIdx, Vec<Vec<u8>>>,
     ) -> Result<Vec<Option<Vec<String>>>, PlanError> {
         let outputs = self.batch(ctx, blocks).await?;
-        outputs.iter().map(|rows| rows.as_ref().map(rows_to_json).transpose()).collect()
+        outputs.iter().map(|rows| Ok(rows.as_ref().map(rows_to_json).transpose()?)).collect()
     }
 
     /// What every unit of a stage comes to.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::diag::{Diagnostic, Diagnostics};
-use tidemill_common::job::{self, JobDef, Operator};
+use tidemill_job::{self as job, JobDef, Operator};
 
 /// A definition that parsed and compiled.
 #[derive(Debug)]
@@ -39,9 +39,9 @@ pub fn compile_text(
 ///
 /// # Errors
 /// The same.
-pub fn parse_text(definition: &str) -> Result<JobDef, CompileError> {
-    let definition = definition.to_string();
-    on_planning_thread(COMPILE_TIME, move || job::parse(&definition))
+pub fn parse_text(definition: &str, functions: &Functions) -> Result<JobDef, CompileError> {
+    let (definition, connectors) = (definition.to_string(), functions.connectors().clone());
+    on_planning_thread(COMPILE_TIME, move || job::parse_with(&definition, &connectors))
 }
 
 fn parse_and_compile(
@@ -49,8 +49,8 @@ fn parse_and_compile(
     attachments: &[Bytes],
     functions: &Functions,
 ) -> Result<CompiledJob, Diagnostics> {
-    let mut def =
-        job::parse(definition).map_err(|mistakes| with_mistakes_of_expressions(mistakes, definition, functions))?;
+    let mut def = job::parse_with(definition, functions.connectors())
+        .map_err(|mistakes| with_mistakes_of_expressions(mistakes, definition, functions))?;
     let folder = tempfile::tempdir();
     let written = folder.as_ref().map_err(|e| io::Error::new(e.kind(), e.to_string())).and_then(|folder| {
         for (number, name) in attachment_names(&mut def).into_iter().enumerate() {
@@ -73,7 +73,7 @@ fn parse_and_compile(
 
 /// Adds to the mistakes of a definition those in expressions of the streams that do not depend on them.
 fn with_mistakes_of_expressions(mut mistakes: Diagnostics, definition: &str, functions: &Functions) -> Diagnostics {
-    if let Some(part) = job::good_part(definition)
+    if let Some(part) = job::good_part(definition, functions.connectors())
         && let Err(more) = compile(Arc::new(part), Path::new(""), functions)
     {
         mistakes.extend(more);

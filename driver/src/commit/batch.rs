@@ -5,7 +5,7 @@ use crate::core::CommitFiles;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::Path;
-use tidemill_common::layout::staging_dir;
+use tidemill_job::layout::staging_dir;
 use tidemill_plan::RowWriter;
 
 /// A file is followed by another one when its rows have this many bytes.
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use crate::commit::put;
     use crate::commit::tests::{Output, names, read};
-    use tidemill_common::job::FilePlace;
+    use tidemill_job::FilePlace;
 
     #[test]
     fn only_what_counts_appears_in_order_and_a_second_commit_changes_nothing() {

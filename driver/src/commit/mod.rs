@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_common::ids::{BatchId, JobId, OutputIdx};
-use tidemill_common::layout::{UNCOMMITTED, batch_of_parts, parts_dir};
 use tidemill_common::location::Location;
+use tidemill_job::layout::{UNCOMMITTED, batch_of_parts, parts_dir};
 use tidemill_store::{Objects, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -143,7 +143,7 @@ fn sync_dir(directory: Option<&Path>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidemill_common::job::{Compression, FileFormat, FilePlace, FileSink, Roll};
+    use tidemill_job::{Compression, FileFormat, FilePlace, FileSink, Roll};
     use tidemill_plan::arrow::datatypes::Schema;
     use tidemill_plan::{FileOutput, PartRow};
 

@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::thread;
-use tidemill_common::layout::parts_dir;
+use tidemill_job::layout::parts_dir;
 use tidemill_store::{Objects, StoreError};
 
 /// The manifest; other programs leave out names that begin with `_`.
@@ -147,8 +147,8 @@ mod tests {
     use super::*;
     use crate::commit::tests::{Output, part};
     use std::sync::Arc;
-    use tidemill_common::job::FilePlace;
     use tidemill_common::location::Location;
+    use tidemill_job::FilePlace;
     use tidemill_store::testkit::TestStore;
 
     /// An output whose folder is in a store, with the parts of one batch.

@@ -4,7 +4,7 @@ use super::Writer;
 use crate::core::Post;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_common::job::MAX_BODY_BYTES;
+use tidemill_job::MAX_BODY_BYTES;
 use tokio_util::sync::CancellationToken;
 use ureq::http::StatusCode;
 
@@ -87,7 +87,7 @@ mod tests {
     use std::net::TcpListener;
     use std::sync::Mutex;
     use tidemill_common::ids::{BatchId, JobId};
-    use tidemill_common::job::HttpSink;
+    use tidemill_job::HttpSink;
 
     /// What a request said.
     #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom};
 use std::path::Path;
-use tidemill_common::job::Roll;
+use tidemill_job::Roll;
 
 /// The manifest; other programs leave out names that begin with `_`.
 const MANIFEST: &str = "_manifest.json";
@@ -211,7 +211,7 @@ mod tests {
     use std::io::Read;
     use std::time::Duration;
     use tidemill_common::ids::JobId;
-    use tidemill_common::job::Compression;
+    use tidemill_job::Compression;
 
     fn rolling(bytes: u64) -> Output {
         Output::new(Some(Roll { bytes, age: Duration::from_secs(10) }))
@@ -273,7 +273,7 @@ mod tests {
             let (first, second) = bytes.split_at(open.batches[1].offset as usize);
             for (bytes, expected) in [(&bytes[..], "one\ntwo\n"), (first, "one\n"), (second, "two\n")] {
                 let mut text = String::new();
-                tidemill_plan::decompressed(&name, bytes).unwrap().read_to_string(&mut text).unwrap();
+                tidemill_rows::decompressed(&name, bytes).unwrap().read_to_string(&mut text).unwrap();
                 assert_eq!(text, expected, "{compression}");
             }
         }

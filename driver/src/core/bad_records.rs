@@ -4,7 +4,7 @@ use super::job::Job;
 use super::run::BatchRun;
 use super::topology::{SourceShape, Topology};
 use crate::record::{STRETCH_RECORDS, SourceTotals};
-use tidemill_common::job::MaxBadRecords;
+use tidemill_job::MaxBadRecords;
 use tidemill_proto::client as client_pb;
 use tidemill_proto::common as common_pb;
 

@@ -9,7 +9,7 @@ use crate::models::{Publication, PublishedModel};
 use crate::record::{Ending, JobRecord, ReceiverKey, Totals};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tidemill_common::ids::{BatchId, OutputIdx};
-use tidemill_common::job::Durability;
+use tidemill_job::Durability;
 use tidemill_plan::BatchContext;
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control::{self as pb, driver_message};

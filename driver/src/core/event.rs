@@ -5,7 +5,7 @@ use super::topology::Topology;
 use crate::record::{DurableJob, TableContent};
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, JobId};
-use tidemill_common::job::Settings;
+use tidemill_job::Settings;
 use tidemill_plan::FunctionRef;
 use tidemill_proto::control as pb;
 

@@ -15,7 +15,7 @@ use crate::record::{BlockKey, DurableJob, Ending, JobRecord, ReceiverKey, Record
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, JobId, WorkerId};
-use tidemill_common::job::{OnUnderReplicated, Settings};
+use tidemill_job::{OnUnderReplicated, Settings};
 use tidemill_proto::client as client_pb;
 use tidemill_proto::common as common_pb;
 use tidemill_proto::control::{self as pb, driver_message};

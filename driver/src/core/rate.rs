@@ -1,6 +1,6 @@
 //! How fast a source should be read, by what its last batches took: Spark's `PIDRateEstimator`.
 
-use tidemill_common::job::Backpressure;
+use tidemill_job::Backpressure;
 
 /// What a complete batch says of a source.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use super::run::BatchRun;
 use super::topology::{SourceShape, Topology};
 use super::wire::receiver_ref;
 use crate::record::ReceiverKey;
-use tidemill_common::job::Settings;
+use tidemill_job::Settings;
 use tidemill_proto::control::{self as pb, driver_message};
 
 /// The rate of a source.

@@ -259,7 +259,7 @@ impl Core {
 
     /// Whether some job asks for its log to be on the disk.
     pub fn wants_sync(&self) -> bool {
-        self.jobs.values().any(|job| job.settings.durability == tidemill_common::job::Durability::Disk)
+        self.jobs.values().any(|job| job.settings.durability == tidemill_job::Durability::Disk)
     }
 
     /// The last complete batch of a job that has not ended.

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
-use tidemill_common::job::{Connector, DEFAULT_KEEP, HttpSink, MaxBadRecords, ModelDef, Sink, TableDef};
 use tidemill_common::location::Location;
+use tidemill_job::{DEFAULT_KEEP, HttpSink, MaxBadRecords, ModelDef, Sink, TableDef};
 use tidemill_ml::{Model, ModelSpec};
 use tidemill_plan::{AskedModel, BranchTarget, FileOutput, JobPlan, ModelPlan, Placement, Rhythm, StageInput};
 
@@ -150,8 +150,8 @@ impl Topology {
         }
         let sources = plan.def.sources.iter().map(|source| SourceShape {
             name: source.name.text.clone(),
-            receivers: receivers(&source.connector),
-            one_block_per_batch: matches!(source.connector, Connector::Queue { .. }) && !capture,
+            receivers: source.connector.receivers(),
+            one_block_per_batch: source.connector.is_block_per_batch() && !capture,
             max_rate: source.max_rate.filter(|_| !capture),
             max_bad_records: source.on_bad_record.at_most(),
         });
@@ -253,14 +253,5 @@ impl TableShape {
 impl AskedShape {
     fn new(asked: &AskedModel) -> Self {
         Self { model: asked.model, after_training: asked.after_training }
-    }
-}
-
-fn receivers(connector: &Connector) -> u32 {
-    match connector {
-        Connector::Socket { addresses, receivers, .. } if addresses.len() == 1 => *receivers,
-        Connector::Socket { addresses, .. } => addresses.len() as u32,
-        Connector::Generate { receivers, .. } | Connector::Receiver { receivers, .. } => *receivers,
-        Connector::Files(_) | Connector::Queue { .. } => 1,
     }
 }

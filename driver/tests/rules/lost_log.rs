@@ -217,7 +217,7 @@ fn a_doubtful_job_that_fails_leaves_everything_where_it_is() {
             durable.doubt();
         }
         let mut driver = Driver::start_with(durable, 1_000_000, |compiled| {
-            compiled.settings.on_under_replicated = tidemill_common::job::OnUnderReplicated::Fail;
+            compiled.settings.on_under_replicated = tidemill_job::OnUnderReplicated::Fail;
             compiled.settings.replication = 2;
         });
         back(&mut driver, 1, &[10, 20]);

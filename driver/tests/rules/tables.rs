@@ -17,7 +17,7 @@ fn with_a_table(stateful: bool) -> (Driver, u64) {
     let text = "name = \"j\"\nbatch_interval = \"1s\"\n[source.s]\nconnector = \"socket\"\naddress = \"127.0.0.1:1\"\n\
         [table.t]\npath = \"t.csv\"\nformat = \"csv\"\ncolumns = { a = \"string\" }\n\
         [stream.o]\nfrom = [\"s\", \"t\"]\nsql = \"select a from t\"\n[[output]]\nfrom = \"o\"\nprint = true";
-    let def = Arc::new(tidemill_common::job::parse(text).unwrap().tables.remove(0));
+    let def = Arc::new(tidemill_job::parse(text).unwrap().tables.remove(0));
     let compiled = compiled(stateful);
     let mut topology = Topology::clone(&compiled.topology);
     topology.tables =

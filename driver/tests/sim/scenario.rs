@@ -4,7 +4,7 @@ use crate::compute::Shape;
 use crate::net::Net;
 use crate::shapes::{SHAPES, Sizes};
 use std::time::Duration;
-use tidemill_common::job::{Backpressure, Durability, OnUnderReplicated, Settings};
+use tidemill_job::{Backpressure, Durability, OnUnderReplicated, Settings};
 
 /// How bad it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

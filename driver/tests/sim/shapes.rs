@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
-use tidemill_common::job::{FileFormat, FilePlace, FileSink, HttpSink};
 use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
+use tidemill_job::{FileFormat, FilePlace, FileSink, HttpSink};
 use tidemill_plan::arrow::datatypes::Schema;
 use tidemill_plan::{FileOutput, Placement, Rhythm};
 

@@ -5,11 +5,11 @@
 use crate::world::World;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_common::job::{FileContent, Format, Name, TableDef};
 use tidemill_common::location::Location;
 use tidemill_driver::core::Event;
 use tidemill_driver::core::topology::TableShape;
 use tidemill_driver::record::TableContent;
+use tidemill_job::{FileContent, Format, Name, TableDef};
 
 /// The tables of a job.
 pub(crate) fn shapes() -> Vec<TableShape> {

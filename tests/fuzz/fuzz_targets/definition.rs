@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidemill_common::fuzz::definition(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidemill_job::fuzz::definition(bytes));

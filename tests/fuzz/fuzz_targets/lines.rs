@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidemill_worker::fuzz::lines(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidemill_connect::fuzz::lines(bytes));

@@ -2,7 +2,6 @@
 //! logged them (INV-2). What a receiver of files has chosen goes the same way into the driver's log.
 
 use crate::node::{Node, lock, worth_retrying};
-use crate::receiver::{BlockSink, FileChoice, FileEntry, FileLog, HoldError, SealedBlock};
 use crate::store::BlockId;
 use crate::store::blocks::Block;
 use crate::wire::{ReceiverId, sealed_ref};
@@ -12,7 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tidemill_common::ids::WorkerId;
-use tidemill_common::job::{Durability, Settings};
+use tidemill_connect::sources::files::{FileChoice, FileEntry, FileLog};
+use tidemill_connect::{BlockSink, HoldError, SealedBlock};
+use tidemill_job::{Durability, Settings};
 use tidemill_proto::common::{BlockRef, ErrorKind};
 use tidemill_proto::control::{self as pb, worker_message};
 use tidemill_proto::data as data_pb;

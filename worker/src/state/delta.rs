@@ -13,7 +13,7 @@ use datafusion::arrow::ipc::reader::StreamDecoder;
 use datafusion::arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use std::sync::Arc;
 use tidemill_common::ids::BatchId;
-use tidemill_plan::caught;
+use tidemill_rows::caught;
 use twox_hash::XxHash3_64;
 
 const FORMAT: u8 = 1;

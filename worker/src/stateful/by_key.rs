@@ -10,7 +10,7 @@ use crate::tasks::TaskError;
 use datafusion::arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray};
 use datafusion::arrow::compute::{concat, filter};
 use std::ops::Range;
-use tidemill_common::job::{Emit, UpdateKeys};
+use tidemill_job::{Emit, UpdateKeys};
 use tidemill_plan::{StateOp, Updated, decode_keys};
 
 struct Share {

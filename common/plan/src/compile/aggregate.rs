@@ -1,7 +1,7 @@
 //! Operators that add up rows: `reduce_by_key`, `reduce`, `count`, `distinct`.
 
 use super::cut::{cut, single};
-use super::expr::{Allowed, check_names, find, parse, physical, type_name};
+use super::expr::{Allowed, check_names, find, parse, physical};
 use super::stages::{Head, Lane, Part, Rows, column};
 use super::{Compiler, Failure};
 use crate::exec::LeafTable;
@@ -22,7 +22,8 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use futures::executor::block_on;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{Name, NamedSql, Sql};
+use tidemill_job::{Name, NamedSql, Sql};
+use tidemill_rows::type_name;
 
 /// Aggregate calls taken out of expressions, each once.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use super::stages::{Lane, Part};
 use crate::exec::OverExec;
 use crate::registry::FunctionKind;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::Name;
+use tidemill_job::Name;
 
 impl Compiler<'_> {
     /// `batch_map`. What comes out has no key any more; per key group, the order of its rows is that of the groups.

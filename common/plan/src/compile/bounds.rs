@@ -12,8 +12,8 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use std::collections::HashMap;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::Sql;
-use tidemill_common::job::limits::{MAX_SQL_DEPTH, MAX_SQL_PARTS, MAX_SQL_TOKENS};
+use tidemill_job::Sql;
+use tidemill_job::limits::{MAX_SQL_DEPTH, MAX_SQL_PARTS, MAX_SQL_TOKENS};
 
 /// Refuses text that would become too large or too deep a tree.
 pub(super) fn check_text(sql: &Sql) -> Result<(), Diagnostic> {

@@ -7,7 +7,7 @@ use crate::session::{self, Shape};
 use crate::text::file_name;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{Choose, ModelDef, Name, NamedSql, Operator};
+use tidemill_job::{Choose, ModelDef, Name, NamedSql, Operator};
 use tidemill_ml::{Model, ModelSpec, ReplaceError};
 
 /// A model before it is known which stage trains it.

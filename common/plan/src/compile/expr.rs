@@ -23,8 +23,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::limits::MAX_KEY_BYTES;
-use tidemill_common::job::{Name, Span, Sql};
+use tidemill_job::limits::MAX_KEY_BYTES;
+use tidemill_job::{Name, Span, Sql};
 
 /// Qualifies the columns of the input where there are others, too.
 pub(super) const INPUT: &str = "__input";
@@ -181,26 +181,6 @@ pub(super) fn plain_type(data_type: &DataType) -> DataType {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
         other => other.clone(),
-    }
-}
-
-/// How people call a type.
-pub(crate) fn type_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Boolean => "boolean".into(),
-        DataType::Int32 => "int".into(),
-        DataType::Int64 => "bigint".into(),
-        DataType::Float32 => "float".into(),
-        DataType::Float64 => "double".into(),
-        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => "string".into(),
-        DataType::Date32 => "date".into(),
-        DataType::Timestamp(_, _) => "timestamp".into(),
-        DataType::Binary => "binary".into(),
-        DataType::Null => "null".into(),
-        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
-            format!("decimal({precision}, {scale})")
-        }
-        other => other.to_string(),
     }
 }
 

@@ -3,7 +3,6 @@
 use super::Compiler;
 use crate::decode::SourcePlan;
 use crate::keys::{decode_keys, encode_keys};
-use crate::records::{self, Framing};
 use crate::text::file_name;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
@@ -12,7 +11,8 @@ use serde::de::IgnoredAny;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use tidemill_common::diag::{Diagnostic, nearest};
-use tidemill_common::job::{Format, Name, OnBadRecord};
+use tidemill_job::{Format, Name, OnBadRecord};
+use tidemill_rows::records::{self, Framing};
 
 impl Compiler<'_> {
     /// Reads and checks the file: key columns, then state columns.

@@ -10,7 +10,7 @@ use crate::visit::KeyVisits;
 use datafusion::arrow::datatypes::Schema;
 use std::time::Duration;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{JoinKind, Name, On, Period};
+use tidemill_job::{JoinKind, Name, On, Period};
 
 impl Compiler<'_> {
     /// `join` and its kin with `within`: the columns of the join without. Within a key in the order of the left side,

@@ -3,7 +3,7 @@
 
 use super::Compiler;
 use super::declare::Declaration;
-use super::expr::{Allowed, cast_to, check_names, parse, physical, type_name};
+use super::expr::{Allowed, cast_to, check_names, parse, physical};
 use super::stages::{Rows, column};
 use crate::keys::{encode_keys, key_group};
 use crate::learn::AskedModel;
@@ -21,12 +21,13 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{AbTest, Choose, DetectDrift, Evaluate, Name, Param, Span, Sql};
+use tidemill_job::{AbTest, Choose, DetectDrift, Evaluate, Name, Param, Span, Sql};
 use tidemill_ml::SpecError;
 use tidemill_ml::champion::ChampionSpec;
 use tidemill_ml::drift::DetectorSpec;
 use tidemill_ml::metrics::EvaluatorSpec;
 use tidemill_ml::stats::StreamingTestSpec;
+use tidemill_rows::type_name;
 
 /// The hidden key of what has one value only.
 pub(super) const ONLY: &str = "__only";

@@ -18,7 +18,7 @@ use datafusion::physical_plan::joins::{HashJoinExec, HashJoinExecBuilder, Partit
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use std::sync::Arc;
-use tidemill_common::job::{JoinKind, Name, On};
+use tidemill_job::{JoinKind, Name, On};
 
 /// A join of a stream and a table, as it was written.
 struct LookUp<'a> {

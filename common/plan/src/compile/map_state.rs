@@ -16,7 +16,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{MapWithState, Name, NamedSql, Operator, Per, Sql, StreamDef};
+use tidemill_job::{MapWithState, Name, NamedSql, Operator, Per, Sql, StreamDef};
 
 /// Whether the key had state before, and whether it is visited because it times out.
 const FLAGS: [&str; 2] = ["state_exists", "timing_out"];

@@ -1,7 +1,7 @@
 //! Operators that look at one row at a time: they become part of the branches of the stage that makes their input.
 
 use super::Compiler;
-use super::expr::{Allowed, cast_to, check_names, find, parse, physical, plain_type, type_name};
+use super::expr::{Allowed, cast_to, check_names, find, parse, physical, plain_type};
 use super::stages::{Lane, column};
 use crate::functions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -13,7 +13,8 @@ use datafusion::physical_plan::projection::ProjectionExpr;
 use datafusion::physical_plan::unnest::{ListUnnest, UnnestExec};
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{FlatMapEach, Name, NamedSql, Sql};
+use tidemill_job::{FlatMapEach, Name, NamedSql, Sql};
+use tidemill_rows::type_name;
 
 impl Compiler<'_> {
     /// `select`

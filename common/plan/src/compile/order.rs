@@ -5,7 +5,7 @@ use super::Compiler;
 use super::Failure;
 use super::aggregate::{Aggregates, column_expr, plan_physical, scan};
 use super::cut::single;
-use super::expr::{check_names, find, type_name};
+use super::expr::{check_names, find};
 use super::stages::{Lane, Part, Rows, column};
 use crate::keys::is_encodable;
 use crate::session::Shape;
@@ -19,7 +19,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExpr;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{Name, SortKey};
+use tidemill_job::{Name, SortKey};
+use tidemill_rows::type_name;
 
 impl Compiler<'_> {
     /// `group_by_key`: lists of the values of a key, all in the order of the rows.

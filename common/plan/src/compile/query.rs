@@ -17,7 +17,7 @@ use datafusion::prelude::SessionContext;
 use futures::executor::block_on;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{Name, Sql};
+use tidemill_job::{Name, Sql};
 
 impl Compiler<'_> {
     /// `sql`: `from` names the inputs, in order, and among them the tables.

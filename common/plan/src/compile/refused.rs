@@ -6,7 +6,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, ObjectNamePart, Query, Select, SelectItem, TableFactor, Visit, Visitor};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use tidemill_common::job::limits::MAX_RELATIONS;
+use tidemill_job::limits::MAX_RELATIONS;
 
 /// Refuses the first of these.
 pub(super) fn refused(statement: &Statement) -> Result<()> {

@@ -4,7 +4,7 @@
 //! the old state, records or aggregates over them, the flags, and the new state; here is how one becomes the other.
 
 use super::aggregate::{Aggregates, lift};
-use super::expr::{Allowed, INPUT, cast_to, diagnose, parse_qualified, physical, plain_type, type_name};
+use super::expr::{Allowed, INPUT, cast_to, diagnose, parse_qualified, physical, plain_type};
 use super::{Compiler, stays_null};
 use crate::decode::arrow_type;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -15,7 +15,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{Name, Sql, StateColumn};
+use tidemill_job::{Name, Sql, StateColumn};
+use tidemill_rows::type_name;
 
 /// How users qualify the state: as it is before the change in updates, as it is after it elsewhere.
 const STATE: &str = "state";

@@ -16,7 +16,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 use futures::executor::block_on;
 use std::sync::Arc;
-use tidemill_common::job::{Name, StateColumn, UpdateStateByKey};
+use tidemill_job::{Name, StateColumn, UpdateStateByKey};
 
 impl Compiler<'_> {
     /// `update_state_by_key`

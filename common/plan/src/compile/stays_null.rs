@@ -4,7 +4,7 @@ use super::scope::old_name;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::scalar::ScalarValue;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::StateColumn;
+use tidemill_job::StateColumn;
 
 /// A warning for each of these columns that is null for ever, if all begin as null.
 pub(super) fn warnings(columns: &[StateColumn], updates: &[Expr]) -> Vec<Diagnostic> {

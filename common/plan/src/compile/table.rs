@@ -5,7 +5,7 @@ use super::expr::check_names;
 use crate::exec::FixedTable;
 use crate::tables::{content_hash, read_table, table_schema};
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{Format, TableDef};
+use tidemill_job::{Format, TableDef};
 
 impl Compiler<'_> {
     /// Reads all tables.

@@ -29,7 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostics;
 use tidemill_common::ids::{BatchId, OutputIdx, SourceIdx};
-use tidemill_common::job::parse;
+use tidemill_job::parse;
 
 /// A job over purchases (user, product, price); the result is the stream `out`.
 fn definition(streams: &str) -> String {

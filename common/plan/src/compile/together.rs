@@ -2,7 +2,7 @@
 
 use super::Compiler;
 use super::aggregate::{Aggregates, column_expr};
-use super::expr::{check_names, type_name};
+use super::expr::check_names;
 use super::join::{Sides, either, join_head, key};
 use super::stages::{Head, Part, Rows, column};
 use crate::keys::is_encodable;
@@ -17,7 +17,8 @@ use datafusion::physical_expr::expressions;
 use datafusion::physical_plan::projection::ProjectionExpr;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{JoinKind, Name, On};
+use tidemill_job::{JoinKind, Name, On};
+use tidemill_rows::type_name;
 
 /// Says which side a row is from: false on the left.
 pub(super) const SIDE: &str = "__side";

@@ -2,7 +2,7 @@
 
 use super::Compiler;
 use super::declare::Declaration;
-use super::expr::{check_names, find, type_name};
+use super::expr::{check_names, find};
 use super::learn::{ONLY, constant_key, hidden, kind_param};
 use super::stages::{Lane, Part, Rows, column};
 use crate::exec::OverExec;
@@ -17,9 +17,10 @@ use datafusion::physical_expr::expressions::{Column, cast};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
-use tidemill_common::job::{Name, OnDrift, Train};
+use tidemill_job::{Name, OnDrift, Train};
 use tidemill_ml::drift::DetectorSpec;
 use tidemill_ml::{DriftAction, ModelError, ModelSpec};
+use tidemill_rows::type_name;
 
 impl Compiler<'_> {
     /// `train`
@@ -122,9 +123,9 @@ impl Compiler<'_> {
         let spec =
             self.valid(spec.watches(model).and_then(|()| spec.validate()).map(|()| spec), place, &drift.params)?;
         let action = match drift.action {
-            tidemill_common::job::DriftAction::Warn => DriftAction::Warn,
-            tidemill_common::job::DriftAction::Reset => DriftAction::Reset,
-            tidemill_common::job::DriftAction::Replace => DriftAction::Replace,
+            tidemill_job::DriftAction::Warn => DriftAction::Warn,
+            tidemill_job::DriftAction::Reset => DriftAction::Reset,
+            tidemill_job::DriftAction::Replace => DriftAction::Replace,
         };
         Some((spec, action))
     }

@@ -10,7 +10,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tidemill_common::ids::StageId;
-use tidemill_common::job::Span;
+use tidemill_job::Span;
 
 /// Who waits for the training of which models (by position).
 #[derive(Debug, Default)]

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::diag::Diagnostic;
 use tidemill_common::ids::StageId;
-use tidemill_common::job::{Frame, Name, NamedSql, Operator, Period, StreamDef};
+use tidemill_job::{Frame, Name, NamedSql, Operator, Period, StreamDef};
 
 /// In front of the rows that are folded: which of many folds they belong to.
 const FOLD: &str = "__fold";

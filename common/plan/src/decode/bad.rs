@@ -1,11 +1,11 @@
 //! Records that do not parse.
 
 use crate::error::PlanError;
-use crate::records;
 use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use std::sync::Arc;
+use tidemill_rows::records;
 
 /// Bad records kept of one block, unless all are.
 const SAMPLES: usize = 5;

@@ -1,7 +1,6 @@
 //! Texts in quotes that would be null without them: `"NA"` is a text where `NA` is null. The reader does not tell them
 //! apart, so they are put back.
 
-use crate::records;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::error::ArrowError;
@@ -9,6 +8,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use memchr::memmem;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use tidemill_rows::records;
 
 /// Puts the text `null` back into the columns of `declared` that are strings, wherever `lines` has it in quotes.
 pub(super) fn put_back(

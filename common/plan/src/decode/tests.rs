@@ -1,9 +1,9 @@
 use super::*;
 use crate::files::RowEncoding;
-use crate::rows::rows_to_json;
 use proptest::prelude::*;
 use std::sync::Arc;
-use tidemill_common::job::{ColumnDef, FileFormat, Name};
+use tidemill_job::{ColumnDef, FileFormat, Name};
+use tidemill_rows::rows_to_json;
 
 fn columns(columns: &[(&str, ColumnType)]) -> Vec<ColumnDef> {
     let column = |(name, data_type): &(&str, ColumnType)| ColumnDef {

@@ -1,7 +1,6 @@
 //! A row as bytes: a line of text, or Arrow's row format for the columnar ones.
 
 use crate::error::PlanError;
-use crate::rows::rows_to_json;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
@@ -10,7 +9,8 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::fmt::Write as _;
-use tidemill_common::job::{Compression, FileFormat};
+use tidemill_job::{Compression, FileFormat};
+use tidemill_rows::rows_to_json;
 
 /// How the rows of an output are written.
 #[derive(Debug, Clone, PartialEq, Eq)]

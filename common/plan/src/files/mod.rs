@@ -11,8 +11,8 @@ pub use parts::{PartRow, merge, read_part, write_part};
 pub use writer::RowWriter;
 
 use std::path::{Path, PathBuf};
-use tidemill_common::job::{FilePlace, FileSink, Roll};
 use tidemill_common::location::Location;
+use tidemill_job::{FilePlace, FileSink, Roll};
 
 /// A file output of a compiled job.
 #[derive(Debug, Clone, PartialEq, Eq)]

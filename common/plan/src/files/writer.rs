@@ -1,14 +1,14 @@
 //! Files of an output's format, row by row.
 
 use super::encoding::RowEncoding;
-use crate::compression::Compressor;
 use datafusion::arrow::ipc::writer::FileWriter;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::row::{RowConverter, RowParser};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use std::io::{self, Write};
-use tidemill_common::job::{Compression, FileFormat};
+use tidemill_job::{Compression, FileFormat};
+use tidemill_rows::Compressor;
 
 /// Rows that the columnar formats take at once.
 const ROWS_AT_ONCE: usize = 8192;
@@ -158,7 +158,7 @@ mod tests {
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use std::io::{Cursor, Read};
     use std::sync::Arc;
-    use tidemill_common::job::Name;
+    use tidemill_job::Name;
 
     fn batch() -> RecordBatch {
         let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
@@ -224,7 +224,7 @@ mod tests {
             }
             let name = format!("part-00000{}", encoding.extension());
             let mut text = String::new();
-            crate::decompressed(&name, &file[..]).unwrap().read_to_string(&mut text).unwrap();
+            tidemill_rows::decompressed(&name, &file[..]).unwrap().read_to_string(&mut text).unwrap();
             let rows = if compression == Brotli { 2 } else { 4 };
             assert_eq!((text.lines().count(), name.starts_with("part-00000.jsonl.")), (rows, true), "{name}");
             let encoding = RowEncoding::new(FileFormat::Parquet, batch().schema()).compressed(Some(compression));

@@ -1,4 +1,3 @@
-use crate::compression::Compressor;
 use crate::files::{PartRow, write_part};
 use crate::ipc::to_ipc;
 use crate::keys::encode_keys;
@@ -10,8 +9,9 @@ use parquet::basic::{Compression as Codec, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use std::io::Write;
 use std::sync::Arc;
-use tidemill_common::job::Compression;
 use tidemill_common::testkit::{Decoder, has_target};
+use tidemill_job::Compression;
+use tidemill_rows::Compressor;
 
 fn run(name: &str, decode: fn(&[u8]), seeds: Vec<Vec<u8>>, most_bytes: u64, one_in: u32) {
     let peak = |run: &mut dyn FnMut()| allocation_counter::measure(run).bytes_max;

@@ -24,7 +24,6 @@ pub(crate) use train::{Comes, TrainFold, WATCHED, Watch};
 pub(crate) use watch::{ChooseFold, DriftFold};
 
 use crate::error::PlanError;
-use crate::numbers::canonical_rows;
 use crate::plan::BatchContext;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
@@ -33,6 +32,7 @@ use std::fmt;
 use std::sync::Arc;
 use tidemill_common::ids::StageId;
 use tidemill_ml::{Model, ModelSpec};
+use tidemill_rows::canonical_rows;
 
 /// A model of a job.
 #[derive(Debug)]

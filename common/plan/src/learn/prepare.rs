@@ -11,7 +11,7 @@ use datafusion::logical_expr::{
 };
 use ndarray::Array2;
 use std::sync::Arc;
-use tidemill_common::job::ColumnType;
+use tidemill_job::ColumnType;
 use tidemill_ml::{FeatureHasher, Model, ModelError, ModelSpec, polynomial, polynomial_features};
 
 /// Most features of a vector that is made here.

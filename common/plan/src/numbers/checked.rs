@@ -154,7 +154,7 @@ fn binary(operation: Operation, a: &ColumnarValue, b: &ColumnarValue) -> Result<
 
 /// What is said when a result does not fit its type.
 pub(super) fn overflow(what: &str, data_type: &DataType) -> String {
-    format!("{what} overflows {}", crate::compile::type_name(data_type))
+    format!("{what} overflows {}", tidemill_rows::type_name(data_type))
 }
 
 type Unary = fn(&dyn Array) -> Result<ArrayRef, ArrowError>;

@@ -1,13 +1,13 @@
 //! Aggregates of floats over frames that slide: computed anew for every frame. What was taken out of a sum again would
 //! leave its rounding behind, and NaN and infinity would never leave.
 
-use super::floats::canonical;
 use datafusion::arrow::array::types::Float64Type;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use std::collections::VecDeque;
 use std::fmt;
+use tidemill_rows::canonical;
 
 /// From the rows of a frame that have no null to the aggregate.
 type Over<const N: usize> = Box<dyn Fn(&mut dyn Iterator<Item = [f64; N]>) -> ScalarValue + Send + Sync>;

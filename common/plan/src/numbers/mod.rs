@@ -19,7 +19,6 @@ mod rule;
 mod shown;
 mod sum;
 
-pub(crate) use floats::{canonical_array, canonical_rows};
 pub(crate) use rule::Numbers;
 pub(crate) use shown::plainly;
 

@@ -4,7 +4,6 @@
 //! digits however rows are split (B. P. Welford, Technometrics 4 (1962); T. F. Chan, G. H. Golub, R. J. LeVeque, The
 //! American Statistician 37 (1983); the second double after D. E. Knuth, The Art of Computer Programming 2, 4.2.2).
 
-use super::floats::canonical;
 use super::frame::{Frame, double, each_row, rows};
 use super::no_distinct;
 use super::one::{Doubles, distinct_field};
@@ -16,6 +15,7 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility};
 use std::sync::Arc;
+use tidemill_rows::canonical;
 
 /// What is made of the moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
 //! Puts what this room owns into expressions: checked arithmetic, floats in their one form.
 
 use super::checked::{Checked, Operation};
-use super::floats::{Canonical, canonical_expr, canonical_scalar, has_floats};
+use super::floats::{Canonical, canonical_expr, canonical_scalar};
 use crate::error::PlanError;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
@@ -14,6 +14,7 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF};
 use datafusion::optimizer::AnalyzerRule;
 use std::sync::Arc;
+use tidemill_rows::has_floats;
 
 /// Characters of an expression in a message.
 const TEXT_CHARS: usize = 120;

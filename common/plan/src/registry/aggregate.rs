@@ -2,7 +2,6 @@
 
 use super::typed::{Arguments, ScalarResult, Value};
 use super::{FunctionError, FunctionKind, FunctionRef};
-use crate::numbers::canonical_array;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err};
@@ -15,6 +14,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
+use tidemill_rows::canonical_array;
 
 /// A function of many rows.
 ///

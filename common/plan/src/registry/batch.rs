@@ -2,12 +2,12 @@
 
 use super::typed::Argument;
 use super::{FunctionError, FunctionKind, FunctionRef};
-use crate::numbers::canonical_rows;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use std::fmt;
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, JobId};
+use tidemill_rows::canonical_rows;
 
 type Call = Arc<dyn Fn(&RecordBatch) -> Result<RecordBatch, FunctionError> + Send + Sync>;
 
@@ -40,12 +40,12 @@ impl BatchMap {
     /// Calls it; the result has the declared columns.
     pub(crate) fn call(&self, rows: &RecordBatch) -> Result<RecordBatch, FunctionError> {
         let name = &self.function_ref.name;
-        let result = (self.call)(rows).map_err(|error| FunctionError(format!("`{name}`: {error}")))?;
+        let result = (self.call)(rows).map_err(|error| FunctionError::new(format!("`{name}`: {error}")))?;
         let same = result.num_columns() == self.schema.fields().len()
             && result.columns().iter().zip(self.schema.fields()).all(|(c, field)| c.data_type() == field.data_type());
         if !same {
             let got: Vec<_> = result.columns().iter().map(|column| column.data_type().clone()).collect();
-            return Err(FunctionError(format!("{self:?} gave columns of other types: {}", super::shown(&got))));
+            return Err(FunctionError::new(format!("{self:?} gave columns of other types: {}", super::shown(&got))));
         }
         RecordBatch::try_new(self.schema.clone(), result.columns().to_vec())
             .map(canonical_rows)
@@ -90,11 +90,11 @@ impl<'a> Row<'a> {
     pub fn get<T: Argument>(&self, column: &str) -> Result<T::Item<'a>, FunctionError> {
         let records = self.records;
         let found = records.column_by_name(column);
-        let found = found.ok_or_else(|| FunctionError(format!("there is no column `{column}`")))?;
+        let found = found.ok_or_else(|| FunctionError::new(format!("there is no column `{column}`")))?;
         let typed = found.as_any().downcast_ref::<T::Array>().ok_or_else(|| {
-            FunctionError(format!("column `{column}` is a {}, not a {}", found.data_type(), T::data_type()))
+            FunctionError::new(format!("column `{column}` is a {}, not a {}", found.data_type(), T::data_type()))
         })?;
-        T::get(typed, self.index).ok_or_else(|| FunctionError(format!("column `{column}` is null")))
+        T::get(typed, self.index).ok_or_else(|| FunctionError::new(format!("column `{column}` is null")))
     }
 }
 

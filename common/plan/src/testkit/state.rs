@@ -13,7 +13,7 @@ use datafusion::arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::ScalarValue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tidemill_common::job::{Emit, UpdateKeys};
+use tidemill_job::{Emit, UpdateKeys};
 
 /// Encoded key to key and state columns.
 pub(super) type Known = BTreeMap<Vec<u8>, Vec<ScalarValue>>;

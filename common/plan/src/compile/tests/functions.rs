@@ -8,7 +8,7 @@ use crate::{BranchTarget, JobPlan, Placement, Stage, compile};
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostics;
-use tidemill_common::job::parse;
+use tidemill_job::parse;
 
 /// The middle of all values.
 struct Median;

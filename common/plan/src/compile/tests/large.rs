@@ -4,7 +4,7 @@ use super::*;
 use crate::planning::{COMPILE_TIME, COMPUTE_STACK_BYTES, CompileError};
 use crate::text::{CompiledJob, compile_text};
 use proptest::prelude::*;
-use tidemill_common::job::limits::MAX_SQL_DEPTH;
+use tidemill_job::limits::MAX_SQL_DEPTH;
 
 /// As long as a test may take on a busy machine.
 const PATIENCE: std::time::Duration = COMPILE_TIME.saturating_mul(20);

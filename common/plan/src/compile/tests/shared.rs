@@ -6,7 +6,7 @@ use crate::{JobPlan, Reads, compile};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tidemill_common::job::parse;
+use tidemill_job::parse;
 
 /// A job in which `seen(price)` is the price, and how often it was asked for.
 fn counted(streams: &str) -> (Arc<JobPlan>, Arc<AtomicUsize>) {

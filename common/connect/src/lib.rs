@@ -1,0 +1,36 @@
+//! Connectors: where records come from.
+//!
+//! A source is one type that implements [`SourceConnector`], in a file or folder of [`sources`] or of another crate, and
+//! one line in a registry ([`Connectors`]). It brings the word that definitions name it by, its keys, what it reads of a
+//! definition, and what it does on a worker: it puts records into an [`Intake`], which seals blocks of them, has these
+//! replicated and logged, and says what is held.
+
+#[cfg(any(test, feature = "testkit"))]
+pub mod fuzz;
+mod intake;
+mod lines;
+mod pace;
+mod rate;
+mod receiver;
+mod registry;
+mod source;
+pub mod sources;
+mod status;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+#[cfg(test)]
+mod tests;
+
+pub use intake::Intake;
+pub use pace::Pacer;
+pub use rate::Rate;
+pub use receiver::{
+    Backoff, BlockSink, ConnectError, HoldError, ReceiverConfig, ReceiverEnd, ReceiverError, SealedBlock, run,
+};
+pub use registry::{Connectors, RegisterError};
+pub use source::{Config, Context, Description, Ended, Payload, Records, Source, SourceConfig, SourceConnector};
+pub use status::{ReceiverState, ReceiverStatus, StatusSnapshot};
+/// What a connector reads its keys with.
+pub use tidemill_common::definition;
+/// What it says of mistakes.
+pub use tidemill_common::diag;

@@ -1,0 +1,172 @@
+//! Casts that keep values as they are, or say of which rows they cannot.
+
+use crate::types::type_name;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Date32Array, TimestampMicrosecondArray};
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{CastOptions, can_cast_types, cast_with_options, is_null, nullif, or};
+use arrow::datatypes::{DataType, Date32Type, Field, Float64Type, TimeUnit, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use std::sync::Arc;
+
+/// How people call a declared type.
+fn name(declared: &DataType) -> String {
+    match declared {
+        DataType::Decimal128(precision, scale) => format!("decimal({precision}, {scale})"),
+        DataType::FixedSizeList(_, length) => format!("vector({length})"),
+        other => type_name(other),
+    }
+}
+
+/// What cannot be cast becomes null.
+const OR_NULL: CastOptions<'static> = CastOptions { safe: true, format_options: FormatOptions::new() };
+
+/// The first and the last day of the years 1 to 9999, since 1970.
+const DAYS: std::ops::RangeInclusive<i32> = -719_162..=2_932_896;
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+/// Characters kept of a value.
+const VALUE_CHARS: usize = 100;
+
+/// A column as it was declared.
+pub(super) struct Cast {
+    /// With null in place of what does not fit.
+    pub(super) column: ArrayRef,
+    /// Rows whose value does not fit, and why.
+    pub(super) misfits: Vec<(usize, String)>,
+}
+
+/// Whether values of this type can fit a declared column.
+///
+/// # Errors
+/// If none can.
+pub(super) fn check(declared: &Field, found: &DataType) -> Result<(), String> {
+    let found = plain(found);
+    let to = declared.data_type();
+    if found == to || (can_fit(found, to) && can_cast_types(found, to)) {
+        return Ok(());
+    }
+    Err(format!("column `{}` is declared as {}, and the file has {found} there", declared.name(), name(to)))
+}
+
+/// The type of values, however they are stored.
+fn plain(found: &DataType) -> &DataType {
+    match found {
+        DataType::Dictionary(_, values) => plain(values),
+        other => other,
+    }
+}
+
+fn can_fit(found: &DataType, declared: &DataType) -> bool {
+    use DataType::*;
+    let is_text = |of: &DataType| matches!(of, Utf8 | LargeUtf8 | Utf8View);
+    let is_bytes = |of: &DataType| matches!(of, Binary | LargeBinary | BinaryView | FixedSizeBinary(_));
+    let is_day = |of: &DataType| matches!(of, Date32 | Date64 | Timestamp(..));
+    if *found == Null || (is_text(found) && !declared.is_nested()) {
+        return true;
+    }
+    match declared {
+        Boolean => found.is_integer(),
+        Int32 | Int64 | Float32 | Float64 | Decimal128(..) => found.is_numeric(),
+        Utf8 => found.is_numeric() || *found == Boolean || is_day(found) || is_bytes(found) || found.is_temporal(),
+        Date32 | Timestamp(..) => is_day(found),
+        Binary => is_bytes(found),
+        FixedSizeList(item, _) => match found {
+            List(of) | LargeList(of) | FixedSizeList(of, _) => can_fit(of.data_type(), item.data_type()),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Casts a column that [`check`] has let pass.
+///
+/// # Errors
+/// Those of the library, for what it cannot cast.
+pub(super) fn cast(column: &ArrayRef, declared: &Field) -> Result<Cast, ArrowError> {
+    let to = declared.data_type();
+    // Times are in UTC, days those of UTC.
+    let from = match plain(column.data_type()) {
+        DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, None),
+        DataType::Date64 => DataType::Timestamp(TimeUnit::Millisecond, None),
+        other => other.clone(),
+    };
+    let column = cast_with_options(column, &from, &OR_NULL)?;
+    let cast = match (&from, to) {
+        (DataType::Timestamp(..), DataType::Date32) => midnights(&column)?,
+        (DataType::Date32, DataType::Timestamp(..)) => beginnings(&column),
+        _ => cast_with_options(&column, to, &OR_NULL)?,
+    };
+    let mut lost = match is_exact(&from, to) {
+        true => lossy(&column, &cast)?,
+        false => is_null(&cast)?,
+    };
+    if let Some(outside) = outside_of_calendar(&cast) {
+        lost = or(&lost, &outside)?;
+    }
+    let misfits: Vec<usize> = (0..column.len()).filter(|row| lost.value(*row) && column.is_valid(*row)).collect();
+    if misfits.is_empty() {
+        return Ok(Cast { column: cast, misfits: Vec::new() });
+    }
+    let format = FormatOptions::new().with_display_error(true);
+    let values = ArrayFormatter::try_new(&column, &format)?;
+    let reason = |row: usize| {
+        let value: String = values.value(row).to_string().chars().take(VALUE_CHARS).collect();
+        (row, format!("column `{}`: {value} does not fit {}", declared.name(), name(to)))
+    };
+    let misfits = misfits.into_iter().map(reason).collect();
+    Ok(Cast { column: nullif(&cast, &lost)?, misfits })
+}
+
+/// Whether the cast has to be one that can be undone. Other casts give null for what does not fit, or round.
+fn is_exact(from: &DataType, to: &DataType) -> bool {
+    let rounds = from.is_floating() || from.is_decimal();
+    match to {
+        DataType::Int32 | DataType::Int64 => rounds,
+        DataType::Boolean => from.is_integer(),
+        _ => false,
+    }
+}
+
+/// Rows that are not the same when they are cast back.
+fn lossy(column: &ArrayRef, cast: &ArrayRef) -> Result<BooleanArray, ArrowError> {
+    if column.data_type().is_floating() {
+        // -0.0 is 0.
+        let doubles = cast_with_options(column, &DataType::Float64, &OR_NULL)?;
+        let doubles = doubles.as_primitive::<Float64Type>();
+        let lost = |row: usize| cast.is_null(row) || doubles.value(row).fract() != 0.0;
+        return Ok((0..column.len()).map(|row| Some(lost(row))).collect());
+    }
+    let back = cast_with_options(cast, column.data_type(), &OR_NULL)?;
+    distinct(&back, column)
+}
+
+/// The days that these times begin; null for a time within a day. The library cuts the time off, and has no day for some.
+fn midnights(times: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let micros = cast_with_options(times, &DataType::Timestamp(TimeUnit::Microsecond, None), &OR_NULL)?;
+    let day = |micros: i64| match micros.rem_euclid(MICROS_PER_DAY) {
+        0 => i32::try_from(micros.div_euclid(MICROS_PER_DAY)).ok(),
+        _ => None,
+    };
+    let micros = micros.as_primitive::<TimestampMicrosecondType>();
+    Ok(Arc::new(micros.iter().map(|micros| micros.and_then(day)).collect::<Date32Array>()))
+}
+
+/// The times at which days begin; null for days that have none.
+fn beginnings(days: &ArrayRef) -> ArrayRef {
+    let begin = |day: i32| i64::from(day).checked_mul(MICROS_PER_DAY);
+    let days = days.as_primitive::<Date32Type>();
+    Arc::new(days.iter().map(|day| day.and_then(begin)).collect::<TimestampMicrosecondArray>())
+}
+
+/// Days and times that are not in the years 1 to 9999.
+fn outside_of_calendar(cast: &ArrayRef) -> Option<BooleanArray> {
+    let outside = |row: usize| match cast.data_type() {
+        DataType::Date32 => !DAYS.contains(&cast.as_primitive::<Date32Type>().value(row)),
+        _ => {
+            let day = cast.as_primitive::<TimestampMicrosecondType>().value(row).div_euclid(MICROS_PER_DAY);
+            !DAYS.contains(&i32::try_from(day).unwrap_or(i32::MAX))
+        }
+    };
+    let is_day = matches!(cast.data_type(), DataType::Date32 | DataType::Timestamp(TimeUnit::Microsecond, _));
+    is_day.then(|| (0..cast.len()).map(|row| Some(cast.is_valid(row) && outside(row))).collect())
+}
