@@ -1,7 +1,7 @@
 //! Programs with functions of their own: what is refused where one is missing, and kills of workers that run a receiver or
 //! an output in Rust.
 
-use crate::processes::{Cluster, Slot, own_functions, plain, wait_for};
+use crate::processes::{Cluster, Slot, example, own_functions, plain, wait_for};
 use crate::revenue::{number, receiver};
 use std::collections::BTreeMap;
 use std::fs;
@@ -155,5 +155,43 @@ fn kills_under_a_receiver_and_an_output_in_rust() {
         let longest = attempts.values().max_by_key(|rows| rows.len()).expect("an attempt");
         assert!(attempts.values().all(|rows| longest.starts_with(rows)), "batch {batch}: {attempts:?}");
     }
+    cluster.end(&["a batch could not", "unavailable", "cannot reach"]);
+}
+
+/// A kind of source that only this program knows: its keys are checked, and its records come once although its worker is killed.
+#[test]
+fn a_source_of_another_program() {
+    let mut cluster = Cluster::of(example("own_source"), 3);
+    let job = r#"
+name = "ticks"
+batch_interval = "200ms"
+
+[source.clock]
+connector = "ticks"
+every = "20ms"
+
+[[output]]
+from = "clock"
+csv = { path = "ticks", roll = true }
+"#;
+    let file = cluster.path("ticks.toml");
+    fs::write(&file, job.replace("20ms\"", "often\"")).expect("the definition is written");
+    let path = file.to_string_lossy().into_owned();
+    let wrong = cluster.ask(&["check", &path]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("ticks.toml:7"), "{wrong:#?}");
+    let unknown = cluster.ask_as(&plain(), &["check", &path]);
+    assert!(unknown.code == 2 && unknown.stderr.contains("`ticks` is not among the choices"), "{unknown:#?}");
+
+    cluster.submit(job);
+    let records =
+        |cluster: &Cluster, count| cluster.wait_status("ticks", "records", |status| number(status, "records") >= count);
+    let status = records(&cluster, 20);
+    let reads = cluster.slot_of(number(receiver(&status), "worker"));
+    cluster.kill_and_hear(reads);
+    records(&cluster, 60);
+    let ended = cluster.ask(&["stop", "ticks", "--json"]).json();
+    let received = number(&ended, "received_records");
+    let ticks = fs::read_to_string(cluster.path("ticks/part-00000000.csv")).expect("the ticks");
+    assert_eq!(ticks, (0..received).map(|tick| format!("{tick}\n")).collect::<String>());
     cluster.end(&["a batch could not", "unavailable", "cannot reach"]);
 }

@@ -53,9 +53,14 @@ pub(crate) fn plain() -> PathBuf {
     env!("CARGO_BIN_EXE_tidemill").into()
 }
 
-/// The example with functions of its own, which `cargo test` has built too.
+/// The example with functions of its own.
 pub(crate) fn own_functions() -> PathBuf {
-    let built = plain().with_file_name("examples").join("own_functions");
+    example("own_functions")
+}
+
+/// An example, which `cargo test` has built too.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let built = plain().with_file_name("examples").join(name);
     assert!(built.exists(), "{} is not there: build the examples", built.display());
     built
 }

@@ -104,3 +104,12 @@ fn examples_give_the_output_beside_them() {
     }
     assert!(replayed >= 15, "only {replayed} examples have input and output");
 }
+
+#[test]
+fn the_source_in_the_documentation_is_the_example() {
+    let page = include_str!("../../docs/adding-a-source.md");
+    assert!(page.contains(include_str!("../../examples/own_source.rs")));
+    let job = include_str!("../../examples/jobs/own_source.toml");
+    let source = page.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("\n```")).map(|(source, _)| source);
+    assert!(source.is_some_and(|source| job.contains(source)), "{source:?}");
+}
