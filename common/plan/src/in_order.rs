@@ -5,7 +5,7 @@
 //! the end, so that what stands beside it sees the rows as they come.
 
 use crate::exec::stable_order;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, UInt32Array, new_empty_array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, MutableArrayData, UInt32Array, make_array, new_empty_array};
 use datafusion::arrow::compute::{SortOptions, concat, take};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::utils::SingleRowListArrayBuilder;
@@ -20,6 +20,9 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::PhysicalExpr;
 use std::mem::size_of_val;
 use std::sync::Arc;
+
+/// What an array takes beside its values, in bytes.
+const SMALL: usize = 512;
 
 /// The function, with an order of its own where `order by` asks for one.
 pub(crate) fn in_order(function: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
@@ -75,6 +78,7 @@ impl AggregateUDFImpl for InOrder {
             order: args.order_bys.iter().map(|sort| sort.options).collect(),
             columns: vec![Vec::new(); types.len()],
             types,
+            bytes: 0,
         }))
     }
 
@@ -225,9 +229,18 @@ struct Kept {
     types: Vec<DataType>,
     /// In pieces.
     columns: Vec<Vec<ArrayRef>>,
+    /// Of all pieces.
+    bytes: usize,
 }
 
 impl Kept {
+    fn keep(&mut self, column: usize, piece: &ArrayRef) -> Result<()> {
+        let piece = compact(piece)?;
+        self.bytes += piece.get_array_memory_size();
+        self.columns[column].push(piece);
+        Ok(())
+    }
+
     fn all(&self) -> Result<Vec<ArrayRef>> {
         let all = self.columns.iter().zip(&self.types).map(|(pieces, data_type)| {
             let pieces: Vec<&dyn Array> = pieces.iter().map(AsRef::as_ref).collect();
@@ -239,15 +252,12 @@ impl Kept {
 
 impl Accumulator for Kept {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for (pieces, column) in self.columns.iter_mut().zip(values) {
-            pieces.push(column.clone());
-        }
-        Ok(())
+        (0..self.columns.len()).zip(values).try_for_each(|(column, piece)| self.keep(column, piece))
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for (pieces, lists) in self.columns.iter_mut().zip(states) {
-            pieces.extend(lists.as_list::<i32>().iter().flatten());
+        for (column, lists) in (0..self.columns.len()).zip(states) {
+            lists.as_list::<i32>().iter().flatten().try_for_each(|piece| self.keep(column, &piece))?;
         }
         Ok(())
     }
@@ -279,7 +289,38 @@ impl Accumulator for Kept {
     }
 
     fn size(&self) -> usize {
-        let kept: usize = self.columns.iter().flatten().map(|column| column.get_array_memory_size()).sum();
-        size_of_val(self) + kept
+        size_of_val(self) + self.bytes
+    }
+}
+
+/// A piece of its own, where it is a small part of an array that holds the rows of other groups, too: it would keep all of
+/// that in memory.
+fn compact(piece: &ArrayRef) -> Result<ArrayRef> {
+    let data = piece.to_data();
+    if piece.get_array_memory_size() <= 2 * data.get_slice_memory_size()? + SMALL {
+        return Ok(piece.clone());
+    }
+    let mut own = MutableArrayData::new(vec![&data], false, piece.len());
+    own.try_extend(0, 0, piece.len())?;
+    Ok(make_array(own.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::array::{Int64Array, StringArray};
+
+    #[test]
+    fn a_part_of_an_array_takes_what_it_is_long() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter((0..100_000).map(|i| (i % 7 > 0).then_some(i))));
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..100_000).map(|i| format!("text {i}"))));
+        for all in [numbers, texts] {
+            for (start, length) in [(0, 1), (70_001, 3), (99_999, 1), (10, 0)] {
+                let part = compact(&all.slice(start, length)).unwrap();
+                assert_eq!(&part, &all.slice(start, length));
+                assert!(part.get_array_memory_size() < 1_000, "{}", part.get_array_memory_size());
+            }
+            assert!(Arc::ptr_eq(&compact(&all).unwrap(), &all), "what is whole is not copied");
+        }
     }
 }

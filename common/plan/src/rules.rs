@@ -4,17 +4,23 @@
 mod copies;
 mod membership;
 mod micros;
+mod one_row;
 mod totals;
 
 pub(crate) use micros::{in_micros, micros_type};
 
 use copies::CountCopies;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, plan_err};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use membership::ThreeValued;
 use micros::Microseconds;
+use one_row::OneRow;
 use std::sync::Arc;
+use tidemill_common::job::limits::MAX_RELATIONS;
 use totals::GrandTotals;
 
 /// All rules that every plan goes through first, in order.
@@ -22,6 +28,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     vec![
         Arc::new(CountCopies),
         Arc::new(ThreeValued),
+        Arc::new(OneRow),
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(GrandTotals),
         // What is written, what coercion adds, and what it makes of that.
@@ -30,4 +37,20 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(Microseconds),
         Arc::new(TypeCoercion::new()),
     ]
+}
+
+/// Refuses a plan that reads more than so many relations, after a rule has copied some of them.
+fn bounded(plan: &LogicalPlan) -> Result<()> {
+    let mut relations = 0;
+    plan.apply_with_subqueries(|node| {
+        relations += usize::from(matches!(node, LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_)));
+        Ok(if relations > MAX_RELATIONS { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    match relations > MAX_RELATIONS {
+        true => plan_err!(
+            "the query reads more than {MAX_RELATIONS} tables and subqueries: each `in (select ..)` that stands within \
+             another, as a value or beneath `not`, reads its own three times"
+        ),
+        false => Ok(()),
+    }
 }

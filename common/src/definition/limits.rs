@@ -40,6 +40,8 @@ pub const MAX_SQL_PARTS: usize = 200_000;
 /// Streams, tables and subqueries that a query reads; a part of a `with` counts, with all it reads, as often as it is
 /// named.
 pub const MAX_RELATIONS: usize = 200;
+/// Sets of keys that one `group by` may make of `cube`, `rollup` and `grouping sets`, all combined.
+pub const MAX_GROUPING_SETS: usize = 4_096;
 
 /// The tables and lists whose number is bounded, with what one of them is called.
 const NUMBERS: [(&str, &str, usize); 5] = [

@@ -3,10 +3,13 @@
 
 use datafusion::common::{DataFusionError, Result};
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{self, ObjectNamePart, Query, Select, SelectItem, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    self, GroupByExpr, JoinConstraint, JoinOperator, ObjectNamePart, Query, Select, SelectItem, TableFactor,
+    TableWithJoins, Visit, Visitor,
+};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use tidemill_job::limits::MAX_RELATIONS;
+use tidemill_job::limits::{MAX_GROUPING_SETS, MAX_RELATIONS};
 
 /// Refuses the first of these.
 pub(super) fn refused(statement: &Statement) -> Result<()> {
@@ -56,6 +59,45 @@ fn bounded(found: usize, what: &str) -> ControlFlow<String> {
     }
 }
 
+/// Bounds what the planner writes out: every grouping set of every combination.
+fn grouping_sets(group_by: &GroupByExpr) -> ControlFlow<String> {
+    let GroupByExpr::Expressions(keys, _) = group_by else { return ControlFlow::Continue(()) };
+    let sets = |key: &ast::Expr| match key {
+        ast::Expr::Cube(keys) => 1usize.checked_shl(keys.len() as u32).unwrap_or(usize::MAX),
+        ast::Expr::Rollup(keys) => keys.len() + 1,
+        ast::Expr::GroupingSets(sets) => sets.len(),
+        _ => 1,
+    };
+    let all = keys.iter().map(sets).fold(1, usize::saturating_mul);
+    match all > MAX_GROUPING_SETS {
+        true => ControlFlow::Break(format!(
+            "`group by` has more than {MAX_GROUPING_SETS} grouping sets: name those that are wanted with `grouping sets`"
+        )),
+        false => ControlFlow::Continue(()),
+    }
+}
+
+/// The planner takes the left side's column for the one that `using` makes of two, also where only the right side has a
+/// row.
+fn merged_columns(from: &[TableWithJoins]) -> ControlFlow<String> {
+    for join in from.iter().flat_map(|table| &table.joins) {
+        let (kind, constraint, mend) = match &join.join_operator {
+            JoinOperator::FullOuter(constraint) => ("full", constraint, "select `coalesce(a.k, b.k) as k`"),
+            JoinOperator::Right(constraint) | JoinOperator::RightOuter(constraint) => {
+                ("right", constraint, "select `b.k`, or make it a `left join` from the other side")
+            }
+            _ => continue,
+        };
+        let what = match constraint {
+            JoinConstraint::Using(_) => format!("`using` in a `{kind} join`"),
+            JoinConstraint::Natural => format!("`natural {kind} join`"),
+            JoinConstraint::On(_) | JoinConstraint::None => continue,
+        };
+        return ControlFlow::Break(format!("{what} is not supported: join `on a.k = b.k`, and {mend}"));
+    }
+    ControlFlow::Continue(())
+}
+
 impl Visitor for Seen {
     type Break = String;
 
@@ -88,6 +130,8 @@ impl Visitor for Seen {
         let wildcard = |item: &&SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
         self.wildcards += select.projection.iter().filter(wildcard).count();
         bounded(self.wildcards, "`*`")?;
+        grouping_sets(&select.group_by)?;
+        merged_columns(&select.from)?;
         passed_over(&[
             (select.prewhere.is_some(), "prewhere"),
             (!select.connect_by.is_empty(), "connect by"),
@@ -122,6 +166,9 @@ impl Visitor for Seen {
                 (json_path.is_some(), "a path into a table"),
                 (!index_hints.is_empty(), "use index"),
             ]),
+            TableFactor::NestedJoin { table_with_joins, .. } => {
+                merged_columns(std::slice::from_ref(table_with_joins.as_ref()))
+            }
             TableFactor::Derived { sample, .. } => passed_over(&[(sample.is_some(), "tablesample")]),
             _ => ControlFlow::Continue(()),
         }

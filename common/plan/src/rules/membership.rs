@@ -2,6 +2,8 @@
 //! false and null are the same, in a condition as a whole, and for `not in` over a column and a query that sees nothing
 //! of the row. Everything else is written with `exists`, or as a value with `count`.
 
+use super::bounded;
+use crate::planning::in_time;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, ExprSchema, Result, ScalarValue, plan_err};
@@ -13,16 +15,27 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::analyzer::AnalyzerRule;
 
+/// Qualifies the column of a query that is compared with what is outside of it: both may be of the same stream.
+const INSIDE: &str = "__in";
+
 /// Writes `in` so that nulls count.
 #[derive(Debug)]
 pub(super) struct ThreeValued;
 
 impl AnalyzerRule for ThreeValued {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(|plan| match plan {
-            LogicalPlan::Filter(filter) if asks(&filter.predicate)? => Ok(Transformed::yes(condition(filter)?)),
-            LogicalPlan::Filter(_) => Ok(Transformed::no(plan)),
-            plan => as_values(plan),
+        plan.transform_up_with_subqueries(|plan| {
+            in_time()?;
+            let written = match plan {
+                LogicalPlan::Filter(filter) if asks(&filter.predicate)? => Transformed::yes(condition(filter)?),
+                LogicalPlan::Filter(_) => Transformed::no(plan),
+                plan => as_values(plan)?,
+            };
+            // Those within have been copied: without a bound, three times at each level.
+            if written.transformed {
+                bounded(&written.data)?;
+            }
+            Ok(written)
         })
         .data()
     }
@@ -41,7 +54,7 @@ fn condition(filter: Filter) -> Result<LogicalPlan> {
     let mut parts = Vec::new();
     for part in split_conjunction_owned(filter.predicate) {
         let schema = filter.input.schema();
-        match not_in(part) {
+        match not_in(compared_by_name(part)?) {
             Ok(NotIn { value, query }) => {
                 // A join that minds nulls is DataFusion's own way.
                 let joined = query.outer_ref_columns.is_empty() && !value.column_refs().is_empty();
@@ -56,6 +69,18 @@ fn condition(filter: Filter) -> Result<LogicalPlan> {
     // There was a predicate.
     let predicate = conjunction(parts).unwrap_or_else(|| lit(true));
     Ok(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?))
+}
+
+/// DataFusion makes `exists` of `any` and `all`, and looks for what is outside among what is inside.
+fn compared_by_name(expr: Expr) -> Result<Expr> {
+    expr.transform_up(|expr| match expr {
+        Expr::SetComparison(mut comparison) => {
+            comparison.subquery = named(&comparison.subquery)?;
+            Ok(Transformed::yes(Expr::SetComparison(comparison)))
+        }
+        expr => Ok(Transformed::no(expr)),
+    })
+    .data()
 }
 
 /// `value not in (query)`
@@ -82,6 +107,7 @@ fn not_in(expr: Expr) -> Result<NotIn, Expr> {
 /// Conditions that hold together where `not in` is true: joins on equal values each.
 fn none_equal(value: Expr, query: &Subquery, outer: &DFSchema) -> Result<[Expr; 3]> {
     let outside = seen_from_inside(value.clone(), outer)?;
+    let query = &named(query)?;
     let element = element(query)?;
     Ok([
         not(exists(query, Some(element.clone().eq(outside)))?),
@@ -109,6 +135,7 @@ fn valued(expr: Expr, outer: &DFSchema, exists: impl Fn(&Subquery, Option<Expr>)
             return Ok(Transformed::no(expr));
         };
         let outside = seen_from_inside(value.as_ref().clone(), outer)?;
+        let query = named(&query)?;
         let element = element(&query)?;
         let unknown = value.is_null().and(exists(&query, None)?).or(exists(&query, Some(element.clone().is_null()))?);
         let is_in = when(exists(&query, Some(element.eq(outside)))?, lit(!negated))
@@ -160,6 +187,15 @@ fn counted(query: &Subquery, condition: Option<Expr>) -> Result<Expr> {
 
 fn subquery(plan: LogicalPlan, of: &Subquery) -> Subquery {
     Subquery { outer_ref_columns: plan.all_out_ref_exprs(), subquery: plan.into(), spans: of.spans.clone() }
+}
+
+/// The query with its column under a name of its own.
+fn named(query: &Subquery) -> Result<Subquery> {
+    let column = element(query)?;
+    let name = column.qualified_name().1;
+    let column = column.alias_qualified(Some(INSIDE), name);
+    let plan = LogicalPlanBuilder::from(query.subquery.as_ref().clone()).project([column])?.build()?;
+    Ok(subquery(plan, query))
 }
 
 /// The one column of a query.

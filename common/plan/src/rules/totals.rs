@@ -80,7 +80,8 @@ fn total(whole: &Aggregate) -> Result<LogicalPlan> {
     let values = aggregate.schema.columns().into_iter().map(Expr::Column).take(whole.aggr_expr.len());
     let fields = whole.schema.fields();
     let none = fields[..keys].iter().map(|field| cast(lit(ScalarValue::Null), field.data_type().clone()));
-    let id = cast(lit((1u64 << keys) - 1), fields[keys].data_type().clone());
+    let all_bits = 1u64.checked_shl(keys as u32).map_or(u64::MAX, |above| above - 1);
+    let id = cast(lit(all_bits), fields[keys].data_type().clone());
     let columns: Vec<_> = none.chain([id]).chain(values).collect();
     numbered(LogicalPlan::Aggregate(aggregate), columns)
 }

@@ -124,3 +124,126 @@ fn totals_of_nothing() {
         ("select sum(y) as s from b group by grouping sets (())", "", "null"),
     ]);
 }
+
+#[test]
+fn a_query_over_the_rows_that_are_asked_about() {
+    let value = "select x in (select x from a where x > 1) as v from a";
+    check(&[
+        (value, "", "false null true true"),
+        ("select x not in (select x from a where x > 1) as v from a", "", "false false null true"),
+        ("select x from a where (x in (select x from a where x > 1)) is true", "", "2 4"),
+        ("select x from a where (x in (select x from a where x > 1)) is null", "", "null"),
+        ("select x from a where (x in (select x from a where x > 1)) = false", "", "1"),
+        ("select x from a where x not in (select x from a where x > 1) or g = 4", "", "1 4"),
+        ("select x from a where x not in (select x from a where x > 1)", "", "1"),
+        ("select x from a where x in (select x from a where x > 1)", "", "2 4"),
+        ("select x from a where x + 0 not in (select x from a where x > 1) or g = 3", "", "1 null"),
+        ("select case when x in (select x from a where x > 1) then g end as v from a", "", "2 4 null null"),
+        (
+            "with c as (select x, g from a where g <> 3) select x in (select x from c where x < 4) as v from c",
+            "",
+            "false true true",
+        ),
+        ("select x in (select x from a where x > 1 order by x limit 1) as v from a", "", "false false null true"),
+        ("select x in (select y.x from a y where y.g = a.g + 1) as v from a", "", "false false null null"),
+        ("select x from a where not (x in (select x from a where x > 1) or g = 1)", "", ""),
+        ("select exists (select 1 from a where x > 3) as v from a", "", "true true true true"),
+        ("select x from a where x in (select x from a where (x in (select x from a where x > 1)) is true)", "", "2 4"),
+        ("select x from a where x <> all (select x from a where x > 1)", "", "1"),
+        ("select x from a where x = any (select x from a where x > 1)", "", "2 4"),
+        ("select x from a where x < any (select x from a where x > 1)", "", "1 2"),
+        ("select x from a where x >= all (select x from a where x is not null)", "", "4"),
+        ("select x from a where not (x = any (select x from a where x > 1))", "", "1"),
+        ("select x from a where x = any (select y.x from a y where y.g = a.g)", "", "1 2 4"),
+    ]);
+}
+
+#[test]
+fn a_query_as_a_value_has_one_row() {
+    let several = "more than one row: make it one";
+    check(&[
+        ("select x, (select y from b) as v from a where g < 2", "7,1 ", "1,\"v\":7"),
+        ("select x, (select y from b) as v from a where g < 2", ",1 ", "1,\"v\":null"),
+        ("select x, (select y from b) as v from a where g < 2", "", "1,\"v\":null"),
+        ("select x from a where x = (select y from b)", "2,1 ", "2"),
+        ("select x from a where x = (select y from b)", "", ""),
+        ("select x from a where x = (select x from a where g = 4)", "", "4"),
+        ("select x + (select y from b order by y limit 1) as v from a where g < 3", "7,1 5,2 ", "6 7"),
+        ("select (select max(y) from b where b.g = a.g) as v from a", "7,1 9,1 ", "9 null null null"),
+        ("select (select g from b group by g) as v from a where g < 2", "7,1 9,1 ", "1"),
+    ]);
+    for sql in [
+        "select x, (select y from b) as v from a",
+        "select x from a where x = (select y from b)",
+        "select x from a where x = (select x from a where g < 3)",
+        "select x from a where x in (select y from b where y > (select y from b))",
+        "select (select g from b group by g) as v from a",
+        "select coalesce((select y from b), 1) as v from a",
+        "select x from (select x, (select y from b) as y from a) order by x + y",
+    ] {
+        let wrong = answer(sql, "7,1 7,2 ").unwrap_err();
+        assert!(wrong.contains(several), "{sql}: {wrong}");
+    }
+    for sql in
+        ["select sum(x + (select y from b)) as v from a", "select x from a order by x + (select y from b) limit 1"]
+    {
+        let wrong = answer(sql, "7,1 ").unwrap_err();
+        assert!(wrong.contains("a query as a value stands in `where`"), "{wrong}");
+    }
+    let other = answer("select (select y from b where b.g = a.g) as v from a", "7,1 ").unwrap_err();
+    assert!(other.contains("must be aggregated"), "{other}");
+}
+
+#[test]
+fn grouping_sets_are_counted_before_they_are_written_out() {
+    let keys = |count: usize| vec!["g"; count].join(", ");
+    for sets in [
+        format!("cube({})", keys(40)),
+        format!("cube({})", keys(70)),
+        format!("cube({}), cube({})", keys(7), keys(6)),
+        format!("rollup({}), rollup({})", keys(70), keys(70)),
+        format!("cube({}), grouping sets ((g), (y), ())", keys(12)),
+    ] {
+        let wrong = answer(&format!("select count(*) as n from b group by {sets}"), "").unwrap_err();
+        assert!(wrong.contains("more than 4096 grouping sets"), "{sets}: {wrong}");
+    }
+    let expressions: Vec<_> = (0..64).map(|i| format!("g + {i}")).collect();
+    let total = format!(
+        "select grouping(g + 0) as first, grouping(g + 63) as last from b group by rollup({}) having count(*) = 0",
+        expressions.join(", ")
+    );
+    check(&[(&total, "", "1,\"last\":1")]);
+}
+
+#[test]
+fn queries_within_queries_stay_within_bounds() {
+    let nested = |levels: usize| {
+        (0..levels).fold("select x from a".to_string(), |inner, level| {
+            format!("select t{level}.x from a t{level} where (t{level}.x in ({inner})) is true")
+        })
+    };
+    assert_eq!(answer(&nested(2), "").unwrap().join(" "), "1 2 4");
+    let wrong = answer(&nested(12), "").unwrap_err();
+    assert!(wrong.contains("more than 200 tables and subqueries"), "{wrong}");
+}
+
+#[test]
+fn one_column_of_two() {
+    let joined = |join: &str| answer(&format!("select g, x, y from a {join} order by 1"), "5,1 6,9 ");
+    assert_eq!(joined("join b using (g)").unwrap().join(" "), "1,\"x\":1,\"y\":5");
+    assert_eq!(joined("left join b using (g)").unwrap().len(), 4);
+    assert_eq!(joined("natural left join b").unwrap().len(), 4);
+    for (join, what) in [
+        ("full join b using (g)", "`using` in a `full join`"),
+        ("right join b using (g)", "`using` in a `right join`"),
+        ("right outer join b using (g)", "`using` in a `right join`"),
+        ("natural full join b", "`natural full join`"),
+        ("natural right join b", "`natural right join`"),
+        ("join (b full join b c using (g)) using (g)", "`using` in a `full join`"),
+    ] {
+        let wrong = joined(join).unwrap_err();
+        assert!(wrong.contains(&format!("{what} is not supported: join `on a.k = b.k`")), "{wrong}");
+    }
+    let on = "select coalesce(a.g, b.g) as g, x, y from a full join b on a.g = b.g where coalesce(a.g, b.g) > 3";
+    assert_eq!(answer(on, "5,1 6,9 ").unwrap().len(), 2);
+}
