@@ -6,6 +6,7 @@
 mod blame;
 mod clock;
 mod compile;
+mod conditions;
 mod decode;
 mod error;
 mod exec;

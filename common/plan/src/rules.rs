@@ -20,7 +20,7 @@ use membership::ThreeValued;
 use micros::Microseconds;
 use one_row::OneRow;
 use std::sync::Arc;
-use tidemill_common::job::limits::MAX_RELATIONS;
+use tidemill_job::limits::MAX_RELATIONS;
 use totals::GrandTotals;
 
 /// All rules that every plan goes through first, in order.

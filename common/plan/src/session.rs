@@ -1,6 +1,7 @@
 //! The pinned DataFusion session: what is planned must not depend on cores, defaults or the clock.
 
 use crate::clock;
+use crate::conditions::{KeepInPlace, Planner};
 use crate::decode::BATCH_ROWS;
 use crate::guarded::{guarded, huge_constant};
 use crate::in_order::in_order;
@@ -136,7 +137,8 @@ fn with_a_watch(state: SessionState) -> SessionState {
     type Physical = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
     let logical = state.optimizers().iter().flat_map(|rule| [rule.clone(), Arc::new(InTime) as Logical]);
     let logical = logical.chain([Arc::new(NoHugeConstants) as Logical]).collect();
-    let physical = state.physical_optimizers().iter();
+    // It would ask the conditions of two filters at once.
+    let physical = state.physical_optimizers().iter().filter(|rule| !rule.name().starts_with("FilterPushdown"));
     let physical = physical.flat_map(|rule| [rule.clone(), Arc::new(InTime) as Physical]).collect();
     let builder = SessionStateBuilder::new_from_existing(state);
     builder.with_optimizer_rules(logical).with_physical_optimizer_rules(physical).build()
@@ -161,6 +163,8 @@ pub(crate) fn state(shape: Shape, users: &Functions, uses: &Uses, models: &Decla
     let mut rules = rules::analyzer_rules();
     // Arithmetic is checked as it is when types are settled.
     rules.push(Arc::new(Numbers::default()));
+    rules.push(Arc::new(KeepInPlace));
     let config = config(shape).with_extension(Arc::new(uses.clone()));
-    with_a_watch(functions.with_analyzer_rules(rules).with_config(config).build())
+    let session = functions.with_analyzer_rules(rules).with_query_planner(Arc::new(Planner)).with_config(config);
+    with_a_watch(session.build())
 }

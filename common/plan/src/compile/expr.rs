@@ -2,6 +2,7 @@
 
 use super::bounds::{check_expr, check_text};
 use crate::clock;
+use crate::conditions::lazily;
 use crate::guarded::huge_constant;
 use crate::numbers::Numbers;
 use crate::plan::KEY_COLUMN;
@@ -162,6 +163,7 @@ fn planned(
     for rule in session.analyzer().function_rewrites() {
         expr = expr.transform_up(|expr| rule.rewrite(expr, schema, session.config_options()))?.data;
     }
+    let expr = lazily(expr, schema, session.execution_props()).data()?;
     create_physical_expr(&expr, schema, session.execution_props(), &PhysicalPlanningContext::default())
 }
 

@@ -2,6 +2,7 @@
 
 mod beside;
 mod blame;
+mod conditions;
 mod dates;
 mod exact;
 mod functions;

@@ -24,6 +24,7 @@ pub(crate) use shown::plainly;
 
 use datafusion::common::plan_err;
 use datafusion::logical_expr::AggregateUDF;
+use datafusion::logical_expr::expr::ScalarFunction;
 use std::sync::Arc;
 
 /// The aggregates that stand in the place of DataFusion's of the same names.
@@ -32,6 +33,11 @@ pub(crate) fn aggregates() -> Vec<Arc<AggregateUDF>> {
     let extremes = [extreme::Extreme::least(), extreme::Extreme::greatest()].map(AggregateUDF::from);
     let moments = moments::Moments::all().map(AggregateUDF::from);
     own.into_iter().chain(extremes).chain(moments).map(Arc::new).collect()
+}
+
+/// Whether a call brings a float into its one form.
+pub(crate) fn is_canonical(call: &ScalarFunction) -> bool {
+    call.func.inner().is::<floats::Canonical>()
 }
 
 /// Refuses `distinct` where it says nothing.

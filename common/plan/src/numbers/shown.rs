@@ -2,6 +2,7 @@
 
 use super::checked::Checked;
 use super::floats::Canonical;
+use crate::conditions::as_operators;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::expressions::Column;
@@ -19,6 +20,9 @@ pub(crate) fn plainly(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExp
             // A column is shown by its name.
             let text: Arc<dyn PhysicalExpr> = Arc::new(Column::new(&checked.text, 0));
             return Ok(Transformed::new(text, true, TreeNodeRecursion::Jump));
+        }
+        if let Some(operators) = as_operators(call) {
+            return Ok(Transformed::yes(operators));
         }
         match call.args() {
             [argument] if call.fun().inner().is::<Canonical>() => Ok(Transformed::yes(argument.clone())),

@@ -6,6 +6,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, UInt64Type};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::expr::AggregateFunctionParams;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{
@@ -87,6 +88,11 @@ impl AggregateUDFImpl for Only {
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         Ok(types.first().cloned().unwrap_or(DataType::Null))
+    }
+
+    fn human_display(&self, params: &AggregateFunctionParams) -> Result<String> {
+        let columns: Vec<_> = params.args.iter().map(|column| column.human_display().to_string()).collect();
+        Ok(format!("(select {} ..)", columns.join(", ")))
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {

@@ -160,7 +160,7 @@ fn a_query_over_the_rows_that_are_asked_about() {
 
 #[test]
 fn a_query_as_a_value_has_one_row() {
-    let several = "more than one row: make it one";
+    let several = "more than one row: make it one with an aggregate, or with `order by` and `limit 1`, in `(select ";
     check(&[
         ("select x, (select y from b) as v from a where g < 2", "7,1 ", "1,\"v\":7"),
         ("select x, (select y from b) as v from a where g < 2", ",1 ", "1,\"v\":null"),
