@@ -24,6 +24,7 @@ mod stays_null;
 mod table;
 mod together;
 mod train;
+mod tried;
 mod waits;
 mod window;
 

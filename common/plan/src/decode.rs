@@ -5,7 +5,9 @@
 //! A carriage return before the line feed is dropped. Blank lines are records of a text source only.
 
 mod bad;
+mod dates;
 mod decimal;
+mod infinite;
 mod lines;
 mod nulls;
 mod strict;
@@ -13,7 +15,9 @@ mod vector;
 
 pub(crate) use bad::bad_schema;
 pub use bad::{BadRecord, BadRecords};
+pub(crate) use decimal::parse as decimal_of_text;
 
+use tidemill_rows::type_name;
 use crate::error::PlanError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -53,8 +57,11 @@ pub struct SourcePlan {
     pub on_bad_record: OnBadRecord,
     format: Format,
     /// The schema as read. Binary columns are text until base64 is undone; so are decimals, of which the reader would
-    /// drop further digits, and integers in JSON, of which it would drop the fraction.
+    /// drop further digits, dates and timestamps, of which it would drop the time or leave the calendar, and integers in
+    /// JSON, of which it would drop the fraction.
     raw: SchemaRef,
+    /// The same with floats as text.
+    texts: SchemaRef,
     null: Option<Regex>,
 }
 
@@ -102,7 +109,9 @@ impl SourcePlan {
     pub(crate) fn from_parts(name: &str, format: Format, schema: Schema, on_bad_record: OnBadRecord) -> Self {
         let json = matches!(format, Format::Json { .. });
         let raw = schema.fields().iter().map(|field| match field.data_type() {
-            DataType::Binary | DataType::Decimal128(..) => Field::new(field.name(), DataType::Utf8, true),
+            DataType::Binary | DataType::Decimal128(..) | DataType::Date32 | DataType::Timestamp(..) => {
+                Field::new(field.name(), DataType::Utf8, true)
+            }
             DataType::FixedSizeList(..) if json => Field::new(field.name(), vector::json_type(), true),
             DataType::FixedSizeList(..) => Field::new(field.name(), DataType::Utf8, true),
             integer if json && integer.is_integer() => Field::new(field.name(), DataType::Utf8, true),
@@ -113,9 +122,11 @@ impl SourcePlan {
             Format::Csv { null: Some(text), .. } => Regex::new(&format!(r"\A(?:{})\z", regex::escape(text))).ok(),
             _ => None,
         };
+        let raw = Schema::new(raw.collect::<Vec<_>>());
         Self {
             name: name.to_string(),
-            raw: Arc::new(Schema::new(raw.collect::<Vec<_>>())),
+            texts: Arc::new(infinite::with_texts(&raw)),
+            raw: Arc::new(raw),
             schema: Arc::new(schema),
             on_bad_record,
             format,
@@ -171,7 +182,8 @@ impl SourcePlan {
                 check_quotes(text, *delimiter)?;
                 let (lines, shown) = (lines::count_not_blank(text), records::text(text));
                 utf8(&shown)?;
-                let batches = self.read_csv(&shown, *delimiter, batch_rows, lines)?;
+                let read = |columns: &SchemaRef| self.read_csv(columns, &shown, *delimiter, batch_rows, lines);
+                let batches = self.with_what_is_infinite(read)?;
                 match null {
                     Some(null) => nulls::put_back(batches, text, *delimiter, null, &self.schema).map_err(reason)?,
                     None => batches,
@@ -179,10 +191,23 @@ impl SourcePlan {
             }
             Format::Json { .. } => {
                 utf8(text)?;
-                self.read_json(text, batch_rows)?
+                self.with_what_is_infinite(|columns| self.read_json(columns, text, batch_rows))?
             }
         };
         raw.into_iter().map(|batch| self.finish(batch)).collect()
+    }
+
+    /// Reads the columns as they are read, and again where it has to be known how something infinite is written.
+    fn with_what_is_infinite(
+        &self,
+        read: impl Fn(&SchemaRef) -> Result<Vec<RecordBatch>, String>,
+    ) -> Result<Vec<RecordBatch>, String> {
+        let batches = read(&self.raw)?;
+        if batches.iter().any(infinite::is_in) {
+            let json = matches!(self.format, Format::Json { .. });
+            read(&self.texts)?.iter().try_for_each(|texts| infinite::check(texts, &self.raw, json))?;
+        }
+        Ok(batches)
     }
 
     fn read_text(&self, text: &str) -> Result<Vec<RecordBatch>, String> {
@@ -200,12 +225,13 @@ impl SourcePlan {
     /// The quotes are checked: each of so many lines that are not blank is a record.
     fn read_csv(
         &self,
+        columns: &SchemaRef,
         text: &[u8],
         delimiter: u8,
         batch_rows: usize,
         lines: usize,
     ) -> Result<Vec<RecordBatch>, String> {
-        let mut builder = csv::ReaderBuilder::new(self.raw.clone())
+        let mut builder = csv::ReaderBuilder::new(columns.clone())
             .with_delimiter(delimiter)
             .with_terminator(b'\n')
             .with_batch_size(batch_rows);
@@ -221,7 +247,7 @@ impl SourcePlan {
             let read = decoder.decode(rest).map_err(reason)?;
             rest = &rest[read..];
             if decoder.capacity() == 0 || read == 0 {
-                match decoder.flush().map_err(reason)? {
+                match decoder.flush().map_err(|error| value_reason(error, columns))? {
                     Some(batch) => batches.push(batch),
                     None if rest.is_empty() => break,
                     None => return Err("not CSV".into()),
@@ -236,8 +262,8 @@ impl SourcePlan {
     }
 
     /// Line by line, because an object could go on in the next line, or end before the end of its own.
-    fn read_json(&self, text: &[u8], batch_rows: usize) -> Result<Vec<RecordBatch>, String> {
-        let mut decoder = json::ReaderBuilder::new(self.raw.clone())
+    fn read_json(&self, columns: &SchemaRef, text: &[u8], batch_rows: usize) -> Result<Vec<RecordBatch>, String> {
+        let mut decoder = json::ReaderBuilder::new(columns.clone())
             .with_batch_size(batch_rows)
             .with_coerce_primitive(true)
             .build_decoder()
@@ -262,14 +288,19 @@ impl SourcePlan {
     fn finish(&self, raw: RecordBatch) -> Result<RecordBatch, String> {
         let plain_csv = matches!(self.format, Format::Csv { null: None, .. });
         let json = matches!(self.format, Format::Json { .. });
-        let columns = self.schema.fields().iter().zip(raw.columns()).map(|(field, column)| match field.data_type() {
+        let read = |field: &Field, column: &ArrayRef| match field.data_type() {
             DataType::Binary => from_base64(column.as_string()),
             DataType::Decimal128(precision, scale) => decimal::from_text(column.as_string(), *precision, *scale),
+            DataType::Date32 => dates::dates(column.as_string()),
+            DataType::Timestamp(..) => dates::timestamps(column.as_string()),
             DataType::FixedSizeList(_, length) if json => vector::from_lists(column, *length),
             DataType::FixedSizeList(_, length) => vector::from_text(column.as_string(), *length),
-            integer if json && integer.is_integer() => cast_with_options(column, integer, &STRICT).map_err(reason),
+            integer if json && integer.is_integer() => integers(column, integer),
             DataType::Utf8 if plain_csv => Ok(empty_for_null(column.as_string())),
             _ => Ok(column.clone()),
+        };
+        let columns = self.schema.fields().iter().zip(raw.columns()).map(|(field, column)| {
+            read(field, column).map_err(|reason| format!("column `{}`: {reason}", field.name()))
         });
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         RecordBatch::try_new(self.schema.clone(), columns).map(canonical_rows).map_err(reason)
@@ -299,7 +330,16 @@ fn from_base64(column: &StringArray) -> Result<ArrayRef, String> {
     Ok(Arc::new(builder.finish()))
 }
 
-/// What the readers say, without the places they cannot know.
+/// Whole numbers out of text, which a point makes none of.
+fn integers(column: &ArrayRef, integer: &DataType) -> Result<ArrayRef, String> {
+    cast_with_options(column, integer, &STRICT).map_err(|error| match column.as_string_opt::<i32>() {
+        // Bad records are alone at last.
+        Some(one) if one.len() == 1 => format!("`{}` does not fit {}", one.value(0), type_name(integer)),
+        _ => error.to_string(),
+    })
+}
+
+/// What the readers say, in our words, and without the places they cannot know.
 fn reason(error: ArrowError) -> String {
     let text = match error {
         ArrowError::ParseError(text) | ArrowError::CsvError(text) | ArrowError::JsonError(text) => text,
@@ -313,7 +353,24 @@ fn reason(error: ArrowError) -> String {
         },
         None => text,
     };
+    let text = text.replace("Float64", "double").replace("Float32", "float");
     text.chars().take(REASON_CHARS).collect()
+}
+
+/// The reader of csv says of which column a value is by its number.
+fn value_reason(error: ArrowError, columns: &Schema) -> String {
+    let known = |text: &str| {
+        let (value, rest) = text.strip_prefix("Error while parsing value '")?.split_once("' as type '")?;
+        let (_, rest) = rest.split_once("' for column ")?;
+        let (number, _) = rest.split_once(" at line ")?;
+        let field = columns.fields().get(number.parse::<usize>().ok()?)?;
+        Some(format!("column `{}`: `{value}` does not fit {}", field.name(), type_name(field.data_type())))
+    };
+    match &error {
+        ArrowError::ParseError(text) => known(text).map(|text| text.chars().take(REASON_CHARS).collect()),
+        _ => None,
+    }
+    .unwrap_or_else(|| reason(error))
 }
 
 fn without_place(text: &str) -> String {

@@ -18,7 +18,7 @@ pub use tidemill_connect::sources::receiver::{
 };
 pub use typed::{Argument, Arguments, ScalarFunction, ScalarResult, Value};
 
-pub(crate) use uses::Uses;
+pub(crate) use uses::{Uses, is_users};
 
 use crate::decode::arrow_type;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};

@@ -9,6 +9,7 @@ mod totals;
 
 pub(crate) use micros::{in_micros, micros_type};
 
+use crate::numbers::Mixed;
 use copies::CountCopies;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, plan_err};
@@ -31,6 +32,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(OneRow),
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(GrandTotals),
+        Arc::new(Mixed),
         // What is written, what coercion adds, and what it makes of that.
         Arc::new(Microseconds),
         Arc::new(TypeCoercion::new()),

@@ -151,6 +151,7 @@ pub(crate) fn state(shape: Shape, users: &Functions, uses: &Uses, models: &Decla
         scalar.iter_mut().for_each(|function| *function = guarded(function.clone()));
         scalar.extend(clock::functions());
         scalar.extend(times::functions());
+        scalar.extend(numbers::functions());
         scalar.extend(predict::functions(models));
         scalar.extend(prepare::functions());
         scalar.extend(users.scalars().cloned());

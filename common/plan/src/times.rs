@@ -8,7 +8,7 @@ mod parse;
 mod trunc;
 mod unix;
 
-pub(crate) use calendar::{in_calendar, is_in_calendar};
+pub(crate) use calendar::{gives_dates_in_calendar, in_calendar, is_in_calendar};
 pub(crate) use duration::duration_of;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray};
@@ -19,10 +19,11 @@ use datafusion::logical_expr::{ColumnarValue, ScalarUDF};
 use std::sync::Arc;
 
 /// The first microsecond of the year 1, and the last of the year 9999.
-const CALENDAR: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+pub(crate) const CALENDAR: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
 const SECOND: i64 = 1_000_000;
-const DAY: i64 = 86_400 * SECOND;
+/// Microseconds of a day.
+pub(crate) const DAY: i64 = 86_400 * SECOND;
 
 /// Those that replace DataFusion's.
 pub(crate) fn functions() -> impl Iterator<Item = Arc<ScalarUDF>> {

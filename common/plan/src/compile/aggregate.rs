@@ -3,6 +3,7 @@
 use super::cut::{cut, single};
 use super::expr::{Allowed, check_names, find, parse, physical};
 use super::stages::{Head, Lane, Part, Rows, column};
+use super::tried::try_plan;
 use super::{Compiler, Failure};
 use crate::exec::LeafTable;
 use crate::keys::is_encodable;
@@ -299,7 +300,9 @@ pub(super) fn scan(schema: &SchemaRef, shape: Shape) -> Result<LogicalPlanBuilde
 
 /// Optimises and plans; nothing in it waits for anything.
 pub(super) fn plan_physical(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-    block_on(session.create_physical_plan(plan))
+    let plan = block_on(session.create_physical_plan(plan))?;
+    try_plan(&plan)?;
+    Ok(plan)
 }
 
 /// Takes aggregates out, which have to be right in themselves.

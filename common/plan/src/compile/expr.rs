@@ -1,10 +1,11 @@
 //! SQL expressions: read, checked, and what is wrong with them said where it is wrong.
 
 use super::bounds::{check_expr, check_text};
+use super::tried::try_expr;
 use crate::clock;
 use crate::conditions::lazily;
 use crate::guarded::huge_constant;
-use crate::numbers::Numbers;
+use crate::numbers::{Numbers, keep_digits, mixed};
 use crate::plan::KEY_COLUMN;
 use crate::registry::Uses;
 use crate::rules::in_micros;
@@ -71,8 +72,10 @@ pub(super) fn parse_qualified(
                 }
                 ControlFlow::<()>::Continue(())
             });
+            keep_digits(&mut expr);
             session.create_logical_expr_from_sql_expr(expr, schema)
         })
+        .and_then(|expr| mixed(expr, schema).data())
         .and_then(|expr| in_micros(expr, schema).data())
         .map_err(|error| diagnose(&error, sql))?
         .unalias();
@@ -148,6 +151,7 @@ pub(super) fn physical(
         .and_then(|expr| {
             // Some mistakes show only when the type is asked for.
             expr.data_type(schema.as_arrow())?;
+            try_expr(&expr, schema.as_arrow())?;
             Ok(expr)
         });
     checked.map_err(|error| diagnose(&error, sql))

@@ -7,6 +7,7 @@ use super::expr::{check_names, diagnose, unrepeatable};
 use super::refused::refused;
 use super::stages::Rows;
 use crate::exec::{FixedTable, LeafTable};
+use crate::numbers::keep_digits;
 use crate::registry::Uses;
 use crate::session::{self, Shape};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -14,6 +15,7 @@ use datafusion::common::{DataFusionError, Result, TableReference};
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
 use futures::executor::block_on;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
@@ -43,8 +45,11 @@ impl Compiler<'_> {
                 context.register_table(name, Arc::new(table.planned_for(shape)))?;
             }
             let state = context.state();
-            let statement = state.sql_to_statement(&sql.text, &state.config_options().sql_parser.dialect)?;
+            let mut statement = state.sql_to_statement(&sql.text, &state.config_options().sql_parser.dialect)?;
             refused(&statement)?;
+            if let Statement::Statement(statement) = &mut statement {
+                keep_digits(statement.as_mut());
+            }
             let plan = block_on(state.statement_to_plan(statement))?;
             check_plan(&plan)?;
             only_a_query(&plan)?;

@@ -19,6 +19,7 @@ mod shared;
 mod state;
 mod tables;
 mod together;
+mod values;
 mod window;
 
 use crate::plan::{BatchContext, JobPlan};

@@ -13,7 +13,8 @@ pub(super) fn from_text(column: &StringArray, precision: u8, scale: i8) -> Resul
     Ok(Arc::new(decimals.with_precision_and_scale(precision, scale).map_err(|error| error.to_string())?))
 }
 
-fn parse(text: &str, precision: u8, scale: i8) -> Result<i128, String> {
+/// So many digits, `scale` of them behind the point.
+pub(crate) fn parse(text: &str, precision: u8, scale: i8) -> Result<i128, String> {
     let no_number = || format!("`{text}` is not a decimal");
     let (negative, unsigned) = match text.as_bytes() {
         [b'-', ..] => (true, &text[1..]),

@@ -62,7 +62,7 @@ fn bad_lines_never_cost_their_neighbours() {
     assert_eq!(
         samples,
         [
-            (1, "bob,x,2", "Error while parsing value 'x' as type 'Int32' for column 1"),
+            (1, "bob,x,2", "column `n`: `x` does not fit int"),
             (3, "cid,\"3,3", "a quoted field does not end"),
             (5, "short,1", "incorrect number of fields, expected 3 got 2"),
             (6, "long,1,1,1", "incorrect number of fields, expected 3 got more than 3"),
@@ -135,7 +135,7 @@ fn null_text_and_binary() {
     let decoded = source.decode(b"NA,NA,NA\n,1,AP9h\nx,,\ny,1,%\n").unwrap();
     assert_eq!(rows(&decoded), [r#"{"a":null,"b":null,"c":null}"#, r#"{"a":"","b":1,"c":"AP9h"}"#]);
     let reasons: Vec<_> = decoded.bad.samples.iter().map(|s| s.reason.as_str()).collect();
-    assert_eq!(reasons, ["Error while parsing value '' as type 'Int64' for column 1", "`%` is not base64"]);
+    assert_eq!(reasons, ["column `b`: `` does not fit bigint", "column `c`: `%` is not base64"]);
 }
 
 #[test]
@@ -164,6 +164,72 @@ fn json_lines() {
     );
     let lines: Vec<_> = decoded.bad.samples.iter().map(|s| s.line).collect();
     assert_eq!((decoded.records, decoded.bad.count, lines), (9, 6, vec![3, 4, 5, 6, 7]));
+}
+
+/// The reasons of a column of one type whose values are all bad, in csv and in JSON.
+fn refused(column_type: ColumnType, values: &[&str]) -> [Vec<String>; 2] {
+    let csv: String = values.iter().map(|value| format!("\"{value}\"\n")).collect();
+    let json: String = values.iter().map(|value| format!("{{\"v\":\"{value}\"}}\n")).collect();
+    let columns = [("v", column_type)];
+    let json_source = source(Format::Json { columns: self::columns(&columns) });
+    [csv_source(&columns, None).decode(csv.as_bytes()), json_source.decode(json.as_bytes())].map(|decoded| {
+        let decoded = decoded.unwrap();
+        assert_eq!(rows(&decoded), [""; 0]);
+        decoded.bad.samples.iter().map(|sample| sample.reason.clone()).collect()
+    })
+}
+
+#[test]
+fn dates_outside_of_the_calendar_and_with_a_time_are_bad() {
+    for reasons in refused(ColumnType::Date, &["0000-01-01", "+10000-01-01", "2024-01-31T10:00:00", "x"]) {
+        assert_eq!(
+            reasons,
+            [
+                "column `v`: `0000-01-01` is outside of the years 1 to 9999",
+                "column `v`: `+10000-01-01` is outside of the years 1 to 9999",
+                "column `v`: `2024-01-31T10:00:00` has a time, which a date has not",
+                "column `v`: `x` is not a date",
+            ]
+        );
+    }
+    for reasons in refused(ColumnType::Timestamp, &["9999-12-31T23:59:59-05:00", "1706695200", "1706695200.5"]) {
+        assert_eq!(reasons[0], "column `v`: `9999-12-31T23:59:59-05:00` is outside of the years 1 to 9999");
+        assert!(reasons[1..].iter().all(|reason| reason.contains("is a number, not a timestamp")), "{reasons:?}");
+    }
+}
+
+#[test]
+fn json_numbers_are_no_timestamps() {
+    let source = source(Format::Json { columns: columns(&[("t", ColumnType::Timestamp), ("d", ColumnType::Date)]) });
+    let decoded =
+        source.decode(b"{\"t\":1706695200}\n{\"t\":1.5}\n{\"d\":19000}\n{\"t\":253402300800000000}\n").unwrap();
+    assert_eq!((decoded.records, decoded.bad.count), (4, 4));
+}
+
+#[test]
+fn what_is_too_large_is_bad_and_what_is_infinite_is_not() {
+    let csv = &refused(ColumnType::Float, &["-1e39", "1e400"])[0];
+    assert_eq!(csv, &["-1e39", "1e400"].map(|value| format!("column `v`: `{value}` is too large for a float")));
+    let doubles = csv_source(&[("v", ColumnType::Double)], None).decode(b"1e400\n").unwrap();
+    assert_eq!(doubles.bad.samples[0].reason, "column `v`: `1e400` is too large for a double");
+    let columns = self::columns(&[("x", ColumnType::Double), ("f", ColumnType::Float), ("v", ColumnType::Vector(2))]);
+    let json = source(Format::Json { columns });
+    let lines = [
+        r#"{"x":"Infinity","f":"-Infinity","v":[1,"-Infinity"]}"#,
+        r#"{"x":1e400,"f":1e38,"v":[1e400,1]}"#,
+        r#"{"f":1e39}"#,
+        r#"{"x":"NaN","f":-1e400}"#,
+    ];
+    let decoded = json.decode(lines.join("\n").as_bytes()).unwrap();
+    let reasons: Vec<_> = decoded.bad.samples.iter().map(|sample| (sample.line, sample.reason.as_str())).collect();
+    assert_eq!(
+        reasons,
+        [(2, "column `f`: `1e39` is too large for a float"), (3, "column `f`: `-1e400` is too large for a float")]
+    );
+    let columns = self::columns(&[("x", ColumnType::Double), ("v", ColumnType::Vector(2))]);
+    let csv = source(Format::Csv { columns, delimiter: b',', null: None });
+    let decoded = csv.decode(b"-inf,\"1,Infinity\"\n1e400,\"1,2\"\n2,\"1,-1e400\"\n").unwrap();
+    assert_eq!((rows(&decoded).len(), decoded.bad.count), (1, 2));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Vectors: lists of as many doubles as the column says.
 
+use super::infinite::is_too_large;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float64Array, StringArray};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
@@ -30,6 +31,9 @@ pub(super) fn from_text(column: &StringArray, length: i32) -> Result<ArrayRef, S
                 let before = values.len();
                 for number in text.split(',') {
                     let number = number.trim();
+                    if is_too_large(number) {
+                        return Err(format!("`{number}` is too large for a double"));
+                    }
                     values.push(number.parse::<f64>().map_err(|_| format!("`{number}` is not a number"))?);
                 }
                 check(values.len() - before, length)?;

@@ -41,12 +41,13 @@ const fn elements(name: &'static str, estimate: fn(&Row<'_>) -> u128) -> Bound {
     Bound { name, unit: "elements", per_value: LIST, per_call: LISTS, estimate, sum: false }
 }
 
-static BOUNDS: [Bound; 14] = [
+static BOUNDS: [Bound; 21] = [
     bytes("repeat", TEXT, COLUMN / 4, |row| row.bytes(0) * row.times(1)),
     // A character has at most 4 bytes.
     bytes("lpad", TEXT, COLUMN / 4, |row| 4 * row.times(1)),
     bytes("rpad", TEXT, COLUMN / 4, |row| 4 * row.times(1)),
     Bound { sum: true, ..bytes("concat", TEXTS, COLUMN, |row| row.all_bytes()) },
+    Bound { sum: true, ..bytes(super::joined::NAME, TEXTS, COLUMN, |row| row.all_bytes()) },
     bytes("concat_ws", TEXTS, COLUMN, |row| row.all_bytes() + row.bytes(0) * row.count()),
     bytes("replace", TEXTS, COLUMN, |row| row.bytes(0) + (row.bytes(0) / row.bytes(1).max(1) + 1) * row.bytes(2)),
     bytes("regexp_replace", TEXTS, COLUMN, |row| {
@@ -54,8 +55,14 @@ static BOUNDS: [Bound; 14] = [
         row.bytes(0) + if everywhere { (row.bytes(0) + 1) * row.bytes(2) } else { row.bytes(2) }
     }),
     bytes("array_to_string", TEXTS, COLUMN, |row| row.elements(0) * (row.bytes(1) + row.bytes(2))),
-    elements("array_repeat", |row| row.times(1)),
-    elements("array_resize", |row| row.times(1)),
+    elements("array_repeat", |row| row.times(1) * row.weight(0)),
+    elements("array_resize", |row| row.times(1) * row.weight(2) + row.weight(0)),
+    elements("make_array", |row| row.all_weights()),
+    elements("array_concat", |row| row.all_weights()),
+    elements("array_append", |row| row.all_weights()),
+    elements("array_prepend", |row| row.all_weights()),
+    elements("array_union", |row| row.all_weights()),
+    elements("array_insert", |row| row.all_weights()),
     elements("range", series),
     elements("generate_series", series),
     Bound {
@@ -143,6 +150,37 @@ pub(super) struct Row<'a> {
     row: usize,
 }
 
+/// Text of so many bytes is as much as an element.
+const ELEMENT_BYTES: u128 = 64;
+
+/// See [`Row::weight`].
+fn weight(values: &ArrayRef) -> u128 {
+    let rows = values.len() as u128;
+    let bytes = |from: usize, to: usize| rows + (to - from) as u128 / ELEMENT_BYTES;
+    match values.data_type() {
+        DataType::List(_) => {
+            let list = values.as_list::<i32>();
+            let (from, to) = (list.value_offsets()[0] as usize, list.value_offsets()[list.len()] as usize);
+            rows + weight(&list.values().slice(from, to - from))
+        }
+        DataType::LargeList(_) => {
+            let list = values.as_list::<i64>();
+            let (from, to) = (list.value_offsets()[0] as usize, list.value_offsets()[list.len()] as usize);
+            rows + weight(&list.values().slice(from, to - from))
+        }
+        DataType::FixedSizeList(_, length) => {
+            let list = values.as_fixed_size_list();
+            let (from, length) = (list.value_offset(0) as usize, *length as usize * list.len());
+            rows + weight(&list.values().slice(from, length))
+        }
+        DataType::Utf8 => {
+            let offsets = values.as_string::<i32>().value_offsets();
+            bytes(offsets[0] as usize, offsets[values.len()] as usize)
+        }
+        _ => rows,
+    }
+}
+
 const DAY_NS: i128 = 86_400_000_000_000;
 
 impl Row<'_> {
@@ -195,6 +233,15 @@ impl Row<'_> {
             _ => None,
         });
         length.unwrap_or(0) as u128
+    }
+
+    /// How many elements a value is when it becomes one of a list: those of all lists in it, and one for some bytes of text.
+    fn weight(&self, index: usize) -> u128 {
+        self.at(index).map_or(1, |(argument, row)| weight(&argument.values.slice(row, 1)))
+    }
+
+    fn all_weights(&self) -> u128 {
+        (0..self.args.len()).map(|index| self.weight(index)).sum()
     }
 
     /// A number; of a time, its nanoseconds.

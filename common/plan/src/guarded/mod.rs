@@ -5,6 +5,9 @@
 //! whoever folds it, which is everybody who compiles the job, nor can a record that of a worker.
 
 mod estimate;
+mod joined;
+
+pub(crate) use joined::joined;
 
 use crate::planning::count_folded;
 use datafusion::arrow::datatypes::{DataType, FieldRef};

@@ -1,5 +1,6 @@
 //! Arithmetic with integers and decimals that fails where its result does not fit.
 
+use super::quotient::quotients;
 use datafusion::arrow::array::types::{Decimal128Type, Decimal256Type};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::kernels::cmp::lt;
@@ -117,7 +118,7 @@ impl Checked {
                 Operation::Negate => unary(&value, |a| neg(a)),
                 Operation::Abs => unary(&value, absolute),
                 operation => match further.next() {
-                    Some(next) => binary(operation, &value, next),
+                    Some(next) => binary(operation, &value, next, &step.returns),
                     None => internal_err!("too few arguments of {:?}", self.steps),
                 },
             };
@@ -141,8 +142,9 @@ impl Checked {
     }
 }
 
-fn binary(operation: Operation, a: &ColumnarValue, b: &ColumnarValue) -> Result<ColumnarValue> {
+fn binary(operation: Operation, a: &ColumnarValue, b: &ColumnarValue, returns: &DataType) -> Result<ColumnarValue> {
     match operation {
+        Operation::Divide if returns.is_decimal() => apply(a, b, |a, b| quotients(a, b, returns)),
         Operation::Add => apply(a, b, add),
         Operation::Subtract => apply(a, b, sub),
         Operation::Multiply => apply(a, b, mul),

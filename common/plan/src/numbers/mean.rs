@@ -1,27 +1,51 @@
-//! `avg`: of decimals exact and rounded to the nearest, of doubles as DataFusion has it.
+//! `avg`: of integers exact and divided once, of decimals exact and rounded to the nearest, of doubles as DataFusion has it.
 
 use super::checked::overflow;
-use super::exact::{Decimals, Exact, Native, WideDecimals, add, wide_type};
+use super::exact::{Decimals, Exact, Integers, Native, Naturals, WideDecimals, add, wide_type};
 use super::floats::{groups_in_one_form, in_one_form};
 use super::frame::{Frame, double, each_row, total};
 use super::one::{Distinct, Doubles, Finish, One, distinct_field};
-use datafusion::arrow::array::types::{ArrowPrimitiveType, Decimal256Type, DecimalType, UInt64Type};
+use datafusion::arrow::array::types::{
+    ArrowPrimitiveType, Decimal128Type, Decimal256Type, DecimalType, Float64Type, UInt64Type,
+};
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, PrimitiveArray, UInt64Array};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{ArrowNativeTypeOp, DataType, Field, FieldRef, i256};
+use datafusion::common::types::{NativeType, logical_float64, logical_int64, logical_uint64};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::functions_aggregate::average::Avg as Plain;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
-use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDFImpl, Coercion, EmitTo, GroupsAccumulator, ReversedUDAF, Signature, TypeSignature,
+    TypeSignatureClass, Volatility,
+};
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::accumulate::accumulate;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// The mean.
-#[derive(Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Mean {
     plain: Plain,
+    signature: Signature,
+}
+
+impl Default for Mean {
+    /// DataFusion makes doubles of integers before it adds them up.
+    fn default() -> Self {
+        let exactly = |class| TypeSignature::Coercible(vec![Coercion::new_exact(class)]);
+        let from = |of, classes, default| TypeSignature::Coercible(vec![Coercion::new_implicit(of, classes, default)]);
+        let (naturals, integers) = (logical_uint64(), logical_int64());
+        let ways = vec![
+            exactly(TypeSignatureClass::Decimal),
+            exactly(TypeSignatureClass::Duration),
+            exactly(TypeSignatureClass::Native(naturals)),
+            from(TypeSignatureClass::Native(integers), vec![TypeSignatureClass::Integer], NativeType::Int64),
+            from(TypeSignatureClass::Native(logical_float64()), vec![TypeSignatureClass::Float], NativeType::Float64),
+        ];
+        Self { plain: Plain::default(), signature: Signature::one_of(ways, Volatility::Immutable) }
+    }
 }
 
 impl Rounding {
@@ -46,15 +70,62 @@ struct Rounding {
     factor: i256,
 }
 
-/// The decimals that have means of their own.
-trait Averaged: Exact<Wide = Decimal256Type> {}
+/// The numbers that have means of their own.
+trait Averaged: Exact {
+    /// What the mean is.
+    type Out: ArrowPrimitiveType;
 
-impl Averaged for Decimals {}
-impl Averaged for WideDecimals {}
+    /// The mean of so many numbers, at least one, from their sum.
+    fn mean(rounding: &Rounding, sum: Native<Self::Wide>, count: u64) -> Result<Native<Self::Out>>;
+}
+
+impl Averaged for Decimals {
+    type Out = Decimal128Type;
+
+    fn mean(rounding: &Rounding, sum: i256, count: u64) -> Result<i128> {
+        rounding.mean::<Self>(sum, count)
+    }
+}
+
+impl Averaged for WideDecimals {
+    type Out = Decimal256Type;
+
+    fn mean(rounding: &Rounding, sum: i256, count: u64) -> Result<i256> {
+        rounding.mean::<Self>(sum, count)
+    }
+}
+
+impl Averaged for Integers {
+    type Out = Float64Type;
+
+    fn mean(_: &Rounding, sum: i128, count: u64) -> Result<f64> {
+        Ok(quotient(sum, count))
+    }
+}
+
+impl Averaged for Naturals {
+    type Out = Float64Type;
+
+    fn mean(_: &Rounding, sum: i128, count: u64) -> Result<f64> {
+        Ok(quotient(sum, count))
+    }
+}
+
+/// The largest whole number up to which all are doubles.
+const EXACT: u128 = 1 << 53;
+
+/// The double next to a quotient, or next but one where the sum is no double.
+fn quotient(sum: i128, count: u64) -> f64 {
+    if sum.unsigned_abs() <= EXACT {
+        return sum as f64 / count as f64;
+    }
+    let whole = i128::from(count);
+    (sum / whole) as f64 + (sum % whole) as f64 / count as f64
+}
 
 impl Rounding {
     /// The mean, a half rounded away from zero.
-    fn mean<E: Averaged>(&self, sum: i256, count: u64) -> Result<Native<E::In>> {
+    fn mean<E: Exact<Wide = Decimal256Type>>(&self, sum: i256, count: u64) -> Result<Native<E::In>> {
         let digits = match self.returns {
             DataType::Decimal128(digits, _) | DataType::Decimal256(digits, _) => digits,
             _ => 0,
@@ -79,10 +150,16 @@ impl Rounding {
 
     fn finish<E: Averaged>(self) -> Finish<E> {
         Box::new(move |sum, count| {
-            let mean = (count > 0).then(|| self.mean::<E>(sum, count)).transpose()?;
-            ScalarValue::new_primitive::<E::In>(mean, &self.returns)
+            let mean = (count > 0).then(|| E::mean(&self, sum, count)).transpose()?;
+            ScalarValue::new_primitive::<E::Out>(mean, &self.returns)
         })
     }
+}
+
+/// The number of rows and their sum.
+fn states(args: &StateFieldsArgs<'_>, wide: DataType) -> Vec<FieldRef> {
+    let field = |name, data_type| Arc::new(Field::new(format_state_name(args.name, name), data_type, true));
+    vec![field("count", DataType::UInt64), field("sum", wide)]
 }
 
 fn one<E: Averaged>(args: &AccumulatorArgs<'_>, rounding: Rounding) -> Result<Box<dyn Accumulator>> {
@@ -107,23 +184,31 @@ impl AggregateUDFImpl for Mean {
     }
 
     fn signature(&self) -> &Signature {
-        self.plain.signature()
+        &self.signature
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.plain.return_type(types)
+        match types {
+            [integer] if integer.is_integer() => Ok(DataType::Float64),
+            types => self.plain.return_type(types),
+        }
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
         let input = args.input_fields[0].data_type().clone();
         match (&input, args.is_distinct) {
-            (DataType::Decimal128(..) | DataType::Decimal256(..) | DataType::Float64, true) => {
-                Ok(vec![distinct_field(format_state_name(args.name, "avg distinct"), &input)])
-            }
+            (
+                DataType::Decimal128(..)
+                | DataType::Decimal256(..)
+                | DataType::Int64
+                | DataType::UInt64
+                | DataType::Float64,
+                true,
+            ) => Ok(vec![distinct_field(format_state_name(args.name, "avg distinct"), &input)]),
             (DataType::Decimal128(..) | DataType::Decimal256(..), false) => {
-                let field = |name, data_type| Arc::new(Field::new(format_state_name(args.name, name), data_type, true));
-                Ok(vec![field("count", DataType::UInt64), field("sum", wide_type::<Decimals>(&input))])
+                Ok(states(&args, wide_type::<Decimals>(&input)))
             }
+            (DataType::Int64 | DataType::UInt64, false) => Ok(states(&args, wide_type::<Integers>(&input))),
             _ => self.plain.state_fields(args),
         }
     }
@@ -133,6 +218,8 @@ impl AggregateUDFImpl for Mean {
         match (args.expr_fields[0].data_type(), args.is_distinct) {
             (DataType::Decimal128(..), _) => one::<Decimals>(&args, rounding),
             (DataType::Decimal256(..), _) => one::<WideDecimals>(&args, rounding),
+            (DataType::Int64, _) => one::<Integers>(&args, rounding),
+            (DataType::UInt64, _) => one::<Naturals>(&args, rounding),
             (DataType::Float64, true) => Ok(Doubles::boxed(mean_of)),
             _ => in_one_form(self.plain.accumulator(args)),
         }
@@ -147,6 +234,8 @@ impl AggregateUDFImpl for Mean {
         match args.expr_fields[0].data_type() {
             input @ DataType::Decimal128(..) => Ok(groups::<Decimals>(input, rounding)),
             input @ DataType::Decimal256(..) => Ok(groups::<WideDecimals>(input, rounding)),
+            input @ DataType::Int64 => Ok(groups::<Integers>(input, rounding)),
+            input @ DataType::UInt64 => Ok(groups::<Naturals>(input, rounding)),
             _ => groups_in_one_form(self.plain.create_groups_accumulator(args)),
         }
     }
@@ -168,9 +257,9 @@ fn mean_of(rows: &mut dyn Iterator<Item = [f64; 1]>) -> ScalarValue {
     double(total(rows).map(|(sum, count)| sum / count as f64))
 }
 
-/// The sum and the number of the decimals of each group.
+/// The sum and the number of the numbers of each group.
 struct Groups<E: Averaged> {
-    sums: Vec<i256>,
+    sums: Vec<Native<E::Wide>>,
     counts: Vec<u64>,
     overflows: bool,
     /// The type of the sums.
@@ -185,7 +274,7 @@ impl<E: Averaged> Groups<E> {
     }
 
     fn resize(&mut self, count: usize) {
-        self.sums.resize(count, i256::ZERO);
+        self.sums.resize(count, Default::default());
         self.counts.resize(count, 0);
     }
 
@@ -194,7 +283,7 @@ impl<E: Averaged> Groups<E> {
         values: &PrimitiveArray<T>,
         groups: &[usize],
         filter: Option<&BooleanArray>,
-        widen: impl Fn(T::Native) -> i256 + Send + Sync,
+        widen: impl Fn(T::Native) -> Native<E::Wide> + Send + Sync,
     ) -> Result<()> {
         let (sums, overflows) = (&mut self.sums, &mut self.overflows);
         accumulate(groups, values, filter, |group, value| {
@@ -224,7 +313,7 @@ impl<E: Averaged> GroupsAccumulator for Groups<E> {
     fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], count: usize) -> Result<()> {
         self.resize(count);
         accumulate(groups, values[0].as_primitive::<UInt64Type>(), None, |group, more| self.counts[group] += more);
-        self.add(values[1].as_primitive::<Decimal256Type>(), groups, None, |sum| sum)
+        self.add(values[1].as_primitive::<E::Wide>(), groups, None, |sum| sum)
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
@@ -233,16 +322,16 @@ impl<E: Averaged> GroupsAccumulator for Groups<E> {
         let nulls = NullBuffer::from_iter(counts.iter().map(|count| *count > 0));
         let means = sums.into_iter().zip(counts).map(|(sum, count)| match count {
             0 => Ok(Default::default()),
-            count => self.rounding.mean::<E>(sum, count),
+            count => E::mean(&self.rounding, sum, count),
         });
         let means = means.collect::<Result<Vec<_>>>()?;
-        let means = PrimitiveArray::<E::In>::new(means.into(), Some(nulls));
+        let means = PrimitiveArray::<E::Out>::new(means.into(), Some(nulls));
         Ok(Arc::new(means.with_data_type(self.rounding.returns.clone())))
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
         let counts = UInt64Array::new(emit_to.take_needed(&mut self.counts).into(), None);
-        let sums = PrimitiveArray::<Decimal256Type>::new(emit_to.take_needed(&mut self.sums).into(), None);
+        let sums = PrimitiveArray::<E::Wide>::new(emit_to.take_needed(&mut self.sums).into(), None);
         Ok(vec![Arc::new(counts), Arc::new(sums.with_data_type(self.wide.clone()))])
     }
 
@@ -251,6 +340,6 @@ impl<E: Averaged> GroupsAccumulator for Groups<E> {
     }
 
     fn size(&self) -> usize {
-        self.sums.capacity() * size_of::<i256>() + self.counts.capacity() * size_of::<u64>()
+        self.sums.capacity() * size_of::<Native<E::Wide>>() + self.counts.capacity() * size_of::<u64>()
     }
 }

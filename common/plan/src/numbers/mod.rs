@@ -5,20 +5,28 @@
 //! - Every column of floats holds one zero and one NaN ([`floats`]): what is read is brought into that form, and so is
 //!   what expressions make. Then the order of the bits (NaN is the greatest) is the order of the values, and every
 //!   comparison, key, join and sort agrees with every other without doing anything for it.
+//! - Beside a double a decimal is one, too, and a number that is written beside a decimal keeps its digits ([`mixed`]).
 //! - [`moments`] are updated and merged with compensated means, however rows are split.
 
 mod checked;
+mod convert;
+mod digits;
 mod exact;
 mod extreme;
 mod floats;
 mod frame;
 mod mean;
+mod median;
+mod mixed;
 mod moments;
 mod one;
+mod quotient;
 mod rule;
 mod shown;
 mod sum;
 
+pub(crate) use digits::{functions, keep_digits};
+pub(crate) use mixed::{Mixed, mixed};
 pub(crate) use rule::Numbers;
 pub(crate) use shown::plainly;
 
@@ -29,7 +37,11 @@ use std::sync::Arc;
 
 /// The aggregates that stand in the place of DataFusion's of the same names.
 pub(crate) fn aggregates() -> Vec<Arc<AggregateUDF>> {
-    let own = [AggregateUDF::from(sum::Sum::default()), AggregateUDF::from(mean::Mean::default())];
+    let own = [
+        AggregateUDF::from(sum::Sum::default()),
+        AggregateUDF::from(mean::Mean::default()),
+        AggregateUDF::from(median::Median::default()),
+    ];
     let extremes = [extreme::Extreme::least(), extreme::Extreme::greatest()].map(AggregateUDF::from);
     let moments = moments::Moments::all().map(AggregateUDF::from);
     own.into_iter().chain(extremes).chain(moments).map(Arc::new).collect()

@@ -1,8 +1,11 @@
 //! Puts what this room owns into expressions: checked arithmetic, floats in their one form.
 
 use super::checked::{Checked, Operation};
+use super::convert::{self, Convert, convert, plain};
 use super::floats::{Canonical, canonical_expr, canonical_scalar};
 use crate::error::PlanError;
+use crate::guarded::{guarded, joined};
+use crate::times::{gives_dates_in_calendar, in_calendar};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -100,13 +103,26 @@ impl Numbers {
                 }
             }
             Expr::Cast(Cast { ref expr, ref field }) | Expr::TryCast(TryCast { ref expr, ref field }) => {
-                let target = field.data_type().clone();
+                let (target, or_null) = (field.data_type().clone(), matches!(node, Expr::TryCast(_)));
+                if convert::is_ours(&type_of(expr, schema)?, &target) {
+                    let inner = expr.as_ref().clone();
+                    return Ok(Transformed::yes(convert(inner, target, or_null)?));
+                }
                 match has_floats(&target) && !is_exact(&type_of(expr, schema)?) {
                     true => Transformed::yes(canonical_expr(node, target)),
                     false => Transformed::no(node),
                 }
             }
-            Expr::ScalarFunction(call) => return self.call(call, schema),
+            // Not all that the parser makes calls of is among the functions of the session, which have their bounds.
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right })
+                if type_of(&left, schema)? == DataType::Utf8 && type_of(&right, schema)? == DataType::Utf8 =>
+            {
+                Transformed::yes(joined(*left, *right))
+            }
+            Expr::ScalarFunction(mut call) => {
+                call.func = guarded(call.func);
+                return self.call(call, schema);
+            }
             Expr::Case(case) if self.guards(&case, schema)? => Transformed::yes(lazy(case)),
             node => Transformed::no(node),
         })
@@ -147,16 +163,20 @@ impl Numbers {
                 return Ok(Transformed::yes(self.checked(Operation::Abs, call.args, data_type)?));
             }
         }
-        let own = call.func.inner().is::<Canonical>() || call.func.inner().is::<Checked>();
+        let inner = call.func.inner();
+        let own = inner.is::<Canonical>() || inner.is::<Checked>() || inner.is::<Convert>();
         let passed_on = own || PASSED_ON.contains(&name);
         let expr = Expr::ScalarFunction(call);
         if passed_on {
             return Ok(Transformed::no(expr));
         }
         let returns = expr.get_type(schema)?;
-        Ok(match has_floats(&returns) {
-            true => Transformed::yes(canonical_expr(expr, returns)),
-            false => Transformed::no(expr),
+        Ok(match returns {
+            returns if has_floats(&returns) => Transformed::yes(canonical_expr(expr, returns)),
+            DataType::Date32 | DataType::Timestamp(..) if !gives_dates_in_calendar(&expr) => {
+                Transformed::yes(in_calendar(expr))
+            }
+            _ => Transformed::no(expr),
         })
     }
 
@@ -224,6 +244,9 @@ fn type_of(expr: &Expr, schema: &DFSchema) -> Result<DataType> {
         if let Some(canonical) = call.func.inner().downcast_ref::<Canonical>() {
             return Ok(canonical.returns.clone());
         }
+        if let Some(convert) = call.func.inner().downcast_ref::<Convert>() {
+            return Ok(convert.to.clone());
+        }
     }
     expr.get_type(schema)
 }
@@ -256,10 +279,13 @@ fn text(expr: &Expr) -> String {
         Expr::Cast(Cast { expr, .. }) => text(expr),
         Expr::Alias(alias) => text(&alias.expr),
         Expr::Column(column) => column.name.clone(),
+        Expr::Literal(value, _) if value.data_type().is_decimal() => plain(value),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => format!("{} {op} {}", text(left), text(right)),
         Expr::ScalarFunction(call) => match call.func.inner().downcast_ref::<Checked>() {
             Some(checked) => checked.text.to_string(),
-            None if call.func.inner().is::<Canonical>() => call.args.iter().map(text).collect(),
+            None if call.func.inner().is::<Canonical>() || call.func.inner().is::<Convert>() => {
+                call.args.iter().map(text).collect()
+            }
             None => called(call.func.name(), &call.args),
         },
         other => other.human_display().to_string(),
@@ -284,8 +310,12 @@ fn operation_text(operation: Operation, arguments: &[Expr]) -> String {
 /// The text of an argument, in parentheses where it needs them.
 fn within(operation: Operation, argument: &Expr) -> String {
     let mut bare = argument;
-    while let Expr::Cast(Cast { expr, .. }) = bare {
-        bare = expr;
+    loop {
+        bare = match bare {
+            Expr::Cast(Cast { expr, .. }) => expr,
+            Expr::ScalarFunction(call) if call.func.inner().is::<Convert>() && call.args.len() == 1 => &call.args[0],
+            _ => break,
+        };
     }
     let operator = match bare {
         Expr::BinaryExpr(binary) => Operation::of(binary.op),

@@ -1,6 +1,7 @@
 //! Planned expressions as people would write them.
 
 use super::checked::Checked;
+use super::convert::Convert;
 use super::floats::Canonical;
 use crate::conditions::as_operators;
 use datafusion::common::Result;
@@ -24,8 +25,9 @@ pub(crate) fn plainly(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExp
         if let Some(operators) = as_operators(call) {
             return Ok(Transformed::yes(operators));
         }
+        let inner = call.fun().inner();
         match call.args() {
-            [argument] if call.fun().inner().is::<Canonical>() => Ok(Transformed::yes(argument.clone())),
+            [argument] if inner.is::<Canonical>() || inner.is::<Convert>() => Ok(Transformed::yes(argument.clone())),
             _ => Ok(Transformed::no(expr)),
         }
     })

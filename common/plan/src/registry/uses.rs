@@ -4,9 +4,14 @@ use super::FunctionRef;
 use super::aggregate::UserAggregate;
 use super::scalar::UserScalar;
 use crate::in_order::unordered;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, ScalarUDF};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Whether it is a registered function.
+pub(crate) fn is_users(function: &ScalarUDF) -> bool {
+    function.inner().is::<UserScalar>()
+}
 
 /// The functions used so far; clones share them.
 #[derive(Debug, Clone, Default)]

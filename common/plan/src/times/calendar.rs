@@ -26,6 +26,13 @@ pub(crate) fn is_in_calendar(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarFunction(call) if call.func.inner().is::<InCalendar>())
 }
 
+/// Whether a call looks after that by itself.
+pub(crate) fn gives_dates_in_calendar(expr: &Expr) -> bool {
+    const OWN: [&str; 4] = ["date_trunc", "date_bin", "from_unixtime", "now"];
+    let by_name = |name: &str| OWN.contains(&name) || name.starts_with("to_timestamp") || name.starts_with("current_");
+    is_in_calendar(expr) || matches!(expr, Expr::ScalarFunction(call) if by_name(call.func.name()))
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct InCalendar {
     signature: Signature,

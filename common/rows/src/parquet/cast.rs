@@ -1,7 +1,12 @@
 //! Casts that keep values as they are, or say of which rows they cannot.
 
 use crate::types::type_name;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Date32Array, TimestampMicrosecondArray};
+use chrono::Utc;
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, StringArray, TimestampMicrosecondArray,
+};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options, is_null, nullif, or};
 use arrow::datatypes::{DataType, Date32Type, Field, Float64Type, TimeUnit, TimestampMicrosecondType};
@@ -56,9 +61,12 @@ fn plain(found: &DataType) -> &DataType {
     }
 }
 
+fn is_text(of: &DataType) -> bool {
+    matches!(of, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
 fn can_fit(found: &DataType, declared: &DataType) -> bool {
     use DataType::*;
-    let is_text = |of: &DataType| matches!(of, Utf8 | LargeUtf8 | Utf8View);
     let is_bytes = |of: &DataType| matches!(of, Binary | LargeBinary | BinaryView | FixedSizeBinary(_));
     let is_day = |of: &DataType| matches!(of, Date32 | Date64 | Timestamp(..));
     if *found == Null || (is_text(found) && !declared.is_nested()) {
@@ -94,12 +102,17 @@ pub(super) fn cast(column: &ArrayRef, declared: &Field) -> Result<Cast, ArrowErr
     let cast = match (&from, to) {
         (DataType::Timestamp(..), DataType::Date32) => midnights(&column)?,
         (DataType::Date32, DataType::Timestamp(..)) => beginnings(&column),
+        (text, DataType::Date32) if is_text(text) => dates(&column)?,
+        (text, DataType::Boolean) if is_text(text) => cast_with_options(&only_true_and_false(&column)?, to, &OR_NULL)?,
         _ => cast_with_options(&column, to, &OR_NULL)?,
     };
     let mut lost = match is_exact(&from, to) {
         true => lossy(&column, &cast)?,
         false => is_null(&cast)?,
     };
+    if to.is_floating() {
+        lost = or(&lost, &too_large(&column, &cast)?)?;
+    }
     if let Some(outside) = outside_of_calendar(&cast) {
         lost = or(&lost, &outside)?;
     }
@@ -122,7 +135,7 @@ fn is_exact(from: &DataType, to: &DataType) -> bool {
     let rounds = from.is_floating() || from.is_decimal();
     match to {
         DataType::Int32 | DataType::Int64 => rounds,
-        DataType::Boolean => from.is_integer(),
+        DataType::Boolean | DataType::Float32 | DataType::Float64 => from.is_integer(),
         _ => false,
     }
 }
@@ -149,6 +162,40 @@ fn midnights(times: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     };
     let micros = micros.as_primitive::<TimestampMicrosecondType>();
     Ok(Arc::new(micros.iter().map(|micros| micros.and_then(day)).collect::<Date32Array>()))
+}
+
+/// The days of texts; null for those with a time within a day, which the library cuts off.
+fn dates(texts: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let texts = cast_with_options(texts, &DataType::Utf8, &OR_NULL)?;
+    let day = |text: &str| match text.len() {
+        ..=10 => Date32Type::parse(text),
+        _ => {
+            let micros = string_to_datetime(&Utc, text).ok()?.timestamp_micros();
+            i32::try_from(micros.div_euclid(MICROS_PER_DAY)).ok().filter(|_| micros.rem_euclid(MICROS_PER_DAY) == 0)
+        }
+    };
+    Ok(Arc::new(texts.as_string::<i32>().iter().map(|text| text.and_then(day)).collect::<Date32Array>()))
+}
+
+/// Texts that csv takes for booleans; the library takes more.
+fn only_true_and_false(texts: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let texts = cast_with_options(texts, &DataType::Utf8, &OR_NULL)?;
+    let plain = |text: &&str| ["true", "false"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    Ok(Arc::new(texts.as_string::<i32>().iter().map(|text| text.filter(plain)).collect::<StringArray>()))
+}
+
+/// Rows that are infinite only because they are too large.
+fn too_large(column: &ArrayRef, cast: &ArrayRef) -> Result<BooleanArray, ArrowError> {
+    let cast = cast_with_options(cast, &DataType::Float64, &OR_NULL)?;
+    let cast = cast.as_primitive::<Float64Type>();
+    let infinite = |row: usize| cast.is_valid(row) && cast.value(row).is_infinite();
+    if !(0..cast.len()).any(infinite) {
+        return Ok(BooleanArray::new(BooleanBuffer::new_unset(cast.len()), None));
+    }
+    let texts = cast_with_options(column, &DataType::Utf8, &OR_NULL)?;
+    let texts = texts.as_string::<i32>();
+    let written = |row: usize| texts.value(row).trim_start_matches(['+', '-']).starts_with(['i', 'I']);
+    Ok((0..cast.len()).map(|row| Some(infinite(row) && !written(row))).collect())
 }
 
 /// The times at which days begin; null for days that have none.

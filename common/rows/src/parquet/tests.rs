@@ -71,6 +71,14 @@ fn numbers_that_fit() {
     assert_eq!(good, ["\"1.01\"", "\"-2.00\""]);
     assert_eq!(bad, ["99999999.999 does not fit decimal(6, 2)"]);
     assert_eq!(values(Float64Array::from(vec![0.1]), DataType::Float32).0, ["0.1"]);
+    let (good, bad) = values(Float64Array::from(vec![1e39, f64::INFINITY]), DataType::Float32);
+    assert_eq!((good.len(), bad), (1, vec!["1e39 does not fit float".to_string()]));
+    let (good, bad) = values(Int64Array::from(vec![9_007_199_254_740_993, 7, i64::MAX]), DataType::Float64);
+    assert_eq!((good, bad.len()), (vec!["7.0".to_string()], 2));
+    let (good, bad) = values(StringArray::from(vec!["1e400", "-Infinity", "2.5"]), DataType::Float64);
+    assert_eq!((good.len(), bad), (2, vec!["1e400 does not fit double".to_string()]));
+    let (good, bad) = values(StringArray::from(vec!["TRUE", "t", "1", "yes"]), DataType::Boolean);
+    assert_eq!((good, bad.len()), (vec!["true".to_string()], 3));
     assert_eq!(values(Int64Array::from(vec![7]), DataType::Utf8).0, ["\"7\""]);
 }
 
@@ -87,6 +95,8 @@ fn days_and_times_that_fit() {
     assert_eq!((good, bad.len()), (vec!["\"9999-12-31T23:59:59Z\"".to_string()], 1));
     assert_eq!(values(Date32Array::from(vec![0, 2_932_897]), micros()).1.len(), 1);
     assert_eq!(values(StringArray::from(vec!["2024-02-30", "2024-02-29"]), DataType::Date32).1.len(), 1);
+    let (good, bad) = values(StringArray::from(vec!["2024-01-31T10:00:00", "2024-01-31 00:00:00"]), DataType::Date32);
+    assert_eq!((good, bad.len()), (vec!["\"2024-01-31\"".to_string()], 1));
 }
 
 #[test]

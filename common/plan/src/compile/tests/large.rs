@@ -291,3 +291,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_doubles_from_stream_to_stream_is_bounded() {
+    let doubled = |first: &str, double: &str| {
+        let step = |i: usize| format!("[stream.x{}]\nfrom = \"x{i}\"\nselect = {{ s = \"{double}\" }}\n", i + 1);
+        let steps: String = (0..23).map(step).collect();
+        format!(
+            "[stream.x0]\nfrom = \"purchases\"\nselect = {{ s = \"{first}\" }}\n{steps}[stream.out]\nfrom = \"x23\"\nselect = {{ n = \"s is null\" }}"
+        )
+    };
+    for (first, double, what) in [
+        ("user || '0123456789'", "s || s", "`||` would make"),
+        ("[price, price]", "array_concat(s, s)", "`array_concat` would make"),
+        ("[price, price]", "s || s", "`array_concat` would make"),
+        ("[price]", "[s[1], s[1]]", ""),
+    ] {
+        let job = compiles(&doubled(first, double));
+        let mut evaluator = Evaluator::new(job.plan, 1).unwrap();
+        let outcome = block_on(evaluator.batch_json(&context(1), &blocks(&["ana,p,1\n"])));
+        match outcome {
+            Err(error) if !what.is_empty() => assert!(error.to_string().contains(what), "{double}: {error}"),
+            Ok(_) if what.is_empty() => {}
+            other => panic!("{double}: {:?}", other.map(|_| ())),
+        }
+    }
+    let nested = select("array_length(array_repeat(array_repeat(price, 1000), 100000))");
+    let job = compiles(&nested);
+    let mut evaluator = Evaluator::new(job.plan, 1).unwrap();
+    let error = block_on(evaluator.batch_json(&context(1), &blocks(&["ana,p,1\n"]))).unwrap_err().to_string();
+    assert!(error.contains("`array_repeat` would make 100100000 elements"), "{error}");
+}
