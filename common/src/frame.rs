@@ -177,6 +177,13 @@ pub fn is_torn(bytes: &[u8], at: usize, end: usize) -> bool {
     from < end
 }
 
+/// Whether the last byte before `end` is zero, and all behind it to the end of the file. Where no body ends with a zero, a frame
+/// for which this holds was not written to its end.
+pub fn ends_in_zeros(bytes: &[u8], end: usize) -> bool {
+    let from = end.saturating_sub(1).min(bytes.len());
+    from < bytes.len() && bytes[from..].iter().all(|byte| *byte == 0)
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut number = [0; 4];
     number.copy_from_slice(&bytes[at..at + 4]);

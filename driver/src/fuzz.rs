@@ -54,7 +54,7 @@ static JOB: LazyLock<NewJob> = LazyLock::new(|| {
 
 /// Reads a segment of the log, also one whose checksums are right, and starts a driver on what it says.
 pub fn log(bytes: &[u8]) {
-    for bytes in [bytes, &sealed(bytes, *b"dlog", 2), &sealed_records(bytes)] {
+    for bytes in [bytes, &sealed(bytes, *b"dlog", 2), &sealed(bytes, *b"dlog", 3), &sealed_records(bytes)] {
         let path = Path::new("log");
         let Ok(read) = read_segment(path, bytes) else { continue };
         if read.fault.is_some() {
@@ -261,8 +261,9 @@ mod tests {
     fn log() {
         let mut durable = Durable::default();
         records().iter().for_each(|record| durable.apply(record));
-        let old = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/logs/version-1")).unwrap();
-        let seeds = vec![segment(&Durable::default(), &records()), segment(&durable, &[]), old];
+        let stored = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/logs"));
+        let mut seeds = vec![segment(&Durable::default(), &records()), segment(&durable, &[])];
+        seeds.extend([1, 2, 3].map(|version| std::fs::read(stored.join(format!("version-{version}"))).unwrap()));
         run("log", super::log, seeds, 4);
     }
 

@@ -1,17 +1,21 @@
 //! Reading a segment: what it says up to its end or to what does not read, and what stands behind that.
 
-use super::{KIND, LogError, RECORD, SNAPSHOT, VERSION, version1};
+use super::chain::Head;
+use super::{CLOSED, END_MARK, HEAD, KIND, LogError, RECORD, SNAPSHOT, VERSION, version1};
 use crate::record::{Durable, Record};
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use tidemill_common::frame::{self, FILE_HEADER, FileHeader, Step};
+use tidemill_common::frame::{self, FILE_HEADER, FRAME_HEADER, FileHeader, Step};
 
 /// An entry of the log.
 #[derive(Debug)]
 pub(super) enum Entry {
+    Head(Head),
     Snapshot(Box<Durable>),
     Record(Box<Record>),
+    /// The log goes on in the segment of this number.
+    Closed(u64),
 }
 
 /// What stands at some place of a segment.
@@ -35,7 +39,9 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone, Copy)]
 enum Layout {
     Version1,
-    Frames,
+    /// Frames without a head before them and a mark behind each.
+    Version2,
+    Marked,
 }
 
 /// The entries of a segment, one after the other.
@@ -52,21 +58,36 @@ impl<'a> Entries<'a> {
     pub(super) fn of(path: &Path, bytes: &'a [u8]) -> Result<Self, LogError> {
         let entries = |layout, at, headless| Ok(Self { layout, bytes, at, headless });
         match frame::read_file_header(bytes) {
-            FileHeader::Of(KIND, VERSION) => entries(Layout::Frames, FILE_HEADER, false),
+            FileHeader::Of(KIND, VERSION) => entries(Layout::Marked, FILE_HEADER, false),
+            FileHeader::Of(KIND, 2) => entries(Layout::Version2, FILE_HEADER, false),
             FileHeader::Of(KIND, found) => Err(LogError::OtherVersion { path: path.to_path_buf(), found }),
             FileHeader::Other if version1::begins(bytes) => entries(Layout::Version1, 0, false),
-            FileHeader::Of(..) | FileHeader::Damaged | FileHeader::Other => entries(Layout::Frames, FILE_HEADER, true),
+            FileHeader::Of(..) | FileHeader::Damaged | FileHeader::Other => {
+                let version2 = matches!(frame::step(bytes, FILE_HEADER), Step::Whole { kind: SNAPSHOT, .. });
+                entries(if version2 { Layout::Version2 } else { Layout::Marked }, FILE_HEADER, true)
+            }
         }
+    }
+
+    /// Whether a snapshot stands at this byte.
+    pub(super) fn is_snapshot(&self, at: usize) -> bool {
+        let there = Self { at, bytes: self.bytes, ..*self };
+        matches!(there.item(), Item::Entry { entry: Entry::Snapshot(_), .. })
+    }
+
+    fn has_head(&self) -> bool {
+        matches!(self.layout, Layout::Marked)
     }
 
     /// The entry at the place where it is. Stays there until it is told to go on.
     pub(super) fn item(&self) -> Item {
-        let step = match self.layout {
+        let marked = match self.layout {
             Layout::Version1 => return version1::item(self.bytes, self.at),
-            Layout::Frames => frame::step(self.bytes, self.at),
+            Layout::Version2 => false,
+            Layout::Marked => true,
         };
-        match step {
-            Step::Whole { kind, body, end } => match decode(kind, body) {
+        match frame::step(self.bytes, self.at) {
+            Step::Whole { kind, body, end } => match unmarked(body, marked).and_then(|body| decode(kind, body)) {
                 Ok(entry) => Item::Entry { entry, end },
                 Err(what) => {
                     let next = (end < self.bytes.len()).then_some(end);
@@ -75,6 +96,12 @@ impl<'a> Entries<'a> {
             },
             Step::End => Item::End,
             Step::Torn => Item::Fault(Fault::Torn { at: self.at }),
+            // No entry ends with a zero: what does was not written to its end.
+            Step::Damaged { end, next: None, .. }
+                if marked && frame::ends_in_zeros(self.bytes, end.unwrap_or(self.at + FRAME_HEADER)) =>
+            {
+                Item::Fault(Fault::Torn { at: self.at })
+            }
             Step::Damaged { what, end, next } => {
                 Item::Fault(Fault::Damaged { at: self.at, what: what.to_string(), end, next })
             }
@@ -82,8 +109,18 @@ impl<'a> Entries<'a> {
     }
 }
 
+fn unmarked(body: &[u8], marked: bool) -> Result<&[u8], String> {
+    match body {
+        [body @ .., END_MARK] if marked => Ok(body),
+        _ if marked => Err("an entry with the right checksum has no end".to_string()),
+        body => Ok(body),
+    }
+}
+
 fn decode(kind: u8, body: &[u8]) -> Result<Entry, String> {
     match kind {
+        HEAD => whole(body).map(Entry::Head),
+        CLOSED => whole(body).map(Entry::Closed),
         SNAPSHOT => whole(body).map(|durable| Entry::Snapshot(Box::new(durable))),
         RECORD => whole(body).map(|record| Entry::Record(Box::new(record))),
         other => Err(format!("an entry is of kind {other}, which this version of tidemill does not know")),
@@ -101,10 +138,13 @@ pub(super) fn whole<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 }
 
 /// What a segment says.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Read {
+    pub(super) head: Option<Head>,
     /// The snapshot and all records up to the end, or to what does not read; none without a snapshot.
     pub(crate) durable: Option<Durable>,
+    /// The segment that it says it goes on in.
+    pub(super) closed: Option<u64>,
     /// What does not read.
     pub(crate) fault: Option<Fault>,
 }
@@ -112,38 +152,59 @@ pub(crate) struct Read {
 /// Folds a segment up to its end, or to the first thing that does not read.
 pub(crate) fn read_segment(path: &Path, bytes: &[u8]) -> Result<Read, LogError> {
     let mut entries = Entries::of(path, bytes)?;
+    let mut read = Read::default();
+    let damaged = |at, what: &str, end| Some(Fault::Damaged { at, what: what.to_string(), end, next: None });
     if entries.headless {
-        let what = "the header of the file does not match its checksum".to_string();
-        return Ok(Read { durable: None, fault: Some(Fault::Damaged { at: 0, what, end: None, next: None }) });
+        read.fault = damaged(0, "the header of the file does not match its checksum", None);
+        return Ok(read);
     }
-    let mut durable: Option<Durable> = None;
     loop {
         let at = entries.at;
-        let fault = match entries.item() {
-            Item::Entry { entry: Entry::Snapshot(snapshot), end } if durable.is_none() => {
-                durable = Some(*snapshot);
+        match entries.item() {
+            Item::Entry { entry, end } => {
+                if let Err(what) = read.take(entry, entries.has_head()) {
+                    read.fault = damaged(at, what, Some(end));
+                    return Ok(read);
+                }
                 entries.at = end;
-                continue;
-            }
-            Item::Entry { entry: Entry::Record(record), end } if durable.is_some() => {
-                durable.iter_mut().for_each(|durable| durable.apply(&record));
-                entries.at = end;
-                continue;
-            }
-            Item::End if durable.is_some() => None,
-            Item::Fault(fault) if durable.is_some() || matches!(fault, Fault::Damaged { .. }) => Some(fault),
-            Item::Entry { end, .. } => {
-                let what = if durable.is_some() { "a snapshot stands behind entries" } else { "there is no snapshot" };
-                Some(Fault::Damaged { at, what: what.into(), end: Some(end), next: None })
             }
             // A segment gets its name only with its snapshot.
-            Item::End | Item::Fault(_) => {
-                let what = "its snapshot is cut off".to_string();
-                Some(Fault::Damaged { at, what, end: None, next: None })
+            Item::End | Item::Fault(Fault::Torn { .. }) if read.durable.is_none() => {
+                read.fault = damaged(at, "its snapshot is cut off", None);
+                return Ok(read);
             }
-        };
-        return Ok(Read { durable, fault });
+            Item::End => return Ok(read),
+            Item::Fault(fault) => {
+                read.fault = Some(fault);
+                return Ok(read);
+            }
+        }
     }
+}
+
+impl Read {
+    fn take(&mut self, entry: Entry, has_head: bool) -> Result<(), &'static str> {
+        match (entry, &mut self.durable) {
+            _ if self.closed.is_some() => return Err("entries stand behind the end of the segment"),
+            (Entry::Head(head), None) if self.head.is_none() => self.head = Some(head),
+            (Entry::Head(_), _) => return Err("a second head stands behind entries"),
+            (Entry::Snapshot(snapshot), None) if self.head.is_some() == has_head => self.durable = Some(*snapshot),
+            (Entry::Snapshot(_), None) => return Err("there is no head"),
+            (Entry::Snapshot(_), Some(_)) => return Err("a snapshot stands behind entries"),
+            (Entry::Record(record), Some(durable)) => durable.apply(&record),
+            (Entry::Closed(next), Some(_)) => self.closed = Some(next),
+            (Entry::Record(_) | Entry::Closed(_), None) => return Err("there is no snapshot"),
+        }
+        Ok(())
+    }
+}
+
+/// The snapshot of a segment of a version without heads.
+pub(super) fn first_snapshot(path: &Path, bytes: &[u8]) -> Result<Option<Durable>, LogError> {
+    Ok(match Entries::of(path, bytes)?.item() {
+        Item::Entry { entry: Entry::Snapshot(snapshot), .. } => Some(*snapshot),
+        _ => None,
+    })
 }
 
 /// What is wrong with a segment.
@@ -196,7 +257,7 @@ impl Entries<'_> {
     fn skip_one(&mut self) -> Option<(usize, bool)> {
         let at = self.at;
         let (next, whole) = match self.item() {
-            Item::Entry { end, .. } => (end, true),
+            Item::Entry { entry, end } => (end, matches!(entry, Entry::Snapshot(_) | Entry::Record(_))),
             Item::Fault(Fault::Damaged { next: Some(next), .. }) => (next, false),
             Item::End | Item::Fault(_) => return None,
         };
