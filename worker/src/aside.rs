@@ -11,7 +11,7 @@ use tidemill_common::ids::JobId;
 use tidemill_proto::control as pb;
 use tonic::Status;
 
-/// Most jobs that are kept aside; those with the lowest numbers are let go of first.
+/// Most jobs that are kept aside; those with the lowest numbers are let go of first, and the newest never.
 const MOST_JOBS: usize = 20;
 
 /// The jobs of which something is kept aside, each with the last batch that was complete.
@@ -58,8 +58,8 @@ fn held(node: &Node, job: JobId) -> (u64, u64) {
     (blocks.len() as u64, bytes)
 }
 
-/// Ends all that runs of these jobs, and keeps what is there of them: as many as have room, at most half of what blocks may
-/// take on the disk.
+/// Ends all that runs of these jobs, and keeps what is there of them: the newest job, and of the others as many as have room in
+/// half of what blocks may take on the disk.
 pub(crate) async fn set_aside(node: &Arc<Node>, jobs: impl IntoIterator<Item = JobId>) -> Result<(), Status> {
     let mut any = false;
     for id in jobs {
@@ -80,16 +80,25 @@ pub(crate) async fn set_aside(node: &Arc<Node>, jobs: impl IntoIterator<Item = J
 }
 
 fn keep_within_bounds(node: &Node) {
-    loop {
-        let jobs = node.aside.jobs();
-        let bytes = jobs.iter().map(|job| held(node, *job).1).sum::<u64>();
-        let Some(first) = jobs.first().filter(|_| jobs.len() > MOST_JOBS || bytes > node.config.disk_bytes / 2) else {
-            return;
-        };
-        tracing::error!(job = first.0, bytes, "too much is kept aside; what is here of this job is let go of");
-        node.aside.remove(*first);
-        forget(node, *first);
+    let held: Vec<(JobId, u64)> = node.aside.jobs().into_iter().map(|job| (job, held(node, job).1)).collect();
+    for (job, bytes) in beyond_bounds(&held, node.config.disk_bytes / 2) {
+        tracing::error!(job = job.0, bytes, "too much is kept aside; what is here of this job is let go of");
+        node.aside.remove(job);
+        forget(node, job);
     }
+}
+
+/// Those that are let go of, of jobs by ascending number: the newest is always kept, as it may be what a driver has just lost,
+/// and of the others, from the newest on, as many as there is room for beside it.
+fn beyond_bounds(held: &[(JobId, u64)], room: u64) -> Vec<(JobId, u64)> {
+    let Some((_, others)) = held.split_last() else { return Vec::new() };
+    let mut taken = 0_u64;
+    let kept = others.iter().rev().take(MOST_JOBS - 1).take_while(|(_, bytes)| {
+        taken = taken.saturating_add(*bytes);
+        taken <= room
+    });
+    let kept = kept.count();
+    others[..others.len() - kept].to_vec()
 }
 
 /// Lets go of all that is here of a job that does not run.
@@ -110,5 +119,40 @@ pub(crate) fn offer(node: &Node, hello: &mut pb::Hello) {
         resume.jobs.extend(jobs.iter().map(|job| job.0));
         let aside = lock(&node.aside.0);
         resume.progress.extend(aside.iter().map(|(job, completed)| pb::Progress { job: job.0, completed: *completed }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn gone(bytes: &[u64]) -> Vec<u64> {
+        let held: Vec<(JobId, u64)> = (1..).map(JobId).zip(bytes.iter().copied()).collect();
+        beyond_bounds(&held, 50).into_iter().map(|(job, _)| job.0).collect()
+    }
+
+    #[test]
+    fn the_newest_job_is_kept_however_large_it_is() {
+        assert_eq!(gone(&[]), [0; 0]);
+        assert_eq!(gone(&[1000]), [0; 0]);
+        assert_eq!(gone(&[20, 30, 1000]), [0; 0]);
+        assert_eq!(gone(&[1, 51, 0]), [1, 2]);
+        assert_eq!(gone(&[30, 21, 20, 1000]), [1]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_than_there_is_room_for(bytes in prop::collection::vec(0..30_u64, 0..40)) {
+            let gone = gone(&bytes).len();
+            prop_assert!(gone < bytes.len().max(1));
+            let kept = &bytes[gone..];
+            prop_assert!(kept.len() <= MOST_JOBS);
+            let others = kept.split_last().map_or(0, |(_, others)| others.iter().sum());
+            prop_assert!(others <= 50);
+            // And no more go than have to.
+            let one_more = gone.checked_sub(1).map(|last| others + bytes[last]);
+            prop_assert!(one_more.is_none_or(|others| others > 50 || kept.len() == MOST_JOBS));
+        }
     }
 }

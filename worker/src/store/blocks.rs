@@ -351,6 +351,83 @@ mod tests {
         assert_eq!(store.get(&block(1, 1).id).unwrap(), Some(block(1, 1)));
     }
 
+    /// Records of before there were frames.
+    fn old_segment(offsets: std::ops::Range<u64>) -> (Vec<u8>, usize) {
+        let mut bytes = Vec::new();
+        for offset in offsets {
+            let Block { id, records, bytes: text } = block(1, offset);
+            let mut body = Vec::new();
+            [id.job.0, id.epoch, id.first_offset, records].iter().for_each(|n| body.extend(n.to_le_bytes()));
+            body.extend(id.source.0.to_le_bytes());
+            body.extend(id.receiver.to_le_bytes());
+            body.extend_from_slice(&text);
+            bytes.extend((body.len() as u32).to_le_bytes());
+            bytes.extend(crc32fast::hash(&body).to_le_bytes());
+            bytes.extend(body);
+        }
+        let record = bytes.len() / 3;
+        (bytes, record)
+    }
+
+    #[test]
+    fn damage_in_an_old_segment_costs_one_block() {
+        let (whole, record) = old_segment(0..3);
+        for at in 0..whole.len() {
+            let dir = TempDir::new().unwrap();
+            let log = dir.path().join("log");
+            fs::create_dir(&log).unwrap();
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(log.join("0000000000000000.blocks"), &bytes).unwrap();
+            let store = open(dir.path(), 1000, 10_000);
+            let left: Vec<BlockId> =
+                (0..3).filter(|n| *n != at as u64 / record as u64).map(|n| block(1, n).id).collect();
+            assert_eq!(store.recover().unwrap(), left, "byte {at}");
+            // A length of the last record that goes beyond the end looks as if it had not been written to its end.
+            let torn = store.damaged() == 0;
+            assert!(!torn || (2 * record..2 * record + 4).contains(&at), "byte {at}");
+            store.remove_job(JobId(1));
+            assert!(torn || fs::read(log.join("0000000000000000.damaged")).unwrap() == bytes, "byte {at}");
+        }
+    }
+
+    /// Blocks are found behind a beginning that is no header at all any more.
+    #[test]
+    fn a_segment_whose_first_sector_is_lost_gives_the_blocks_behind_it() {
+        for fill in [0, 0xff, 7] {
+            let dir = TempDir::new().unwrap();
+            let store = open(dir.path(), 1000, 10_000);
+            (0..6).for_each(|offset| store.put_durable(block(1, offset)).unwrap());
+            drop(store);
+            let segment = &files(&dir.path().join("log"))[0];
+            let mut bytes = fs::read(segment).unwrap();
+            bytes[..512].fill(fill);
+            fs::write(segment, bytes).unwrap();
+            let store = open(dir.path(), 1000, 10_000);
+            assert_eq!(store.recover().unwrap(), [block(1, 4).id, block(1, 5).id], "{fill}");
+            assert!(store.damaged() > 0);
+        }
+    }
+
+    /// After an upgrade and a downgrade the newer version finds what it wrote.
+    #[test]
+    fn a_segment_of_another_version_is_left_alone() {
+        let dir = TempDir::new().unwrap();
+        let log = dir.path().join("log");
+        fs::create_dir(&log).unwrap();
+        let mut bytes = tidemill_common::frame::file_header(*b"blks", 9).to_vec();
+        tidemill_common::frame::push(&mut bytes, 1, b"who knows");
+        let other = log.join("0000000000000004.blocks");
+        fs::write(&other, &bytes).unwrap();
+        let store = open(dir.path(), 1000, 10_000);
+        assert_eq!(store.recover().unwrap(), []);
+        store.put_durable(block(1, 0)).unwrap();
+        store.remove_job(JobId(1));
+        drop(store);
+        assert_eq!(fs::read(&other).unwrap(), bytes);
+        assert!(files(&log).contains(&log.join("0000000000000005.blocks")), "numbers go on behind it");
+    }
+
     #[test]
     fn durable_blocks_leave_memory_without_a_spill_file() {
         let dir = TempDir::new().unwrap();

@@ -4,6 +4,7 @@
 //! memory and a disk budget, and say so with [`StoreError::OutOfSpace`] when they are full.
 
 pub mod blocks;
+mod old_segments;
 pub(crate) mod segments;
 pub mod shuffle;
 mod spool;

@@ -4,9 +4,10 @@
 //! starts a new segment, so only what was being written at a crash can be torn.
 //!
 //! A segment is a [file of frames](tidemill_common::frame); a body is a [`BlockId`] with its number of records, and the
-//! block's bytes. One that is damaged is left out and counted; those behind it are found. Segments of before there were
-//! frames have records `length u32 | crc32 u32 | body`, and are read up to the first that is damaged.
+//! block's bytes. One that is damaged is left out and counted; those behind it are found. Segments of
+//! [before there were frames](super::old_segments) are read in the same way, and those of another version are left alone.
 
+use super::old_segments::{is_old, old_step};
 use super::spool::{Backing, DiskBudget};
 use super::{BlockId, StoreError, lock};
 use bytes::Bytes;
@@ -28,10 +29,8 @@ const KIND: [u8; 4] = *b"blks";
 const VERSION: u32 = 1;
 /// The one kind of frame.
 const BLOCK: u8 = 1;
-/// Bytes of a record's header before there were frames.
-const OLD_FRAME: usize = 8;
 /// Bytes of a body before the block's own.
-const HEADER: usize = 40;
+pub(super) const HEADER: usize = 40;
 
 /// The log. Opened without reading; [`recover`](Self::recover) reads what is there.
 pub(super) struct SegmentLog {
@@ -231,7 +230,7 @@ impl SegmentLog {
         if let Some(segment) = state.segments.remove(&number) {
             let done = match segment.damaged {
                 // Somebody may want to look at it.
-                true => fs::rename(&segment.path, segment.path.with_extension(DAMAGED_SUFFIX)),
+                true => fs::rename(&segment.path, damaged_name(&segment.path)),
                 false => fs::remove_file(&segment.path),
             };
             if let Err(error) = done {
@@ -258,11 +257,21 @@ impl SegmentLog {
             let file = Arc::new(File::open(&path).map_err(StoreError::io("open", &path))?);
             let content = fs::read(&path).map_err(StoreError::io("read", &path))?;
             let (before, bytes) = (found.len(), content.len() as u64);
+            state.next_segment = state.next_segment.max(number + 1);
+            if let FileHeader::Of(kind, version) = frame::read_file_header(&content)
+                && (kind, version) != (KIND, VERSION)
+            {
+                self.disk.found(bytes);
+                tracing::error!(
+                    path = %path.display(), version,
+                    "these blocks were written by another version of tidemill; that version finds them here, this one does not use them"
+                );
+                continue;
+            }
             let damaged = self.read_segment(number, &path, &file, &content, &mut found);
             let live = (found.len() - before) as u64;
             self.disk.found(bytes);
             state.segments.insert(number, Segment { path, file, bytes, live, damaged });
-            state.next_segment = state.next_segment.max(number + 1);
             self.drop_if_empty(&mut state, number);
         }
         Ok(found)
@@ -293,14 +302,8 @@ impl SegmentLog {
         found: &mut Vec<Recovered>,
     ) -> bool {
         let header = frame::read_file_header(content);
-        if let FileHeader::Of(kind, version) = header
-            && (kind, version) != (KIND, VERSION)
-        {
-            self.count_damage(path, 0, "it was written by another version of tidemill");
-            return true;
-        }
-        let framed = !matches!(header, FileHeader::Other);
-        let mut damaged = header == FileHeader::Damaged && content.len() >= FILE_HEADER;
+        let framed = header != FileHeader::Other || !is_old(content);
+        let mut damaged = framed && !matches!(header, FileHeader::Of(..)) && content.len() >= FILE_HEADER;
         if damaged {
             self.count_damage(path, 0, "the header of the file does not match its checksum");
         }
@@ -366,6 +369,13 @@ impl Backing for LogRecord {
     }
 }
 
+/// A name that no file has.
+fn damaged_name(path: &Path) -> PathBuf {
+    let numbered = (1_u64..).map(|n| path.with_extension(format!("{DAMAGED_SUFFIX}-{n}")));
+    let mut names = std::iter::once(path.with_extension(DAMAGED_SUFFIX)).chain(numbered);
+    names.find(|name| !name.exists()).unwrap_or_else(|| path.with_extension(DAMAGED_SUFFIX))
+}
+
 fn encode(id: &BlockId, records: u64, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
     let mut body = Vec::with_capacity(HEADER + bytes.len());
     for number in [id.job.0, id.epoch, id.first_offset, records] {
@@ -394,7 +404,7 @@ pub(crate) fn sealed(bytes: &[u8]) -> Vec<u8> {
     tidemill_common::fuzz::sealed(bytes, KIND, VERSION)
 }
 
-fn decode_header(body: &[u8]) -> Option<(BlockId, u64)> {
+pub(super) fn decode_header(body: &[u8]) -> Option<(BlockId, u64)> {
     let id = BlockId {
         job: JobId(u64_at(body, 0)?),
         source: SourceIdx(u32_at(body, 32)?),
@@ -411,21 +421,4 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
-}
-
-/// The record that begins at `at`, in the layout of before there were frames. What does not read ends the file.
-fn old_step(content: &[u8], at: usize) -> Step<'_> {
-    let rest = content.get(at..).unwrap_or_default();
-    if rest.is_empty() {
-        return Step::End;
-    }
-    let whole = || {
-        let (length, crc) = (u32_at(rest, 0)? as usize, u32_at(rest, 4)?);
-        let body = rest.get(OLD_FRAME..OLD_FRAME.checked_add(length)?)?;
-        (length >= HEADER && crc32fast::hash(body) == crc).then_some(body)
-    };
-    match whole() {
-        Some(body) => Step::Whole { kind: BLOCK, body, end: at + OLD_FRAME + body.len() },
-        None => Step::Torn,
-    }
 }
