@@ -38,11 +38,12 @@ impl Job {
     fn start_next(&mut self, cx: &mut Cx<'_>) -> bool {
         let next = self.state_version.next();
         if next > self.durable.last_frozen {
-            let Some(time_ms) = self.due_time(cx) else { return false };
+            let now_ms = self.time_ms(cx);
+            let Some(time_ms) = self.due_time(cx, now_ms) else { return false };
             self.freeze(cx, next, time_ms);
             self.start_run(cx, next);
             if let Some(run) = &mut self.run {
-                run.late_ms = u64::try_from(cx.now.wall_ms - time_ms).ok();
+                run.late_ms = u64::try_from(now_ms - time_ms).ok();
             }
         } else {
             self.start_run(cx, next);
@@ -51,7 +52,7 @@ impl Job {
     }
 
     /// Time of the batch that is due: the latest tick that has passed, or now when enough has gathered to cut early.
-    fn due_time(&mut self, cx: &Cx<'_>) -> Option<i64> {
+    fn due_time(&mut self, cx: &Cx<'_>, now_ms: i64) -> Option<i64> {
         if cx.config.manual_clock {
             return self.manual_tick.take();
         }
@@ -60,18 +61,41 @@ impl Job {
             return None;
         }
         let interval_ms = self.settings.batch_interval.as_millis().max(1) as i64;
-        let tick_ms = cx.now.wall_ms.div_euclid(interval_ms) * interval_ms;
+        let tick_ms = now_ms.div_euclid(interval_ms) * interval_ms;
         if tick_ms > self.durable.last_time_ms {
             return Some(tick_ms);
         }
         let cuts = self.settings.cut_at_records.is_some() || self.settings.cut_at_bytes.is_some();
-        if !cuts || cx.now.wall_ms <= self.durable.last_time_ms {
+        if !cuts || now_ms <= self.durable.last_time_ms {
             return None;
         }
         let (records, bytes) = self.waiting;
         let cut = self.settings.cut_at_records.is_some_and(|limit| records >= limit)
             || self.settings.cut_at_bytes.is_some_and(|limit| bytes >= limit);
-        cut.then_some(cx.now.wall_ms)
+        cut.then_some(now_ms)
+    }
+
+    /// The time as batches go by it.
+    fn time_ms(&mut self, cx: &Cx<'_>) -> i64 {
+        let (wall_ms, last_ms) = (cx.now.wall_ms, self.durable.last_time_ms);
+        if cx.config.manual_clock {
+            return wall_ms;
+        }
+        if let Some(behind_ms) = self.clock.follow(wall_ms, last_ms)
+            && self.is_clock_behind()
+        {
+            tracing::warn!(
+                job = self.durable.id.0,
+                behind_ms,
+                "this machine's clock is behind the job's last batch, it was set back; batch times go on from that batch"
+            );
+        }
+        self.clock.read(wall_ms, last_ms)
+    }
+
+    /// Whether the driver's clock is so far behind the last batch that people should know. Corrections of less than an interval pass.
+    pub(crate) fn is_clock_behind(&self) -> bool {
+        self.clock.ahead_ms() > (self.settings.batch_interval.as_millis() as i64).max(1000)
     }
 
     /// Freezes a batch: the receivers in turn give their oldest block, until `max_batch_bytes` are reached or

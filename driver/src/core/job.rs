@@ -1,6 +1,7 @@
 //! One job: what the log says of it, what is going on, and the order in which things are looked after.
 
 use super::checkpoints::Checkpoints;
+use super::clock::BatchClock;
 use super::groups::Groups;
 use super::intake::{Copies, Holders, LiveReceiver};
 use super::members::Members;
@@ -55,6 +56,7 @@ pub(crate) struct Job {
     /// Rates of the sources.
     pub(crate) rates: Vec<SourceRate>,
     pub(crate) manual_tick: Option<i64>,
+    pub(crate) clock: BatchClock,
     pub(crate) stopping: Option<Stopping>,
     /// Workers that cannot run this job, and why.
     excluded: BTreeMap<WorkerId, String>,
@@ -95,6 +97,7 @@ impl Job {
             run: None,
             rates: SourceRate::of_job(&topology, &settings, durable.capture),
             manual_tick: None,
+            clock: BatchClock::default(),
             stopping: None,
             excluded: BTreeMap::new(),
             waiting_since: None,
@@ -390,8 +393,9 @@ impl Job {
         }
         let interval_ms = self.settings.batch_interval.as_millis().max(1) as i64;
         let next_tick_ms = (self.durable.last_time_ms.div_euclid(interval_ms) + 1) * interval_ms;
+        let clock_ms = self.clock.read(now.wall_ms, self.durable.last_time_ms);
         let tick = (!config.manual_clock && self.run.is_none())
-            .then(|| now.mono_us + (next_tick_ms - now.wall_ms).max(0) as u64 * 1000);
+            .then(|| now.mono_us + (next_tick_ms - clock_ms).max(0) as u64 * 1000);
         let waiting = self.waiting_since.map(|since| since + config.recovery_wait_us);
         let stopping = self.stopping.as_ref().map(|stopping| stopping.deadline_us);
         let lagging = self.run.as_ref().and_then(|run| run.lagging_until_us);

@@ -11,6 +11,7 @@ mod bad_records;
 mod batches;
 mod checkpoints;
 mod choices;
+mod clock;
 mod event;
 mod files;
 mod fits;

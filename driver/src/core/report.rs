@@ -111,6 +111,13 @@ impl Job {
         if self.under_replicated() {
             return ("DEGRADED", format!("{wanted} copies are asked for and {live} workers are live"));
         }
+        if self.is_clock_behind() {
+            let seconds = self.clock.ahead_ms() / 1000;
+            let reason = format!(
+                "the driver's clock was set back: it is {seconds} s behind the last batch, and batch times go on from that"
+            );
+            return ("RUNNING", reason);
+        }
         ("RUNNING", String::new())
     }
 

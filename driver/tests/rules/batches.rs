@@ -4,6 +4,7 @@ use crate::{Driver, compiled, running};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_common::ids::JobId;
 use tidemill_driver::core::Compiled;
 use tidemill_driver::core::topology::{SourceShape, Topology};
 use tidemill_driver::record::Durable;
@@ -20,6 +21,48 @@ fn missed_ticks_are_not_invented() {
     driver.join(1, None);
     driver.pass(Duration::from_millis(50));
     assert_eq!(driver.frozen(), [(2, 60_000, vec![])]);
+}
+
+/// Batches go on an interval apart, and by the clock again when that is ahead of them.
+#[test]
+fn a_clock_that_is_set_back_stops_nothing() {
+    let mut driver = running(false);
+    let interval_ms = 100;
+    let pass = |driver: &mut Driver, batches: u32| {
+        for _ in 0..batches {
+            driver.pass(Duration::from_millis(interval_ms));
+            driver.run_all();
+        }
+        driver.frozen().iter().map(|(_, time_ms, _)| *time_ms).collect::<Vec<_>>()
+    };
+    let before = pass(&mut driver, 2);
+    let last = before[before.len() - 1];
+    driver.clock_set_ms = -3_600_000;
+    let times = pass(&mut driver, 4);
+    let times = &times[before.len()..];
+    assert!(times.len() >= 3, "{times:?}");
+    let follows = |(n, time_ms): (usize, &i64)| *time_ms == last + (n as i64 + 1) * interval_ms as i64;
+    assert!(times.iter().enumerate().all(follows), "{last}: {times:?}");
+    let said = |driver: &mut Driver| {
+        let now = driver.now();
+        let status = driver.core.job_status(now, "").remove(0);
+        (status.state, status.reason)
+    };
+    let (state, reason) = said(&mut driver);
+    assert!(state == "RUNNING" && reason.contains("the driver's clock was set back: it is 3599 s behind"), "{reason}");
+
+    // The next driver sees it too.
+    let mut durable = driver.core.durable();
+    durable.members.clear();
+    let (now_us, set_ms, last) = (driver.now_us, driver.clock_set_ms, durable.jobs[&JobId(1)].last_time_ms);
+    let mut driver = Driver::start(durable, now_us);
+    driver.clock_set_ms = set_ms;
+    driver.join(1, None);
+    assert!(pass(&mut driver, 3).contains(&(last + interval_ms as i64)));
+    driver.clock_set_ms = 7_200_000;
+    let times = pass(&mut driver, 2);
+    assert_eq!(times[times.len() - 1], driver.now_us as i64 / 1000 / 100 * 100 + 7_200_000);
+    assert_eq!(said(&mut driver), ("RUNNING".to_string(), String::new()));
 }
 
 #[test]

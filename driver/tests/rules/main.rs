@@ -32,6 +32,8 @@ type Sent = Vec<(SessionId, driver_message::Kind)>;
 struct Driver {
     core: Core,
     now_us: u64,
+    /// What was added to the clock that tells the time of day.
+    clock_set_ms: i64,
     log: Vec<Record>,
     sent: Sent,
     published: Vec<Publication>,
@@ -52,13 +54,14 @@ impl Driver {
         });
         let compiled = compiled.collect();
         let (core, actions) = Core::start(CoreConfig::default(), durable, compiled, "c", now);
-        let mut driver = Self { core, now_us, log: Vec::new(), sent: Vec::new(), published: Vec::new() };
+        let mut driver =
+            Self { core, now_us, clock_set_ms: 0, log: Vec::new(), sent: Vec::new(), published: Vec::new() };
         driver.carry_out(actions);
         driver
     }
 
     fn now(&self) -> Now {
-        Now { mono_us: self.now_us, wall_ms: (self.now_us / 1000) as i64 }
+        Now { mono_us: self.now_us, wall_ms: (self.now_us / 1000) as i64 + self.clock_set_ms }
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) {
