@@ -94,6 +94,9 @@ pub(crate) async fn run(args: ReplayArgs, functions: Functions) -> Done {
     if args.workers == 0 {
         return Err(Failure::usage("--workers must be at least 1"));
     }
+    if args.kill.is_some() && args.workers == 1 {
+        return Err(Failure::usage("--kill needs --workers 2 or more: nobody could take over from the only worker"));
+    }
     if args.kill.is_some_and(|kill| kill == 0 || kill > batches) {
         return Err(Failure::usage(format!("--kill must name a batch between 1 and {batches}")));
     }
@@ -263,10 +266,10 @@ impl Replay {
             match event.and_then(|event| event.kind) {
                 Some(watch_event::Kind::Batch(batch)) if batch.batch == number => return Ok(batch),
                 Some(watch_event::Kind::Ended(status)) => {
-                    return Err(Failure::failed(format!(
-                        "the job ended in batch {number}: {}",
-                        terminal::lines(&status.reason)
-                    )));
+                    let batch = format!("batch {number}");
+                    // Most reasons name it themselves.
+                    let reason = status.reason.strip_prefix(&format!("{batch}: ")).unwrap_or(&status.reason);
+                    return Err(Failure::failed(format!("the job ended in {batch}: {}", terminal::lines(reason))));
                 }
                 Some(_) => {}
                 None => return Err(Failure::failed("the driver has gone away")),

@@ -172,8 +172,11 @@ pub(crate) async fn local(args: LocalArgs, functions: Functions) -> Done {
     let definition = Definition::read(&args.job, &functions)?;
     let compiled = definition.compile(&functions)?;
     args.keep.check(&watch::printed(&compiled))?;
+    if args.workers == 0 {
+        return Err(Failure::usage("--workers must be at least 1"));
+    }
     definition.warn(&compiled);
-    let cluster = Cluster::start(args.workers.max(1), CoreConfig::default(), None, functions).await?;
+    let cluster = Cluster::start(args.workers, CoreConfig::default(), None, functions).await?;
     let mut client = client::connect(&cluster.url()).await?;
     let watched_rows = watch::watched_rows(args.json, &args.keep);
     let request = SubmitRequest { watched_rows, ..definition.request(&compiled, false) };

@@ -18,6 +18,9 @@ const HIGHEST_NUMBER: u64 = 1 << 48;
 /// Turns come at least this often; a longer gap means that the loop itself was late.
 const LATE_LOOP_US: u64 = 300_000;
 
+/// Most refused workers that are remembered.
+const MOST_REFUSED: usize = 100;
+
 /// A live worker.
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -45,6 +48,8 @@ pub struct Members {
     /// Counts joins and losses.
     version: u64,
     arithmetic_hash: Option<u64>,
+    /// Addresses and clusters of workers that were refused.
+    refused: BTreeSet<(String, String)>,
 }
 
 impl Members {
@@ -104,6 +109,21 @@ impl Members {
         self.by_id.values().map(|member| member.last_heard_us + config.worker_timeout_us).min()
     }
 
+    /// A worker that is refused comes again in a moment: that is said once.
+    fn say_refused(&mut self, hello: &pb::Hello, message: &str) {
+        let (address, cluster) = (hello.data_address.clone(), hello.cluster_id.clone());
+        if self.refused.len() < MOST_REFUSED && self.refused.insert((address, cluster)) {
+            tracing::warn!(address = hello.data_address, cluster = hello.cluster_id, message, "refused a worker");
+        } else {
+            tracing::debug!(
+                address = hello.data_address,
+                cluster = hello.cluster_id,
+                message,
+                "refused a worker again"
+            );
+        }
+    }
+
     /// Workers that have been silent for too long.
     pub(crate) fn silent(&self, now: Now, config: &CoreConfig) -> Vec<WorkerId> {
         let is_silent = |member: &&Member| now.mono_us >= member.last_heard_us + config.worker_timeout_us;
@@ -131,8 +151,8 @@ impl Members {
         }
         if !hello.cluster_id.is_empty() && hello.cluster_id != cluster_id {
             let message = format!(
-                "the worker's data directory belongs to cluster {}, this driver is cluster {cluster_id}; give the worker another --data-dir",
-                hello.cluster_id
+                "the worker has joined cluster {theirs}, and this driver is cluster {cluster_id}. If it is to be cluster {theirs}, its --data-dir is wrong or has lost the log: start it with the right one, the worker may hold the last copies of that cluster's data. To bring the worker into this cluster, start it with a new --data-dir and keep the old one",
+                theirs = hello.cluster_id
             );
             return Err((ErrorKind::ErrorWrongCluster, message));
         }
@@ -158,7 +178,7 @@ impl Core {
 
     pub(super) fn on_connected(&mut self, now: Now, session: SessionId, hello: &pb::Hello, out: &mut Vec<Action>) {
         if let Err((kind, message)) = self.members.admit(hello, &self.durable.cluster_id) {
-            tracing::warn!(address = hello.data_address, %message, "refused a worker");
+            self.members.say_refused(hello, &message);
             let refused = pb::Refused { kind: kind as i32, message };
             out.push(Action::Send { session, message: driver_message::Kind::Refused(refused) });
             out.push(Action::Close { session });

@@ -17,7 +17,8 @@ pub(super) fn old_step(content: &[u8], at: usize) -> Step<'_> {
     let end = end_of(content, at);
     // Where the length is right, the next record is where it says.
     let next = end.filter(|end| whole(content, *end).is_some());
-    let next = next.or_else(|| (at + 1..content.len()).find(|at| whole(content, *at).is_some()));
+    let is_next = |at: &usize| is_likely(content, *at) && whole(content, *at).is_some();
+    let next = next.or_else(|| (at + 1..content.len()).find(is_next));
     if next.is_none() && is_torn(content, at, end.unwrap_or(usize::MAX)) {
         return Step::Torn;
     }
@@ -43,16 +44,14 @@ fn end_of(content: &[u8], at: usize) -> Option<usize> {
 fn whole(content: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let end = end_of(content, at)?;
     let body = content.get(at + OLD_FRAME..end)?;
-    if body.len() < HEADER || !is_likely(body) {
-        return None;
-    }
     let crc = u32::from_le_bytes(*content.get(at + 4..)?.first_chunk()?);
-    (crc32fast::hash(body) == crc).then_some((body, end))
+    (body.len() >= HEADER && crc32fast::hash(body) == crc).then_some((body, end))
 }
 
-/// Whether the numbers of a block are such as there are, so that few places are looked at in full.
-fn is_likely(body: &[u8]) -> bool {
-    decode_header(body).is_some_and(|(id, records)| {
+/// Whether the numbers of the block at `at` are such as there are, so that few places are looked at in full.
+fn is_likely(content: &[u8], at: usize) -> bool {
+    let header = content.get(at + OLD_FRAME..).and_then(decode_header);
+    header.is_some_and(|(id, records)| {
         let numbers = [id.job.0, id.epoch, records, u64::from(id.source.0) << 16, u64::from(id.receiver) << 16];
         numbers.iter().all(|number| number >> 40 == 0) && id.first_offset >> 56 == 0
     })
