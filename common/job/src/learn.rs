@@ -147,7 +147,7 @@ pub struct DetectDrift {
 
 /// Reads a model: its family, and parameters that are checked against it when the job is compiled.
 pub(super) fn read_model<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<ModelDef> {
-    r.check_required(table, &[keys::MODEL]);
+    r.check_open(table, keys::MODEL);
     let kind = table.get("kind").and_then(|v| r.text(v));
     let initial = table.get("initial").map(|v| r.text(v));
     let keep = match table.get("keep") {
@@ -263,7 +263,7 @@ pub(super) fn read_detect_drift<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) ->
 /// A table of `own` keys, and of others that are checked against a kind later.
 fn open_table<'t>(r: &mut Reader<'t>, value: &'t Value<'t>, title: &str, own: &'static [Key]) -> Option<Table<'t>> {
     let table = r.any_table(value, title, value.span())?;
-    r.check_required(&table, &[own]);
+    r.check_open(&table, own);
     Some(table)
 }
 

@@ -21,13 +21,13 @@ pub(super) fn read<'t>(
     let all: Vec<Description> = connectors.sources().collect();
     let known: Vec<_> = std::iter::once(keys::SOURCE).chain(all.iter().flat_map(keys::of_source)).collect();
     r.check_known(table, &known, foreign::SOURCE);
-    r.check_required(table, &[keys::SOURCE]);
+    r.check_required(table, &[keys::SOURCE], &known);
     let words: Vec<&str> = all.iter().map(|connector| connector.name).collect();
     let chosen = table.get("connector").and_then(|value| r.word(value, &words, foreign::CONNECTORS));
     let def = chosen.and_then(|chosen| {
         let connector = all.get(chosen)?;
         refuse_keys_of_others(r, table, &all, connector);
-        r.check_required(table, &keys::of_source(connector));
+        r.check_required(table, &keys::of_source(connector), &known);
         read_connector(r, table, name, connectors, connector)
     });
     Draft { name: Some(name.clone()), from: Vec::new(), def }

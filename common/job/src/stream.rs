@@ -17,7 +17,7 @@ use tidemill_common::diag::Diagnostic;
 /// Reads a stream.
 pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<StreamDef> {
     r.check_known(table, &[keys::STREAM, keys::OPERATORS], foreign::STREAM);
-    r.check_required(table, &[keys::STREAM]);
+    r.check_required(table, &[keys::STREAM], &[keys::STREAM, keys::OPERATORS]);
     let from = table.get("from").and_then(|v| r.names(v));
     let known = [keys::STREAM, keys::OPERATORS];
     let operator = exactly_one(r, table, keys::OPERATORS, "operator", &known).and_then(|(key, span, value)| {

@@ -39,7 +39,7 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 /// Reads a table.
 pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Draft<TableDef> {
     r.check_known(table, &[keys::TABLE], &[]);
-    r.check_required(table, &[keys::TABLE]);
+    r.check_required(table, &[keys::TABLE], &[keys::TABLE]);
     let path = table.get("path").and_then(|v| r.location(v, "a file"));
     let kind = table.get("format").and_then(|v| r.choice(v, keys::TABLE_FORMATS));
     let header = match table.get("header") {

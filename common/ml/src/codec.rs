@@ -11,6 +11,14 @@ use crate::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+/// Counts of what was seen beyond this one are not believed: they are added up for ever.
+pub(crate) const HIGHEST_COUNT: u64 = 1 << 48;
+
+/// Whether these can be counts of what was seen.
+pub(crate) fn are_counts(counts: &[u64]) -> bool {
+    counts.iter().all(|count| *count <= HIGHEST_COUNT)
+}
+
 const MODEL: Envelope = Envelope { letters: *b"TMml", what: "model", version: 1 };
 
 /// A framed and checked piece of bytes of a kind.
@@ -137,6 +145,9 @@ fn exported(read: Result<Exported, serde_json::Error>) -> Result<Model, DecodeEr
 
 fn checked(spec: ModelSpec, state: Option<State>, counters: Counters) -> Result<Model, DecodeError> {
     let mut model = Model::new(spec)?;
+    if !are_counts(&[counters.batches, counters.rows, counters.skipped]) {
+        return Err(DecodeError::Content("the counters are higher than any can be".to_owned()));
+    }
     if let Some(state) = state {
         state.check(&model.spec).map_err(DecodeError::Content)?;
         model.state = Some(state);

@@ -5,7 +5,7 @@
 //! the model is the same to the bit.
 
 use crate::{
-    codec::Envelope,
+    codec::{Envelope, are_counts},
     error::{DecodeError, ModelError},
     exact, kernel,
     model::Trained,
@@ -93,6 +93,10 @@ impl Partial {
 
     /// The sums that [`Partial::to_bytes`] wrote. Anything else is refused.
     pub fn from_bytes(bytes: &[u8]) -> Result<Partial, DecodeError> {
-        PARTIAL.open(bytes)
+        let partial: Partial = PARTIAL.open(bytes)?;
+        if !are_counts(&[partial.rows, partial.skipped]) {
+            return Err(DecodeError::Content("it has more rows than there can be".to_owned()));
+        }
+        Ok(partial)
     }
 }

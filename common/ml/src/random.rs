@@ -66,10 +66,14 @@ impl Stream {
 
     /// Gamma of a shape above 0 and scale 1 (Marsaglia and Tsang, A simple method for generating gamma variables, 2000).
     ///
-    /// A shape that is not finite has no distribution and comes back as it is: nothing would ever be accepted.
+    /// A shape that is not finite has no distribution and comes back as it is: nothing would ever be accepted. One that is not
+    /// above 0 gives no number.
     pub(crate) fn gamma(&mut self, shape: f64) -> f64 {
         if !shape.is_finite() {
             return shape;
+        }
+        if shape <= 0.0 {
+            return f64::NAN;
         }
         if shape < 1.0 {
             // Their note for small shapes: one more, times a power of a uniform number.
@@ -99,6 +103,14 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shapes_that_have_no_distribution() {
+        for shape in [0.0, -0.5, -7.0, f64::MIN, f64::NAN] {
+            assert!(Stream::new(1).gamma(shape).is_nan(), "{shape}");
+        }
+        assert_eq!(Stream::new(1).gamma(f64::INFINITY), f64::INFINITY);
+    }
 
     #[test]
     fn the_numbers_of_a_key_never_change() {

@@ -84,6 +84,10 @@ fn meant(unknown: &str, known: &[&'static [Key]]) -> Option<&'static str> {
     alias.map(|(_, name)| *name).or_else(|| nearest(unknown, names()))
 }
 
+fn did_you_mean(meant: &str) -> String {
+    format!("did you mean `{meant}`?")
+}
+
 /// The number of the line in which a span begins, from 0.
 fn line_of(text: &str, span: &Span) -> usize {
     text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
@@ -162,7 +166,7 @@ impl<'t> Reader<'t> {
     ) -> Option<Table<'t>> {
         let table = self.any_table(value, title, span)?;
         self.check_known(&table, known, &[]);
-        self.check_required(&table, known);
+        self.check_required(&table, known, known);
         Some(table)
     }
 
@@ -180,23 +184,38 @@ impl<'t> Reader<'t> {
         let names = || known.iter().copied().flatten().map(|key| key.name);
         for (key, _) in in_order(table.entries) {
             if !names().any(|name| name == key.text) {
-                let message = format!("unknown key `{}` in {}", key.text, table.title);
-                let unknown = Diagnostic::new(message).at(key.span).label("unknown key");
-                let meant = meant(&key.text, known);
-                self.push(match foreign.iter().find(|(name, _)| *name == key.text) {
-                    Some((_, instead)) => unknown.help(*instead),
-                    None => match meant {
-                        Some(meant) => unknown.help(format!("did you mean `{meant}`?")),
-                        None => unknown,
-                    },
-                });
+                let instead =
+                    foreign.iter().find(|(name, _)| *name == key.text).map(|(_, instead)| (*instead).to_owned());
+                let meant = || meant(&key.text, known).map(did_you_mean);
+                let help = instead.or_else(meant);
+                self.unknown(table, key, help);
             }
         }
     }
 
-    /// Says which required keys are missing, but for those that an unknown key was meant to be.
-    pub fn check_required(&mut self, table: &Table<'t>, known: &[&'static [Key]]) {
-        for key in known.iter().copied().flatten() {
+    fn unknown(&mut self, table: &Table<'t>, key: Name, help: Option<String>) {
+        let message = format!("unknown key `{}` in {}", key.text, table.title);
+        let unknown = Diagnostic::new(message).at(key.span).label("unknown key");
+        self.push(match help {
+            Some(help) => unknown.help(help),
+            None => unknown,
+        });
+    }
+
+    /// The same as [`check_required`](Self::check_required) for a table that takes other keys beside its `own`: what a required
+    /// one was meant to be is unknown.
+    pub fn check_open(&mut self, table: &Table<'t>, own: &'static [Key]) {
+        let lacks = |name: &str| own.iter().any(|key| key.required && key.name == name) && table.get(name).is_none();
+        for (key, meant, _) in table.misspelt(&[own]).filter(|(_, meant, _)| lacks(meant)) {
+            self.unknown(table, key, Some(did_you_mean(meant)));
+        }
+        self.check_required(table, &[own], &[own]);
+    }
+
+    /// Says which required ones of some keys are missing, but for those that an unknown key was meant to be; all keys that
+    /// there may be are `known`.
+    pub fn check_required(&mut self, table: &Table<'t>, keys: &[&'static [Key]], known: &[&'static [Key]]) {
+        for key in keys.iter().copied().flatten() {
             if key.required
                 && table.get(key.name).is_none()
                 && !table.misspelt(known).any(|(_, meant, _)| meant == key.name)

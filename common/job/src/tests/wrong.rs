@@ -186,6 +186,23 @@ fn keys_from_spark() {
     }
 }
 
+/// Parameters are checked against a kind later, but that is not to be had without these.
+#[test]
+fn a_misspelt_key_beside_parameters_is_told() {
+    let model = "[model.a]\njind = \"kmeans\"\nk = 2\n";
+    assert_eq!(mistakes(&job_with(model)), ["unknown key `jind` in [model.a] @ jind"]);
+    assert_eq!(help(&job_with(model)), "did you mean `kind`?");
+    for (stream, expected) in [
+        ("train = { modle = \"m\" }", "modle"),
+        ("evaluate = { predictoin = \"a\" }", "predictoin"),
+        ("ab_test = { experiment = \"true\", vale = \"a\" }", "vale"),
+        ("detect_drift = { value = \"a\", detectr = \"adwin\" }", "detectr"),
+    ] {
+        let told = stream_mistakes(stream);
+        assert!(told.iter().any(|told| told.ends_with(&format!("@ {expected}"))), "{stream}: {told:?}");
+    }
+}
+
 #[test]
 fn streams() {
     let operators: Vec<_> = OPERATORS.iter().map(|key| format!("`{}`", key.name)).collect();

@@ -4,6 +4,7 @@
 //! memory and time in the logarithm of its length.
 
 use super::Drift;
+use crate::codec::are_counts;
 use crate::error::{SpecError, at_least_one, number};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -141,6 +142,16 @@ impl Adwin {
         let apart = bucket.sum / n - self.all.sum / rest;
         // Rounding must not leave a variance below 0.
         self.all.m2 = (self.all.m2 - (bucket.m2 + n * rest * apart * apart / (n + rest))).max(0.0);
+    }
+
+    /// Whether the buckets are those of a window of this width.
+    pub(crate) fn consistent(&self, spec: &AdwinSpec) -> bool {
+        let most = spec.max_buckets as usize;
+        // A shift by so much cannot be, and no sum of these overflows.
+        let few = self.sizes.len() < 48 && self.sizes.iter().all(|buckets| buckets.len() <= most);
+        let numbers =
+            || self.sizes.iter().enumerate().map(|(size, buckets)| u128::from(1_u64 << size) * buckets.len() as u128);
+        few && numbers().sum::<u128>() == self.width.into() && are_counts(&[self.width, self.ticks])
     }
 
     pub(super) fn finite(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use super::Drift;
 use crate::{
+    codec::are_counts,
     error::{SpecError, number},
     stats::Moments,
 };
@@ -105,6 +106,11 @@ pub(super) struct Eddm {
 }
 
 impl Eddm {
+    /// Whether the last error is one of those seen.
+    pub(super) fn consistent(&self) -> bool {
+        self.last_error <= self.seen && are_counts(&[self.seen])
+    }
+
     /// Share of errors, from the mean distance between them.
     pub(super) fn estimate(&self) -> Option<f64> {
         (self.distances.n > 0.0).then(|| 1.0 / self.distances.mean)

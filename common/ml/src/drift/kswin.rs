@@ -47,6 +47,11 @@ pub(super) struct Kswin {
 }
 
 impl Kswin {
+    /// Whether the window is not too long.
+    pub(super) fn consistent(&self, spec: &KswinSpec) -> bool {
+        self.window.len() <= spec.window_size as usize
+    }
+
     pub(super) fn estimate(&self) -> Option<f64> {
         let sum = self.window.iter().fold(0.0, |sum, value| sum + value);
         (!self.window.is_empty()).then(|| sum / self.window.len() as f64)

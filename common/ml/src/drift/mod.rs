@@ -116,6 +116,17 @@ impl State {
         }
     }
 
+    /// Whether it can be the state of such a detector.
+    fn consistent(&self, spec: &DetectorSpec) -> bool {
+        match (self, spec) {
+            (State::Adwin(state), DetectorSpec::Adwin(spec)) => state.consistent(spec),
+            (State::Eddm(state), DetectorSpec::Eddm(_)) => state.consistent(),
+            (State::Kswin(state), DetectorSpec::Kswin(spec)) => state.consistent(spec),
+            (State::Ddm(_), DetectorSpec::Ddm(_)) | (State::PageHinkley(_), DetectorSpec::PageHinkley(_)) => true,
+            _ => false,
+        }
+    }
+
     fn finite(&self) -> bool {
         match self {
             State::Adwin(state) => state.finite(),
@@ -199,7 +210,7 @@ impl Detector {
         let (spec, state, seen, detections): (String, State, u64, u64) = DETECTOR.open(bytes)?;
         let spec: DetectorSpec = codec::read_spec(&spec)?;
         spec.validate()?;
-        if std::mem::discriminant(&state) != std::mem::discriminant(&State::new(&spec)) {
+        if !state.consistent(&spec) || !codec::are_counts(&[seen, detections]) {
             return Err(DecodeError::Content("the state is not one of this detector".to_owned()));
         }
         Ok(Detector { spec, state, seen, detections })

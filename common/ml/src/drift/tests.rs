@@ -32,6 +32,31 @@ fn window(detector: &Detector) -> [f64; 3] {
     [width as f64, adwin.estimate().unwrap(), m2]
 }
 
+/// As the bytes say it; none of these is what a detector wrote.
+#[test]
+fn states_that_cannot_be_are_refused() {
+    let bytes =
+        |spec: &DetectorSpec, state: &State, seen: u64| DETECTOR.seal(&(codec::spec_text(spec), state, seen, 0_u64));
+    for kind in ["adwin", "ddm", "eddm", "page_hinkley", "kswin"] {
+        let spec: DetectorSpec = serde_json::from_value(serde_json::json!({ "kind": kind })).unwrap();
+        let good = State::new(&spec);
+        assert!(Detector::from_bytes(&bytes(&spec, &good, 7)).is_ok(), "{kind}");
+        assert!(Detector::from_bytes(&bytes(&spec, &good, u64::MAX)).is_err(), "{kind}");
+    }
+    let eddm: State = serde_json::from_value(serde_json::json!({
+        "Eddm": { "distances": { "n": 1.0, "mean": 1.0, "m2": 0.0 }, "seen": 3, "last_error": 4, "best": null, "warned": false }
+    }))
+    .unwrap();
+    assert!(Detector::from_bytes(&bytes(&DetectorSpec::Eddm(EddmSpec::default()), &eddm, 7)).is_err());
+    let adwin: State = serde_json::from_value(serde_json::json!({
+        "Adwin": { "sizes": [[{ "sum": 1.0, "m2": 0.0 }]], "width": 2, "all": { "sum": 1.0, "m2": 0.0 }, "ticks": 1 }
+    }))
+    .unwrap();
+    assert!(Detector::from_bytes(&bytes(&DetectorSpec::Adwin(AdwinSpec::default()), &adwin, 7)).is_err());
+    let kswin: State = serde_json::from_value(serde_json::json!({ "Kswin": { "window": vec![0.0; 101] } })).unwrap();
+    assert!(Detector::from_bytes(&bytes(&DetectorSpec::Kswin(KswinSpec::default()), &kswin, 7)).is_err());
+}
+
 #[test]
 fn fires_where_river_fires() {
     let (results, columns) = river();

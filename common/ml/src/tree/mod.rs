@@ -9,6 +9,7 @@
 mod leaf;
 
 use crate::{
+    codec::are_counts,
     drift::{Adwin, AdwinSpec, Drift},
     error::{SpecError, at_least_one, number},
     exact,
@@ -18,7 +19,9 @@ use crate::{
     softmax::{check_classes, class_of, likeliest},
 };
 use leaf::Leaf;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::cell::Cell;
 
 /// Parameters of a Hoeffding tree; the defaults are River's where it has them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,7 +139,22 @@ struct Counts {
 #[serde(rename_all = "snake_case")]
 enum Node {
     Leaf(Leaf),
+    #[serde(deserialize_with = "read_split")]
     Split(Box<Split>),
+}
+
+/// Reads a split, unless it is within more of them than a tree can have: a branch that grows beside another one repeats its
+/// depth once.
+fn read_split<'de, D: Deserializer<'de>>(from: D) -> Result<Box<Split>, D::Error> {
+    thread_local!(static WITHIN: Cell<u32> = const { Cell::new(0) });
+    let within = WITHIN.get();
+    if within > DEEPEST {
+        return Err(D::Error::custom(format!("a tree has at most {DEEPEST} splits on the way to a leaf")));
+    }
+    WITHIN.set(within + 1);
+    let split = Box::deserialize(from);
+    WITHIN.set(within);
+    split
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -240,8 +258,11 @@ impl Node {
             Node::Leaf(leaf) => leaf.consistent(spec, dimension),
             Node::Split(split) => {
                 let beside = split.beside.as_ref().is_none_or(|b| b.node.consistent(spec, dimension, depth));
+                let watch = spec.watch();
+                let watches = split.watch.iter().chain(split.beside.iter().map(|beside| &beside.errors));
+                let watches = watches.into_iter().all(|errors| errors.consistent(&watch));
                 let children = || [&split.left, &split.right].iter().all(|n| n.consistent(spec, dimension, depth + 1));
-                split.feature < dimension && depth < DEEPEST && beside && children()
+                split.feature < dimension && depth < DEEPEST && watches && beside && children()
             }
         }
     }
@@ -337,7 +358,10 @@ impl Family for HoeffdingTree {
     }
 
     fn consistent(&self, spec: &HoeffdingTreeSpec) -> bool {
-        self.counts.leaves == self.root.leaves() && self.root.consistent(spec, self.dimension, 0)
+        let Counts { leaves, begun, taken, dropped } = self.counts;
+        are_counts(&[begun, taken, dropped])
+            && leaves == self.root.leaves()
+            && self.root.consistent(spec, self.dimension, 0)
     }
 
     fn predict(&self, spec: &HoeffdingTreeSpec, x: &[f64]) -> f64 {
@@ -368,5 +392,21 @@ impl Family for HoeffdingTree {
             Learned::Count(self.counts.taken),
             Learned::Text(text),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_that_is_too_deep_is_refused_before_the_stack_ends() {
+        let split = [&[1, 0][..], &0.5_f64.to_le_bytes()].concat();
+        let deep = [vec![2], split.repeat(100_000)].concat();
+        let why = postcard::from_bytes::<HoeffdingTree>(&deep).unwrap_err();
+        assert_eq!(why, postcard::Error::SerdeDeCustom);
+        let short = [vec![2], split.repeat(DEEPEST as usize)].concat();
+        let why = postcard::from_bytes::<HoeffdingTree>(&short).unwrap_err();
+        assert_eq!(why, postcard::Error::DeserializeUnexpectedEnd);
     }
 }
