@@ -5,10 +5,12 @@
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use std::cell::Cell;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// How many inputs each decoder gets; [`INPUTS`] if it is not set.
 pub const INPUTS_VARIABLE: &str = "TIDEMILL_FUZZ_INPUTS";
@@ -16,6 +18,22 @@ pub const INPUTS_VARIABLE: &str = "TIDEMILL_FUZZ_INPUTS";
 pub const CORPUS_VARIABLE: &str = "TIDEMILL_FUZZ_CORPUS";
 /// Inputs of a plain test run.
 pub const INPUTS: u32 = 2000;
+
+thread_local! {
+    static DECODING: Cell<bool> = const { Cell::new(false) };
+}
+static SILENCED: Once = Once::new();
+
+/// Keeps decoders from printing where they panic: some of that is caught and as it should be, and a backtrace takes more memory than
+/// any of them may. What is not caught is told with the input.
+fn silence() {
+    let before = take_hook();
+    set_hook(Box::new(move |panic| {
+        if !DECODING.get() {
+            before(panic);
+        }
+    }));
+}
 
 /// Runs something and gives back how many bytes of memory it held at most.
 pub type Peak = fn(&mut dyn FnMut()) -> u64;
@@ -43,11 +61,17 @@ impl Decoder<'_> {
     /// When the decoder does, or holds more memory than it may; with the smallest such input that was found.
     pub fn run(&self) {
         self.write_corpus();
+        SILENCED.call_once(silence);
         self.seeds.iter().for_each(|seed| self.decode_one(seed));
-        let inputs = std::env::var(INPUTS_VARIABLE).ok().and_then(|inputs| inputs.parse().ok()).unwrap_or(INPUTS);
-        let cases = (inputs / self.one_in).max(1);
+        let wanted = std::env::var(INPUTS_VARIABLE).ok().and_then(|inputs| inputs.parse().ok());
+        let cases = (wanted.unwrap_or(INPUTS) / self.one_in).max(1);
         let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
-        let ran = TestRunner::new(config).run(&input(self.seeds.clone()), |Input(bytes)| {
+        // A plain test run gives the same inputs every time; new ones are looked for on purpose.
+        let mut runner = match wanted {
+            None => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),
+            Some(_) => TestRunner::new(config),
+        };
+        let ran = runner.run(&input(self.seeds.clone()), |Input(bytes)| {
             self.decode_one(&bytes);
             Ok(())
         });
@@ -59,7 +83,9 @@ impl Decoder<'_> {
     fn decode_one(&self, bytes: &[u8]) {
         // The measuring does not expect to be left by a panic.
         let mut outcome = Ok(());
+        DECODING.set(true);
         let peak = (self.peak)(&mut || outcome = catch_unwind(AssertUnwindSafe(|| (self.decode)(bytes))));
+        DECODING.set(false);
         if let Err(panic) = outcome {
             resume_unwind(panic);
         }

@@ -17,7 +17,6 @@ pub(crate) use bad::bad_schema;
 pub use bad::{BadRecord, BadRecords};
 pub(crate) use decimal::parse as decimal_of_text;
 
-use tidemill_rows::type_name;
 use crate::error::PlanError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -36,6 +35,7 @@ use std::sync::Arc;
 use tidemill_job::{ColumnType, Format, OnBadRecord, SourceDef};
 use tidemill_rows::canonical_rows;
 use tidemill_rows::records;
+use tidemill_rows::type_name;
 
 /// Rows of a batch; what every fragment is fed with, too.
 pub(crate) const BATCH_ROWS: usize = 8192;

@@ -4,7 +4,6 @@
 use super::expr::plain_type;
 use crate::error::PlanError;
 use crate::registry::is_users;
-use tidemill_rows::type_name;
 use datafusion::arrow::array::new_empty_array;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -20,6 +19,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use std::sync::Arc;
+use tidemill_rows::type_name;
 
 /// Tries all functions of an expression over columns of this schema.
 pub(super) fn try_expr(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<()> {

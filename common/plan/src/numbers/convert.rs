@@ -4,7 +4,6 @@
 //! Decimals and doubles are rounded to whole numbers, a half away from zero. A number that becomes a timestamp counts
 //! seconds since 1970 UTC, with its fraction up to microseconds, and a timestamp that becomes a number does the same.
 
-use tidemill_rows::{canonical_array, type_name};
 use crate::decode::decimal_of_text;
 use crate::times::CALENDAR;
 use datafusion::arrow::array::types::{
@@ -19,6 +18,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use std::sync::Arc;
+use tidemill_rows::{canonical_array, type_name};
 
 /// What does not fit becomes null.
 const OR_NULL: CastOptions<'static> =

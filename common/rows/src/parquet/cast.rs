@@ -1,10 +1,7 @@
 //! Casts that keep values as they are, or say of which rows they cannot.
 
 use crate::types::type_name;
-use chrono::Utc;
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Date32Array, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Date32Array, StringArray, TimestampMicrosecondArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::compute::kernels::cmp::distinct;
@@ -12,6 +9,7 @@ use arrow::compute::{CastOptions, can_cast_types, cast_with_options, is_null, nu
 use arrow::datatypes::{DataType, Date32Type, Field, Float64Type, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use chrono::Utc;
 use std::sync::Arc;
 
 /// How people call a declared type.
