@@ -129,7 +129,7 @@ impl<P: Policy> Family for Arms<P> {
     }
 
     fn dimension(&self) -> usize {
-        1 + self.context
+        self.context.saturating_add(1)
     }
 
     fn finite(&self) -> bool {
@@ -137,7 +137,8 @@ impl<P: Policy> Family for Arms<P> {
     }
 
     fn consistent(&self, policy: &P) -> bool {
-        let numbers = MOMENTS + self.context + self.context * self.context;
+        // A context is as wide as its arms say; any number may stand there.
+        let numbers = MOMENTS.saturating_add(self.context).saturating_add(self.context.saturating_mul(self.context));
         self.arms.len() == policy.shared().arms.len() && self.arms.iter().all(|arm| arm.len() == numbers)
     }
 
