@@ -1,7 +1,7 @@
 //! Programs with functions of their own: what is refused where one is missing, and kills of workers that run a receiver or
 //! an output in Rust.
 
-use crate::processes::{Cluster, Slot, example, own_functions, plain, wait_for};
+use crate::processes::{Cluster, Slot, example, own_functions, plain, run_with, wait_for};
 use crate::revenue::{number, receiver};
 use std::collections::BTreeMap;
 use std::fs;
@@ -177,9 +177,9 @@ csv = { path = "ticks", roll = true }
     let file = cluster.path("ticks.toml");
     fs::write(&file, job.replace("20ms\"", "often\"")).expect("the definition is written");
     let path = file.to_string_lossy().into_owned();
-    let wrong = cluster.ask(&["check", &path]);
+    let wrong = run_with(&example("own_source"), &["check", &path]);
     assert!(wrong.code == 2 && wrong.stderr.contains("ticks.toml:7"), "{wrong:#?}");
-    let unknown = cluster.ask_as(&plain(), &["check", &path]);
+    let unknown = run_with(&plain(), &["check", &path]);
     assert!(unknown.code == 2 && unknown.stderr.contains("`ticks` is not among the choices"), "{unknown:#?}");
 
     cluster.submit(job);
@@ -192,6 +192,7 @@ csv = { path = "ticks", roll = true }
     let ended = cluster.ask(&["stop", "ticks", "--json"]).json();
     let received = number(&ended, "received_records");
     let ticks = fs::read_to_string(cluster.path("ticks/part-00000000.csv")).expect("the ticks");
-    assert_eq!(ticks, (0..received).map(|tick| format!("{tick}\n")).collect::<String>());
+    let expected: String = (0..received).map(|tick| format!("{tick}\n")).collect();
+    assert_eq!(ticks, format!("tick\n{expected}"));
     cluster.end(&["a batch could not", "unavailable", "cannot reach"]);
 }

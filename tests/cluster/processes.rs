@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &[&str]) -> Run {
 }
 
 /// Runs a command of some program to its end.
-fn run_with(program: &Path, arguments: &[&str]) -> Run {
+pub(crate) fn run_with(program: &Path, arguments: &[&str]) -> Run {
     let Output { status, stdout, stderr } = command(program, arguments).output().expect("the program starts");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Run { code: status.code().unwrap_or(-1), stdout: text(stdout), stderr: text(stderr) }

@@ -40,7 +40,7 @@ fn worker_of_another_cluster() {
     cluster.start_driver();
     let data_dir = cluster.path("worker-0").to_string_lossy().into_owned();
     let refused = cluster.ask(&["worker", "--data-dir", &data_dir]);
-    assert_refused(&refused, 4, "the worker's data directory belongs to cluster");
+    assert_refused(&refused, 4, "the worker has joined cluster");
     assert!(refused.stderr.contains("--data-dir"), "{refused:#?}");
     cluster.end(&["refused a worker"]);
 }
