@@ -1,6 +1,6 @@
 //! The driver's log: append-only segment files. A segment starts with a snapshot of everything before it, so a restart reads
 //! one segment; the one before it is kept, since it can stand in for a snapshot that is damaged. Segments are
-//! [chained](chain), and only what the newest one is known to hold is ever deleted.
+//! chained (`chain.rs`), and only what the newest one is known to hold is ever deleted.
 //!
 //! A segment is a [file of frames](tidemill_common::frame), whose bodies end with a mark. What `append` returned for is with the operating system and
 //! survives `kill -9`; with `sync` it is on the disk. A torn tail is cut off, said, and kept in a file of its own.
