@@ -17,13 +17,9 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType}
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF};
 use std::sync::Arc;
-
-/// The first microsecond of the year 1, and the last of the year 9999.
-pub(crate) const CALENDAR: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+use tidemill_rows::{CALENDAR, DAY};
 
 const SECOND: i64 = 1_000_000;
-/// Microseconds of a day.
-pub(crate) const DAY: i64 = 86_400 * SECOND;
 
 /// Those that replace DataFusion's.
 pub(crate) fn functions() -> impl Iterator<Item = Arc<ScalarUDF>> {

@@ -3,6 +3,7 @@
 
 mod caught;
 mod compression;
+mod days;
 mod error;
 mod floats;
 mod json;
@@ -13,6 +14,7 @@ mod types;
 pub use arrow;
 pub use caught::caught;
 pub use compression::{Compression, Compressor, decompressed};
+pub use days::{CALENDAR, DAY, NoDate, beginning, day_beginning, day_of_text, timestamp_of_text};
 pub use error::RowError;
 pub use floats::{canonical, canonical_array, canonical_rows, canonical_single, has_floats};
 pub use json::rows_to_json;

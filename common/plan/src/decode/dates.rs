@@ -1,11 +1,8 @@
 //! Dates and timestamps out of text, in the years 1 to 9999. A number is neither: what it counts is not known.
 
-use crate::times::{CALENDAR, DAY};
-use chrono::Utc;
-use datafusion::arrow::array::types::Date32Type;
 use datafusion::arrow::array::{ArrayRef, Date32Array, StringArray, TimestampMicrosecondArray};
-use datafusion::arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use std::sync::Arc;
+use tidemill_rows::{CALENDAR, NoDate, beginning, day_of_text, timestamp_of_text};
 
 /// Days since 1970.
 ///
@@ -27,29 +24,22 @@ pub(super) fn timestamps(column: &StringArray) -> Result<ArrayRef, String> {
 }
 
 fn date(text: &str) -> Result<i32, String> {
-    // Longer texts without a sign have a time, which the library would cut off.
-    if text.len() <= 10 || text.starts_with(['+', '-']) {
-        let days = Date32Type::parse(text).ok_or_else(|| not(text, "date"))?;
-        within(text, i64::from(days) * DAY)?;
-        return Ok(days);
-    }
-    let micros = timestamp(text).map_err(|_| not(text, "date"))?;
-    match micros.rem_euclid(DAY) {
-        0 => i32::try_from(micros.div_euclid(DAY)).map_err(|_| not(text, "date")),
-        _ => Err(format!("`{text}` has a time, which a date has not")),
-    }
+    let days = day_of_text(text).map_err(|wrong| match wrong {
+        NoDate::Other => not(text, "date"),
+        NoDate::HasTime => format!("`{text}` has a time, which a date has not"),
+    })?;
+    within(text, beginning(days))?;
+    Ok(days)
 }
 
 fn timestamp(text: &str) -> Result<i64, String> {
-    let time = string_to_datetime(&Utc, text).map_err(|_| not(text, "timestamp"))?;
-    within(text, time.timestamp_micros())
+    let micros = timestamp_of_text(text).ok_or_else(|| not(text, "timestamp"))?;
+    within(text, Some(micros))
 }
 
-fn within(text: &str, micros: i64) -> Result<i64, String> {
-    match CALENDAR.contains(&micros) {
-        true => Ok(micros),
-        false => Err(format!("`{text}` is outside of the years 1 to 9999")),
-    }
+fn within(text: &str, micros: Option<i64>) -> Result<i64, String> {
+    let within = micros.filter(|micros| CALENDAR.contains(micros));
+    within.ok_or_else(|| format!("`{text}` is outside of the years 1 to 9999"))
 }
 
 fn not(text: &str, what: &str) -> String {

@@ -5,7 +5,6 @@
 //! seconds since 1970 UTC, with its fraction up to microseconds, and a timestamp that becomes a number does the same.
 
 use crate::decode::decimal_of_text;
-use crate::times::CALENDAR;
 use datafusion::arrow::array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType,
 };
@@ -18,7 +17,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use std::sync::Arc;
-use tidemill_rows::{canonical_array, type_name};
+use tidemill_rows::{CALENDAR, canonical_array, type_name};
 
 /// What does not fit becomes null.
 const OR_NULL: CastOptions<'static> =

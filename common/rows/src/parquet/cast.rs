@@ -1,15 +1,14 @@
 //! Casts that keep values as they are, or say of which rows they cannot.
 
+use crate::days::{CALENDAR, beginning, day_beginning, day_of_text};
 use crate::types::type_name;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Date32Array, StringArray, TimestampMicrosecondArray};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options, is_null, nullif, or};
 use arrow::datatypes::{DataType, Date32Type, Field, Float64Type, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use chrono::Utc;
 use std::sync::Arc;
 
 /// How people call a declared type.
@@ -24,9 +23,6 @@ fn name(declared: &DataType) -> String {
 /// What cannot be cast becomes null.
 const OR_NULL: CastOptions<'static> = CastOptions { safe: true, format_options: FormatOptions::new() };
 
-/// The first and the last day of the years 1 to 9999, since 1970.
-const DAYS: std::ops::RangeInclusive<i32> = -719_162..=2_932_896;
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// Characters kept of a value.
 const VALUE_CHARS: usize = 100;
 
@@ -154,25 +150,14 @@ fn lossy(column: &ArrayRef, cast: &ArrayRef) -> Result<BooleanArray, ArrowError>
 /// The days that these times begin; null for a time within a day. The library cuts the time off, and has no day for some.
 fn midnights(times: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let micros = cast_with_options(times, &DataType::Timestamp(TimeUnit::Microsecond, None), &OR_NULL)?;
-    let day = |micros: i64| match micros.rem_euclid(MICROS_PER_DAY) {
-        0 => i32::try_from(micros.div_euclid(MICROS_PER_DAY)).ok(),
-        _ => None,
-    };
     let micros = micros.as_primitive::<TimestampMicrosecondType>();
-    Ok(Arc::new(micros.iter().map(|micros| micros.and_then(day)).collect::<Date32Array>()))
+    Ok(Arc::new(micros.iter().map(|micros| micros.and_then(day_beginning)).collect::<Date32Array>()))
 }
 
 /// The days of texts; null for those with a time within a day, which the library cuts off.
 fn dates(texts: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let texts = cast_with_options(texts, &DataType::Utf8, &OR_NULL)?;
-    let day = |text: &str| match text.len() {
-        ..=10 => Date32Type::parse(text),
-        _ => {
-            let micros = string_to_datetime(&Utc, text).ok()?.timestamp_micros();
-            i32::try_from(micros.div_euclid(MICROS_PER_DAY)).ok().filter(|_| micros.rem_euclid(MICROS_PER_DAY) == 0)
-        }
-    };
-    Ok(Arc::new(texts.as_string::<i32>().iter().map(|text| text.and_then(day)).collect::<Date32Array>()))
+    Ok(Arc::new(texts.as_string::<i32>().iter().map(|text| day_of_text(text?).ok()).collect::<Date32Array>()))
 }
 
 /// Texts that csv takes for booleans; the library takes more.
@@ -198,20 +183,17 @@ fn too_large(column: &ArrayRef, cast: &ArrayRef) -> Result<BooleanArray, ArrowEr
 
 /// The times at which days begin; null for days that have none.
 fn beginnings(days: &ArrayRef) -> ArrayRef {
-    let begin = |day: i32| i64::from(day).checked_mul(MICROS_PER_DAY);
     let days = days.as_primitive::<Date32Type>();
-    Arc::new(days.iter().map(|day| day.and_then(begin)).collect::<TimestampMicrosecondArray>())
+    Arc::new(days.iter().map(|day| day.and_then(beginning)).collect::<TimestampMicrosecondArray>())
 }
 
 /// Days and times that are not in the years 1 to 9999.
 fn outside_of_calendar(cast: &ArrayRef) -> Option<BooleanArray> {
-    let outside = |row: usize| match cast.data_type() {
-        DataType::Date32 => !DAYS.contains(&cast.as_primitive::<Date32Type>().value(row)),
-        _ => {
-            let day = cast.as_primitive::<TimestampMicrosecondType>().value(row).div_euclid(MICROS_PER_DAY);
-            !DAYS.contains(&i32::try_from(day).unwrap_or(i32::MAX))
-        }
+    let micros = |row: usize| match cast.data_type() {
+        DataType::Date32 => beginning(cast.as_primitive::<Date32Type>().value(row)),
+        _ => Some(cast.as_primitive::<TimestampMicrosecondType>().value(row)),
     };
+    let outside = |row: usize| micros(row).is_none_or(|micros| !CALENDAR.contains(&micros));
     let is_day = matches!(cast.data_type(), DataType::Date32 | DataType::Timestamp(TimeUnit::Microsecond, _));
     is_day.then(|| (0..cast.len()).map(|row| Some(cast.is_valid(row) && outside(row))).collect())
 }
