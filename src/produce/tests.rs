@@ -5,7 +5,7 @@ use futures::future::{BoxFuture, FutureExt};
 use std::io::Write;
 use std::time::Duration;
 use tidemill_connect::sources::socket::{Socket, SocketConfig};
-use tidemill_connect::testkit::{config, context};
+use tidemill_connect::testkit::{config, context, in_time};
 use tidemill_connect::{
     BlockSink, HoldError, ReceiverConfig, ReceiverEnd, ReceiverState, ReceiverStatus, SealedBlock, Source,
 };
@@ -42,10 +42,6 @@ impl Holds {
     fn text(&self) -> String {
         String::from_utf8(self.text.borrow().1.clone()).unwrap()
     }
-}
-
-async fn in_time<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(30), future).await.expect("took too long")
 }
 
 /// Receives into `holds` from where it is until `stop`.

@@ -28,7 +28,7 @@ pub use receiver::{
     Backoff, BlockSink, ConnectError, HoldError, ReceiverConfig, ReceiverEnd, ReceiverError, SealedBlock, run,
 };
 pub use registry::{Connectors, RegisterError};
-pub use source::{Config, Context, Description, Ended, Payload, Records, Source, SourceConfig, SourceConnector};
+pub use source::{Context, Description, Ended, Payload, Records, Source, SourceConfig, SourceConnector};
 pub use status::{ReceiverState, ReceiverStatus, StatusSnapshot};
 /// What a connector reads its keys with.
 pub use tidemill_common::definition;

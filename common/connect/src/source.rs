@@ -125,7 +125,7 @@ pub struct Source {
 
 /// What a definition says of one source of any kind.
 #[derive(Clone)]
-pub struct Config(Arc<dyn AnyConfig>);
+pub(crate) struct Config(Arc<dyn AnyConfig>);
 
 impl Source {
     /// Of this kind, as configured.
@@ -161,11 +161,6 @@ impl Source {
     /// The registered receiver that it runs.
     pub fn function(&self) -> Option<&Name> {
         self.config.0.function()
-    }
-
-    /// What was read, if it is of this type.
-    pub fn config<T: SourceConfig>(&self) -> Option<&T> {
-        self.config.0.as_any().downcast_ref()
     }
 
     /// Runs one of its receivers.

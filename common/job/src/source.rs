@@ -5,7 +5,9 @@ use super::keys::{self, Key};
 use super::rate::read_max_rate;
 use super::{ColumnDef, Format, MaxBadRecords, Name, OnBadRecord, SourceDef, foreign};
 use std::collections::HashSet;
-use tidemill_common::definition::{FILE_FORMATS, FORMATS, FormatKind, Reader, Table, Value, only_for, read_format_of};
+use tidemill_common::definition::{
+    ColumnType, FILE_FORMATS, FORMATS, FormatKind, Reader, Table, Value, only_for, read_format_of,
+};
 use tidemill_common::diag::Diagnostic;
 use tidemill_connect::{Connectors, Description, Payload, Records};
 use tidemill_rows::records::Framing;
@@ -56,7 +58,7 @@ fn refuse_keys_of_others(r: &mut Reader<'_>, table: &Table<'_>, all: &[Descripti
     }
 }
 
-fn columns_of(columns: &[(&str, tidemill_common::definition::ColumnType)]) -> String {
+fn columns_of(columns: &[(&str, ColumnType)]) -> String {
     let columns: Vec<_> = columns.iter().map(|(name, data_type)| format!("{name} ({data_type})")).collect();
     format!("its rows have the columns {}", columns.join(", "))
 }
@@ -114,7 +116,7 @@ fn framing(payload: Payload, records: &Records, format: &Format) -> Framing {
 }
 
 /// The format of rows that a connector makes; their columns count as declared where the connector is named.
-fn rows_of(columns: &[(&str, tidemill_common::definition::ColumnType)], table: &Table<'_>) -> Format {
+fn rows_of(columns: &[(&str, ColumnType)], table: &Table<'_>) -> Format {
     let span = table.key_span("connector");
     let column = |(name, data_type): &(&str, _)| ColumnDef {
         name: Name { text: (*name).to_owned(), span: span.clone() },

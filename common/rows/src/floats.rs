@@ -6,11 +6,13 @@ use arrow::datatypes::DataType;
 use std::sync::Arc;
 
 /// One zero and one NaN (`-0.0 + 0.0` is `0.0`).
+#[inline]
 pub fn canonical(value: f64) -> f64 {
     if value.is_nan() { f64::NAN } else { value + 0.0 }
 }
 
 /// The same of 32 bits.
+#[inline]
 pub fn canonical_single(value: f32) -> f32 {
     if value.is_nan() { f32::NAN } else { value + 0.0 }
 }

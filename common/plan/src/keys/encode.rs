@@ -7,6 +7,7 @@ use datafusion::arrow::array::types::*;
 use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, RecordBatch};
 use datafusion::arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use tidemill_rows::{canonical, canonical_single};
 
 /// The encoded key of every row, never null. All columns have the same length.
 ///
@@ -174,13 +175,7 @@ fn float64(value: f64) -> [u8; 8] {
 }
 
 fn float32(value: f32) -> [u8; 4] {
-    let value = if value.is_nan() { f32::NAN } else { value + 0.0 };
-    let bits = value.to_bits();
+    let bits = canonical_single(value).to_bits();
     let flip = if bits >> 31 == 1 { u32::MAX } else { 1 << 31 };
     (bits ^ flip).to_be_bytes()
-}
-
-/// One zero and one NaN (`-0.0 + 0.0` is `0.0`).
-fn canonical(value: f64) -> f64 {
-    if value.is_nan() { f64::NAN } else { value + 0.0 }
 }
