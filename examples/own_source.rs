@@ -41,7 +41,7 @@ impl SourceConnector for Ticks {
                 return Ok(Ended::Stopped);
             }
             // Behind all that was put in, also by a receiver before this one.
-            let tick = intake.position().to_string();
+            let tick = intake.offset().to_string();
             if intake.record(tick.as_bytes()).await?.is_none() {
                 return Ok(Ended::Stopped);
             }

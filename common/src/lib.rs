@@ -9,6 +9,7 @@ pub mod frame;
 pub mod fuzz;
 pub mod ids;
 pub mod location;
+pub mod positions;
 pub mod terminal;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

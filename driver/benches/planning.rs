@@ -70,7 +70,11 @@ impl Cluster {
             let block = BlockRef { receiver, epoch: self.epoch, first_offset: self.offset, records: 100, bytes: 3_000 };
             self.offset += 100;
             let holders = vec![number % WORKERS + 1, (number + 7) % WORKERS + 1];
-            let message = worker_message::Kind::BlockReceived(pb::BlockReceived { block: Some(block), holders });
+            let message = worker_message::Kind::BlockReceived(pb::BlockReceived {
+                block: Some(block),
+                holders,
+                ..Default::default()
+            });
             self.event(Event::Message { session: self.receiver, message });
         }
     }

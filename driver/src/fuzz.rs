@@ -218,6 +218,7 @@ mod tests {
     use crate::record::{BlockKey, BlockMeta, JobRecord, ReceiverKey, Totals};
     use tidemill_common::frame::{file_header, push};
     use tidemill_common::ids::{BatchId, JobId, SourceIdx, Term, WorkerId};
+    use tidemill_common::positions::PositionChange;
     use tidemill_common::testkit::{Decoder, has_target};
     use tidemill_proto::common::{BlockRef, ReceiverRef};
 
@@ -231,11 +232,13 @@ mod tests {
         let receiver = ReceiverKey { source: SourceIdx(0), receiver: 0 };
         let block =
             |first_offset| BlockMeta { key: BlockKey { receiver, first_offset }, epoch: 1, records: 2, bytes: 10 };
+        let change = PositionChange { name: "f".into(), to: Some(vec![1]) };
         let submitted = crate::record::DurableJob { id: JobId(1), ..JOB.durable.clone() };
         let of_job = [
             JobRecord::Receiver { key: receiver, epoch: 1 },
-            JobRecord::Block(block(0)),
-            JobRecord::Block(block(2)),
+            JobRecord::Block(block(0), vec![change]),
+            JobRecord::Positions(receiver, vec![PositionChange { name: "f".into(), to: None }]),
+            JobRecord::Block(block(2), Vec::new()),
             JobRecord::Frozen { batch: BatchId(1), time_ms: 1100, counts: vec![(receiver, 1)] },
             JobRecord::Completed { batch: BatchId(1), totals: Totals::default() },
             JobRecord::Checkpoint(BatchId(1)),
@@ -313,7 +316,7 @@ mod tests {
             ..Default::default()
         };
         let messages = [
-            worker_message::Kind::BlockReceived(pb::BlockReceived { block, holders: vec![1] }),
+            worker_message::Kind::BlockReceived(pb::BlockReceived { block, holders: vec![1], changes: Vec::new() }),
             worker_message::Kind::BlockCopied(pb::BlockCopied { block, ok: true }),
             report(1 << 32, 0, pb::task_report::Result::Failure(failure)),
             worker_message::Kind::ReceiverReport(pb::ReceiverReport { receiver, epoch: 1, ..Default::default() }),
@@ -330,7 +333,7 @@ mod tests {
                 groups: vec![0],
                 failed: vec![1],
             }),
-            worker_message::Kind::ChooseFiles(pb::ChooseFiles { receiver, epoch: 1, ..Default::default() }),
+            worker_message::Kind::PositionsChanged(pb::PositionsChanged { receiver, epoch: 1, ..Default::default() }),
             worker_message::Kind::Heartbeat(pb::Heartbeat::default()),
             worker_message::Kind::Hello(hello.clone()),
             worker_message::Kind::Hello(pb::Hello { resume: Some(resume), ..hello }),

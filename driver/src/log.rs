@@ -10,6 +10,7 @@ mod chain;
 mod repair;
 pub(crate) mod segment;
 mod version1;
+mod version3;
 
 pub use repair::{Loss, LostJob, Repair, repair};
 pub use segment::Damage;
@@ -27,7 +28,7 @@ const SEGMENT_BYTES: u64 = 8 << 20;
 /// What tells a segment from other files of frames.
 const KIND: [u8; 4] = *b"dlog";
 /// Version of the layout of [`Durable`] and [`Record`]. One that is older is brought up to date when it is read.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Kinds of frames.
 const SNAPSHOT: u8 = 1;
 const RECORD: u8 = 2;

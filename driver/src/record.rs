@@ -7,13 +7,11 @@
 //! position. A new variant goes to the end; any other change makes a new version of the log ([`log`](crate::log)).
 
 mod durable;
-mod files;
 mod imports;
 mod tables;
 mod totals;
 
 pub use durable::{Durable, Standing};
-pub use files::{FileChoice, SourceFile, SourceFiles};
 pub use imports::Import;
 pub use tables::TableContent;
 pub use totals::{STRETCH_RECORDS, SourceTotals, Totals};
@@ -21,6 +19,7 @@ pub use totals::{STRETCH_RECORDS, SourceTotals, Totals};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use tidemill_common::ids::{BatchId, JobId, SourceIdx, Term, WorkerId};
+use tidemill_common::positions::{PositionChange, Positions};
 
 /// A receiver of a job: (source, number within the source).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -97,8 +96,8 @@ pub enum JobRecord {
     },
     /// A receiver has come to the end of its source.
     ReceiverFinished(ReceiverKey),
-    /// A block is held in all the copies that can exist.
-    Block(BlockMeta),
+    /// A block is held in all the copies that can exist; its records change these positions of their source.
+    Block(BlockMeta, Vec<PositionChange>),
     /// A batch is made of the first `counts` waiting blocks of each receiver.
     Frozen {
         /// The batch; always the one after the last.
@@ -121,8 +120,8 @@ pub enum JobRecord {
     Assigned(Vec<GroupPlaces>),
     /// The job is over.
     Ended(Ending),
-    /// A receiver that watches a directory is about to read a file.
-    Files(ReceiverKey, FileChoice),
+    /// Positions of a receiver's source have changed without a record.
+    Positions(ReceiverKey, Vec<PositionChange>),
     /// A model from outside takes the place of one of the job's, from the next batch that is frozen on.
     Imported {
         /// Its position among the models of the job.
@@ -243,8 +242,8 @@ pub struct DurableJob {
     pub received_bytes: u64,
     /// How it ended, once it has.
     pub ending: Option<Ending>,
-    /// What receivers that watch a directory have chosen.
-    pub files: BTreeMap<ReceiverKey, SourceFiles>,
+    /// How far the sources of receivers were read, as of the last logged record.
+    pub positions: BTreeMap<ReceiverKey, Positions>,
     /// Who answers under the name of a choice, by position; at first the first of its candidates.
     pub champions: BTreeMap<u32, u32>,
     /// Imported models that wait for a batch, by position.
@@ -263,7 +262,10 @@ impl DurableJob {
         match record {
             JobRecord::Receiver { key, epoch } => self.receivers.entry(*key).or_default().epoch = *epoch,
             JobRecord::ReceiverFinished(key) => self.receivers.entry(*key).or_default().finished = true,
-            JobRecord::Block(block) => self.apply_block(block),
+            JobRecord::Block(block, changes) => {
+                self.apply_block(block);
+                self.apply_changes(block.key.receiver, changes);
+            }
             JobRecord::Frozen { batch, time_ms, counts } => self.apply_frozen(*batch, *time_ms, counts),
             JobRecord::Completed { batch, totals } => {
                 self.completed = *batch;
@@ -279,10 +281,7 @@ impl DurableJob {
                 return self.release(*batch);
             }
             JobRecord::Assigned(groups) => self.groups.clone_from(groups),
-            JobRecord::Files(key, choice) => {
-                let next_offset = self.receivers.get(key).map_or(0, |receiver| receiver.next_offset);
-                self.files.entry(*key).or_default().apply(choice, next_offset);
-            }
+            JobRecord::Positions(key, changes) => self.apply_changes(*key, changes),
             JobRecord::Imported { model, import } => {
                 self.imports.insert(*model, import.clone());
             }
@@ -300,7 +299,7 @@ impl DurableJob {
                 self.last_reloaded.clear();
                 self.groups.clear();
                 self.attachments.clear();
-                self.files.clear();
+                self.positions.clear();
                 let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
                 let frozen = std::mem::take(&mut self.frozen).into_values().flat_map(|f| f.blocks);
                 return waiting.chain(frozen).collect();
@@ -315,6 +314,18 @@ impl DurableJob {
         self.waiting.entry(block.key.receiver).or_default().push_back(*block);
         self.received_records = self.received_records.saturating_add(block.records);
         self.received_bytes = self.received_bytes.saturating_add(block.bytes);
+    }
+
+    fn apply_changes(&mut self, key: ReceiverKey, changes: &[PositionChange]) {
+        if changes.is_empty() {
+            return;
+        }
+        let positions = self.positions.entry(key).or_default();
+        for change in changes {
+            if let Err(error) = positions.apply(change) {
+                tracing::error!(job = self.id.0, source = key.source.0, name = change.name, %error, "a position is not kept");
+            }
+        }
     }
 
     fn apply_frozen(&mut self, batch: BatchId, time_ms: i64, counts: &[(ReceiverKey, u32)]) {
@@ -389,7 +400,7 @@ mod tests {
             Step::Block(receiver, records) => {
                 let next = job.receivers.get(&key(*receiver)).map_or(0, |receiver| receiver.next_offset);
                 let key = BlockKey { receiver: key(*receiver), first_offset: next };
-                JobRecord::Block(BlockMeta { key, epoch: 0, records: *records, bytes: records * 10 })
+                JobRecord::Block(BlockMeta { key, epoch: 0, records: *records, bytes: records * 10 }, Vec::new())
             }
             Step::Freeze(counts) if job.completed == job.last_frozen => {
                 let counts =
@@ -423,7 +434,7 @@ mod tests {
                 for block in job.apply(&record) {
                     prop_assert!(released.insert(block.key), "released twice");
                 }
-                if let JobRecord::Block(block) = record {
+                if let JobRecord::Block(block, _) = record {
                     logged.insert(block.key);
                 }
                 for (batch, frozen) in &job.frozen {

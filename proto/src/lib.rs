@@ -4,7 +4,7 @@
 #![allow(missing_docs, unreachable_pub, rust_2018_idioms, clippy::large_enum_variant)]
 
 /// Version of the session protocol between driver and workers; both ends must have the same.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Largest message that any service accepts, in bytes: the state of a key group has to fit into one.
 pub const MAX_MESSAGE_BYTES: usize = 256 << 20;

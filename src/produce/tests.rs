@@ -7,7 +7,8 @@ use std::time::Duration;
 use tidemill_connect::sources::socket::{Socket, SocketConfig};
 use tidemill_connect::testkit::{config, context, in_time};
 use tidemill_connect::{
-    BlockSink, HoldError, ReceiverConfig, ReceiverEnd, ReceiverState, ReceiverStatus, SealedBlock, Source,
+    BlockHolder, HoldError, PositionChange, ReceiverConfig, ReceiverEnd, ReceiverState, ReceiverStatus, SealedBlock,
+    Source,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -19,13 +20,17 @@ struct Holds {
     text: watch::Sender<(u64, Vec<u8>)>,
 }
 
-impl BlockSink for Holds {
-    fn hold(&self, block: SealedBlock) -> BoxFuture<'static, Result<(), HoldError>> {
+impl BlockHolder for Holds {
+    fn hold(self: Arc<Self>, block: SealedBlock) -> BoxFuture<'static, Result<(), HoldError>> {
         self.text.send_modify(|(end, text)| {
             assert_eq!(*end, block.first_offset);
             *end += block.records;
             text.extend_from_slice(&block.bytes);
         });
+        std::future::ready(Ok(())).boxed()
+    }
+
+    fn remember(self: Arc<Self>, _: u64, _: Vec<PositionChange>) -> BoxFuture<'static, Result<(), HoldError>> {
         std::future::ready(Ok(())).boxed()
     }
 }

@@ -1,21 +1,20 @@
-//! Receivers of this worker: which run, and what each is given; where their blocks go is in [`sink`].
+//! Receivers of this worker: which run, and what each is given; where their blocks go is in [`replicator`].
 
 mod manual;
-mod sink;
+mod replicator;
 
 use crate::jobs::Job;
 use crate::node::{Node, lock};
 use crate::wire::ReceiverId;
 use futures::FutureExt;
 use manual::ManualBatch;
-use sink::Sink;
+use replicator::Replicator;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tidemill_common::ids::WorkerId;
-use tidemill_connect::sources::files::{FileEntry, FileLog, FilesLog};
 use tidemill_connect::{
-    Backoff, BlockSink, Context, Ended, Intake, Rate, ReceiverConfig, ReceiverEnd, ReceiverError, ReceiverState,
-    ReceiverStatus, Source,
+    Backoff, BlockHolder, Context, Ended, Intake, Positions, Rate, ReceiverConfig, ReceiverEnd, ReceiverError,
+    ReceiverState, ReceiverStatus, Source,
 };
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, worker_message};
@@ -36,7 +35,7 @@ pub(crate) struct Receivers {
 
 struct Running {
     epoch: u64,
-    sink: Arc<Sink>,
+    replicator: Arc<Replicator>,
     status: Arc<ReceiverStatus>,
     rate: Rate,
     /// Stop reading, hold what was read, end.
@@ -54,7 +53,7 @@ impl Receivers {
         let source = job.plan.def.sources.get(id.source.0 as usize).ok_or_else(|| invalid("no such source"))?;
         let settings = &job.plan.def.settings;
         let kill = job.stop.child_token();
-        let sink = Sink::start(node, id, message, settings, kill.clone());
+        let replicator = Replicator::start(node, id, message, settings, kill.clone());
         let (input, manual) = if job.capture {
             let (sender, batches) = mpsc::channel(MANUAL_QUEUE);
             (Input::Manual(batches), Some(sender))
@@ -70,7 +69,6 @@ impl Receivers {
                 schema: job.plan.sources[id.source.0 as usize].schema.clone(),
                 reconnect: Backoff::default(),
                 factory: factory.transpose()?,
-                files: Some(files_log(message, sink.clone())),
             };
             (Input::Source(source.connector.clone(), Box::new(context)), None)
         };
@@ -79,6 +77,7 @@ impl Receivers {
         let config = ReceiverConfig {
             framing: if job.capture { Framing::Block } else { source.framing },
             start_offset: message.start_offset,
+            positions: positions(message),
             block_interval: settings.block_interval,
             block_bytes: (!source.connector.is_block_per_batch()).then_some(settings.block_bytes as usize),
             max_unheld_bytes: ReceiverConfig::MAX_UNHELD_BYTES,
@@ -86,7 +85,7 @@ impl Receivers {
         };
         let running = Arc::new(Running {
             epoch: message.epoch,
-            sink: sink.clone(),
+            replicator: replicator.clone(),
             status: Arc::default(),
             rate,
             drain: CancellationToken::new(),
@@ -121,7 +120,7 @@ impl Receivers {
 
     pub(crate) fn replicate_to(&self, id: ReceiverId, workers: Vec<WorkerId>) {
         if let Some(running) = lock(&self.running).get(&id) {
-            *running.sink.replicate_to.write().unwrap_or_else(PoisonError::into_inner) = workers;
+            *running.replicator.replicate_to.write().unwrap_or_else(PoisonError::into_inner) = workers;
         }
     }
 
@@ -133,21 +132,21 @@ impl Receivers {
 
     pub(crate) fn logged(&self, id: ReceiverId, epoch: u64, through: u64) {
         if let Some(running) = lock(&self.running).get(&id).filter(|running| running.epoch == epoch) {
-            running.sink.logged(through);
+            running.replicator.logged(through);
         }
     }
 
-    pub(crate) fn files_chosen(&self, id: ReceiverId, epoch: u64, number: u64) {
+    pub(crate) fn positions_logged(&self, id: ReceiverId, epoch: u64, number: u64) {
         if let Some(running) = lock(&self.running).get(&id).filter(|running| running.epoch == epoch) {
-            running.sink.chosen.send_modify(|newest| *newest = number.max(*newest));
+            running.replicator.remembered.send_modify(|newest| *newest = number.max(*newest));
         }
     }
 
     /// Reports again what was reported in a session that is gone.
     pub(crate) async fn report_again(&self) {
-        let sinks: Vec<Arc<Sink>> = lock(&self.running).values().map(|running| running.sink.clone()).collect();
-        for sink in sinks {
-            sink.report(None).await;
+        let running = lock(&self.running).values().map(|running| running.replicator.clone()).collect::<Vec<_>>();
+        for replicator in running {
+            replicator.report(None).await;
         }
     }
 
@@ -155,7 +154,7 @@ impl Receivers {
     pub(crate) async fn report_from(&self, node: &Node, id: ReceiverId, epoch: u64, from: u64) {
         let running = lock(&self.running).get(&id).filter(|running| running.epoch == epoch).cloned();
         let Some(running) = running else { return };
-        let Err(missing) = running.sink.report_from(from).await else { return };
+        let Err(missing) = running.replicator.report_from(from).await else { return };
         let error = format!("the driver's log ends at record {from}, and record {missing} is not here any more");
         tracing::warn!(job = id.job.0, source = id.source.0, error, "a receiver starts again");
         let report = pb::ReceiverReport { receiver: Some(id.into()), epoch, error, ..pb::ReceiverReport::default() };
@@ -208,9 +207,9 @@ impl Receivers {
 
 impl Running {
     async fn run(&self, node: &Arc<Node>, id: ReceiverId, config: ReceiverConfig, input: Input) {
-        let sink: Arc<dyn BlockSink> = self.sink.clone();
+        let holder: Arc<dyn BlockHolder> = self.replicator.clone();
         let (status, drain) = (self.status.clone(), self.drain.clone());
-        let running = tidemill_connect::run(config, sink, status, drain, |intake| input.run(intake).boxed());
+        let running = tidemill_connect::run(config, holder, status, drain, |intake| input.run(intake).boxed());
         let result = tokio::select! {
             () = self.kill.cancelled() => None,
             result = running => Some(result),
@@ -235,7 +234,7 @@ impl Running {
             Ok(ReceiverEnd { .. }) => report.drained = true,
             Err(error) => {
                 report.error = error.to_string();
-                report.cannot_hold = self.sink.cannot_hold();
+                report.cannot_hold = self.replicator.cannot_hold();
             }
         }
         node.report(worker_message::Kind::ReceiverReport(report)).await;
@@ -258,13 +257,6 @@ impl Input {
     }
 }
 
-fn files_log(message: &pb::StartReceiver, log: Arc<dyn FileLog>) -> FilesLog {
-    let logged = message.files.clone().unwrap_or_default();
-    let known = logged.known.into_iter().map(|file| (file.name, (file.size, file.modified_ns)));
-    let open = logged.open.into_iter().filter_map(|open| Some((from_wire(open.file?), open.first_offset)));
-    FilesLog { started: logged.started, known: known.collect(), open: open.collect(), log }
-}
-
-fn from_wire(file: pb::SourceFile) -> FileEntry {
-    FileEntry { name: file.name, size: file.size, modified_ns: file.modified_ns }
+fn positions(message: &pb::StartReceiver) -> Positions {
+    message.positions.iter().map(|position| (position.name.clone(), position.position.to_vec())).collect()
 }

@@ -228,8 +228,8 @@ async fn take(node: &Arc<Node>, message: driver_message::Kind) -> Result<(), Sta
             let id = receiver_id(message.receiver.as_ref())?;
             node.receivers.report_from(node, id, message.epoch, message.from).await;
         }
-        Kind::FilesChosen(message) => {
-            node.receivers.files_chosen(receiver_id(message.receiver.as_ref())?, message.epoch, message.number);
+        Kind::PositionsLogged(message) => {
+            node.receivers.positions_logged(receiver_id(message.receiver.as_ref())?, message.epoch, message.number);
         }
         Kind::RunTasks(message) => {
             for task in message.tasks {

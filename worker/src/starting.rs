@@ -106,7 +106,7 @@ fn job_of(message: &Kind) -> Option<u64> {
         Kind::SetRate(m) => of(&m.receiver),
         Kind::BlockLogged(m) => of(&m.receiver),
         Kind::ReportBlocks(m) => of(&m.receiver),
-        Kind::FilesChosen(m) => of(&m.receiver),
+        Kind::PositionsLogged(m) => of(&m.receiver),
         // All of one message are of one job.
         Kind::RunTasks(m) => m.tasks.first().map(|task| task.job),
         Kind::CancelTasks(m) => Some(m.job),

@@ -2,14 +2,16 @@
 
 use crate::lines::{Cut, LineBuffer};
 use crate::rate::Limiter;
-use crate::receiver::{BlockSink, HoldError, ReceiverConfig, ReceiverError, SealedBlock};
+use crate::receiver::{BlockHolder, HoldError, ReceiverConfig, ReceiverError, SealedBlock};
 use crate::status::ReceiverStatus;
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesOrdered, StreamExt};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_common::positions::{MAX_CHANGES, PositionChange, PositionError, Positions};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -40,11 +42,15 @@ pub struct Intake {
     pub(crate) stop: CancellationToken,
     /// What others see.
     pub(crate) status: Arc<ReceiverStatus>,
+    /// How far the source was read, in its own words.
+    positions: Positions,
+    /// What is new in that, and in no block yet.
+    changes: BTreeMap<String, Option<Vec<u8>>>,
 }
 
 /// The blocks that are sealed and not held yet.
 pub(crate) struct Window {
-    sink: Arc<dyn BlockSink>,
+    holder: Arc<dyn BlockHolder>,
     status: Arc<ReceiverStatus>,
     max_bytes: usize,
     /// Position of the next record to be sealed.
@@ -63,15 +69,15 @@ struct Held {
 
 impl Intake {
     pub(crate) fn new(
-        config: &ReceiverConfig,
-        sink: Arc<dyn BlockSink>,
+        config: ReceiverConfig,
+        holder: Arc<dyn BlockHolder>,
         status: Arc<ReceiverStatus>,
         stop: CancellationToken,
     ) -> Self {
         let mut tick = interval(config.block_interval.max(SHORTEST_INTERVAL));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let window = Window {
-            sink,
+            holder,
             status: status.clone(),
             max_bytes: config.max_unheld_bytes,
             next_offset: config.start_offset,
@@ -82,17 +88,18 @@ impl Intake {
         window.show();
         let lines = LineBuffer::new(config.block_bytes.unwrap_or(usize::MAX), config.framing);
         let limiter = Limiter::new(&config.rate, config.start_offset);
-        Self { lines, window, tick, limiter, stop, status }
+        let (positions, changes) = (config.positions, BTreeMap::new());
+        Self { lines, window, tick, limiter, stop, status, positions, changes }
     }
 
-    /// Position of the next record to come in.
-    pub fn position(&self) -> u64 {
+    /// Offset of the next record to come in: how many came before it.
+    pub fn offset(&self) -> u64 {
         self.window.next_offset + self.lines.records()
     }
 
     /// About how many bytes its rate lets it read now, 0 for none.
     pub(crate) fn allowed(&mut self) -> usize {
-        self.limiter.allow(self.position(), Instant::now())
+        self.limiter.allow(self.offset(), Instant::now())
     }
 
     /// Whether there is something to seal and it may be sealed.
@@ -103,7 +110,8 @@ impl Intake {
     /// Seals all whole lines there are, room or not.
     pub(crate) fn seal(&mut self) {
         if let Some(cut) = self.lines.cut() {
-            self.window.push(cut);
+            let changes = self.take_changes();
+            self.window.push(cut, changes);
             self.tick.reset();
         }
     }
@@ -118,16 +126,90 @@ impl Intake {
         Ok(())
     }
 
-    /// Seals what there is and waits until all is held; returns up to where.
+    /// Seals what there is and waits until all is held, and all changed positions are logged; returns up to where.
     ///
     /// # Errors
     /// When a block cannot be held.
     pub async fn drain(&mut self) -> Result<u64, ReceiverError> {
         self.seal();
-        while !self.window.under_way.is_empty() {
-            self.window.more_held().await?;
+        self.window.emptied().await?;
+        if !self.changes.is_empty() {
+            let changes = self.take_changes();
+            self.window.holder.clone().remember(self.window.held, changes).await?;
         }
         Ok(self.window.held)
+    }
+
+    /// How far the source was read, in its own words, as of the records put in so far. A receiver that takes over finds here
+    /// what was said by the last record that is held.
+    pub fn positions(&self) -> &Positions {
+        &self.positions
+    }
+
+    /// Notes how far `name` was read, as of the records put in so far. That is logged with the next block, or by
+    /// [`settle`](Self::settle). A record that a position covers is put in by [`record_at`](Self::record_at), so that no block
+    /// ends between the two.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub fn moved(&mut self, name: &str, to: impl Into<Vec<u8>>) -> Result<(), ReceiverError> {
+        self.change(PositionChange { name: name.to_owned(), to: Some(to.into()) })
+    }
+
+    /// Notes that the position in `name` is not needed any more.
+    ///
+    /// # Errors
+    /// When the name is too long.
+    pub fn forget(&mut self, name: &str) -> Result<(), ReceiverError> {
+        self.change(PositionChange { name: name.to_owned(), to: None })
+    }
+
+    fn change(&mut self, change: PositionChange) -> Result<(), ReceiverError> {
+        if self.changes.len() >= MAX_CHANGES && !self.changes.contains_key(&change.name) {
+            return Err(PositionError::Unsettled.into());
+        }
+        self.positions.apply(&change)?;
+        self.changes.insert(change.name, change.to);
+        Ok(())
+    }
+
+    fn take_changes(&mut self) -> Vec<PositionChange> {
+        std::mem::take(&mut self.changes).into_iter().map(|(name, to)| PositionChange { name, to }).collect()
+    }
+
+    /// Whether so many positions have changed that they have to be [settled](Self::settle) before more do.
+    pub fn is_crowded(&self) -> bool {
+        self.changes.len() >= MAX_CHANGES / 2
+    }
+
+    /// Waits until all positions that have changed are logged; `None` when stopped before. For changes that no record may follow
+    /// for long.
+    ///
+    /// # Errors
+    /// When a block cannot be held.
+    pub async fn settle(&mut self) -> Result<Option<()>, ReceiverError> {
+        if self.changes.is_empty() {
+            return Ok(Some(()));
+        }
+        // They go with the records that are there, if there are any.
+        self.seal();
+        while !self.window.under_way.is_empty() {
+            let stopped = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => true,
+                held = self.window.more_held() => { held?; false }
+            };
+            if stopped {
+                return Ok(None);
+            }
+        }
+        if self.changes.is_empty() {
+            return Ok(Some(()));
+        }
+        let changes: Vec<PositionChange> = self.take_changes();
+        let remembered = self.window.holder.clone().remember(self.window.held, changes);
+        let remembered = self.wait_for(remembered).await?;
+        Ok(remembered.transpose()?)
     }
 
     /// All records before this one are held.
@@ -184,18 +266,47 @@ impl Intake {
     /// # Errors
     /// When a block cannot be held.
     pub async fn record(&mut self, record: &[u8]) -> Result<Option<()>, ReceiverError> {
+        match self.has_room().await? {
+            Some(()) => self.add(record).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The same, for a record up to whose end `name` is read with it.
+    ///
+    /// # Errors
+    /// When a block cannot be held, or there is no room for the position.
+    pub async fn record_at(
+        &mut self,
+        record: &[u8],
+        name: &str,
+        position: impl Into<Vec<u8>>,
+    ) -> Result<Option<()>, ReceiverError> {
+        if self.has_room().await?.is_none() {
+            return Ok(None);
+        }
+        self.moved(name, position)?;
+        self.add(record).await.map(Some)
+    }
+
+    /// Waits until the rate allows a record; `None` when stopped before.
+    async fn has_room(&mut self) -> Result<Option<()>, ReceiverError> {
         while self.allowed() == 0 {
             let wait = self.limiter.wait();
             if self.wait_for(wait).await?.is_none() {
                 return Ok(None);
             }
         }
+        Ok(Some(()))
+    }
+
+    async fn add(&mut self, record: &[u8]) -> Result<(), ReceiverError> {
         self.lines.push(record);
         if self.lines.is_full() {
             self.seal_now().await?;
         }
         self.limiter.read(record.len());
-        Ok(Some(()))
+        Ok(())
     }
 
     /// Puts bytes in, in which the intake finds the records, as fast as the rate allows; `None` when stopped before all are in.
@@ -242,16 +353,16 @@ impl Window {
         self.under_way.len() < MAX_UNHELD_BLOCKS && self.bytes < self.max_bytes
     }
 
-    fn push(&mut self, cut: Cut) {
+    fn push(&mut self, cut: Cut, changes: Vec<PositionChange>) {
         let Cut { records, bytes } = cut;
         let len = bytes.len();
-        let block = SealedBlock { first_offset: self.next_offset, records, bytes };
+        let block = SealedBlock { first_offset: self.next_offset, records, bytes, changes };
         self.next_offset += records;
         self.bytes += len;
         self.status.sealed(records, len as u64);
         self.show();
         let held = Held { end_offset: self.next_offset, bytes: len };
-        let hold = self.sink.hold(block);
+        let hold = self.holder.clone().hold(block);
         self.under_way.push_back(hold.map(move |outcome| outcome.map(|()| held)).boxed());
     }
 
@@ -266,6 +377,14 @@ impl Window {
         }
         self.show();
         Ok(self.held)
+    }
+
+    /// Waits until all is held. Cancel safe.
+    async fn emptied(&mut self) -> Result<(), ReceiverError> {
+        while !self.under_way.is_empty() {
+            self.more_held().await?;
+        }
+        Ok(())
     }
 
     /// Waits until there is room for another block.
@@ -295,7 +414,7 @@ mod tests {
 
     fn intake(log: &Arc<Log>, max_unheld_bytes: usize) -> Intake {
         let config = ReceiverConfig { block_interval: Duration::from_millis(200), max_unheld_bytes, ..config(0) };
-        Intake::new(&config, log.sink(), Arc::default(), CancellationToken::new())
+        Intake::new(config, log.holder(), Arc::default(), CancellationToken::new())
     }
 
     #[tokio::test(start_paused = true)]

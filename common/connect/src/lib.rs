@@ -25,7 +25,7 @@ pub use intake::Intake;
 pub use pace::Pacer;
 pub use rate::Rate;
 pub use receiver::{
-    Backoff, BlockSink, ConnectError, HoldError, ReceiverConfig, ReceiverEnd, ReceiverError, SealedBlock, run,
+    Backoff, BlockHolder, ConnectError, HoldError, ReceiverConfig, ReceiverEnd, ReceiverError, SealedBlock, run,
 };
 pub use registry::{Connectors, RegisterError};
 pub use source::{Context, Description, Ended, Payload, Records, Source, SourceConfig, SourceConnector};
@@ -34,3 +34,5 @@ pub use status::{ReceiverState, ReceiverStatus, StatusSnapshot};
 pub use tidemill_common::definition;
 /// What it says of mistakes.
 pub use tidemill_common::diag;
+/// How far a source was read.
+pub use tidemill_common::positions::{self, PositionChange, PositionError, Positions};

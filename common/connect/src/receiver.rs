@@ -1,7 +1,7 @@
 //! Receivers: read a source, seal what came into blocks, hand them on, tell the source what is held.
 //!
 //! A receiver does not look into records and knows neither stores nor drivers: it gives each
-//! [`SealedBlock`] to a [`BlockSink`], in offset order and several at a time, and stops reading while too
+//! [`SealedBlock`] to a [`BlockHolder`], in offset order and several at a time, and stops reading while too
 //! much is not held yet. It never makes a gap or a duplicate: what was read is sealed once, and an
 //! acknowledging sender is asked to go on only where everything before is held.
 
@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_common::positions::{PositionChange, PositionError, Positions};
 use tidemill_rows::records::Framing;
 use tokio_util::sync::CancellationToken;
 
@@ -26,13 +27,23 @@ pub struct SealedBlock {
     pub records: u64,
     /// The records.
     pub bytes: Bytes,
+    /// What they change in the positions of their source.
+    pub changes: Vec<PositionChange>,
 }
 
 /// Where sealed blocks go.
-pub trait BlockSink: Send + Sync + 'static {
+pub trait BlockHolder: Send + Sync + 'static {
     /// Takes a block; called in offset order. The future resolves when its copies exist and the driver
     /// has logged it. Tries again by itself whatever may help; a receiver takes any error as final.
-    fn hold(&self, block: SealedBlock) -> BoxFuture<'static, Result<(), HoldError>>;
+    fn hold(self: Arc<Self>, block: SealedBlock) -> BoxFuture<'static, Result<(), HoldError>>;
+
+    /// Has changed positions logged that no record is behind. All records before `offset` are held, and no block is handed
+    /// on meanwhile.
+    fn remember(
+        self: Arc<Self>,
+        offset: u64,
+        changes: Vec<PositionChange>,
+    ) -> BoxFuture<'static, Result<(), HoldError>>;
 }
 
 /// Why a block is not held.
@@ -53,6 +64,8 @@ pub struct ReceiverConfig {
     pub framing: Framing,
     /// Position of the first record this receiver seals: all before it are held.
     pub start_offset: u64,
+    /// What is known of the positions of its source.
+    pub positions: Positions,
     /// A block is sealed at most this long after its first whole record came in.
     pub block_interval: Duration,
     /// A block is sealed early at this many bytes; it is longer only for a single long record. None: only when the source says so.
@@ -101,6 +114,9 @@ pub enum ReceiverError {
     /// A block could not be held.
     #[error("a block could not be held: {0}")]
     Hold(String),
+    /// The source has a position that is not kept.
+    #[error("{0}")]
+    Position(#[from] PositionError),
     /// A mistake in this program.
     #[error("internal: {0}")]
     Internal(&'static str),
@@ -184,7 +200,7 @@ pub enum ConnectError {
 /// When a block cannot be held. Trouble with the source is no error: it shows in `status`.
 pub async fn run<S>(
     config: ReceiverConfig,
-    sink: Arc<dyn BlockSink>,
+    holder: Arc<dyn BlockHolder>,
     status: Arc<ReceiverStatus>,
     stop: CancellationToken,
     source: S,
@@ -192,7 +208,7 @@ pub async fn run<S>(
 where
     S: for<'a> FnOnce(&'a mut Intake) -> BoxFuture<'a, Result<Ended, ReceiverError>>,
 {
-    let mut intake = Intake::new(&config, sink, status.clone(), stop);
+    let mut intake = Intake::new(config, holder, status.clone(), stop);
     let ended = source(&mut intake).await?;
     status.set(ReceiverState::Draining);
     let offset = intake.drain().await?;

@@ -2,7 +2,6 @@
 
 use crate::intake::Intake;
 use crate::receiver::{Backoff, ReceiverError};
-use crate::sources::files::FilesLog;
 use crate::sources::receiver::ReceiverFactory;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -36,8 +35,9 @@ pub trait SourceConnector: Send + Sync + 'static {
     /// Reads its keys. None after noting in the reader what is wrong, and where.
     fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, records: &Records) -> Option<Self::Config>;
 
-    /// Runs one receiver: puts records into the intake until that says stop, or there are no more. It goes on behind
-    /// [`Intake::position`]; what was put in and not held counts as never read when the future is dropped.
+    /// Runs one receiver: puts records into the intake until that says stop, or there are no more. It goes on behind record
+    /// [`Intake::offset`], or where [`Intake::positions`] say; what was put in and not held counts as never read when the future
+    /// is dropped.
     ///
     /// # Errors
     /// Those of the intake. Trouble with the source is no error: it shows in the status, and the receiver tries again.
@@ -112,8 +112,6 @@ pub struct Context {
     pub reconnect: Backoff,
     /// What makes receivers of [`SourceConfig::function`].
     pub factory: Option<ReceiverFactory>,
-    /// What the driver's log says of files.
-    pub files: Option<FilesLog>,
 }
 
 /// A source as a definition configures it.

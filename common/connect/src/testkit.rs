@@ -1,7 +1,7 @@
 //! What a source is tested with: a log that holds its blocks, and a receiver that runs it.
 
 use crate::rate::Rate;
-use crate::receiver::{Backoff, BlockSink, HoldError, ReceiverConfig, ReceiverEnd, ReceiverError, SealedBlock, run};
+use crate::receiver::{Backoff, BlockHolder, HoldError, ReceiverConfig, ReceiverEnd, ReceiverError, SealedBlock, run};
 use crate::source::{Context, Source};
 use crate::status::{ReceiverState, ReceiverStatus};
 use futures::FutureExt;
@@ -10,6 +10,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_common::positions::{PositionChange, Positions};
 use tidemill_rows::arrow::datatypes::Schema;
 use tidemill_rows::records::Framing;
 use tokio::sync::watch;
@@ -27,11 +28,14 @@ struct Held {
     epoch: u64,
     end: u64,
     blocks: Vec<SealedBlock>,
+    /// Positions that changed without a record, and behind which one.
+    notes: Vec<(u64, Vec<PositionChange>)>,
+    positions: Positions,
     paused: bool,
     broken: bool,
 }
 
-struct Sink {
+struct Epoch {
     log: Arc<Log>,
     epoch: u64,
 }
@@ -48,10 +52,29 @@ impl Log {
         Arc::new(Self { state: watch::Sender::new(Held { end, ..Held::default() }) })
     }
 
-    /// A sink of a new epoch; those before are fenced.
-    pub fn sink(self: &Arc<Self>) -> Arc<dyn BlockSink> {
+    /// Where the blocks of a new epoch go; those before are fenced.
+    pub fn holder(self: &Arc<Self>) -> Arc<dyn BlockHolder> {
         self.state.send_modify(|held| held.epoch += 1);
-        Arc::new(Sink { log: self.clone(), epoch: self.state.borrow().epoch })
+        Arc::new(Epoch { log: self.clone(), epoch: self.state.borrow().epoch })
+    }
+
+    /// One that has the first blocks of this one, as many as so many records fill.
+    pub fn up_to(&self, records: u64) -> Arc<Self> {
+        let all = self.state.borrow();
+        let mut held = Held::default();
+        for block in all.blocks.iter().filter(|block| block.first_offset + block.records <= records) {
+            held.add(block.clone());
+        }
+        let end = held.end;
+        for (_, changes) in all.notes.iter().filter(|(offset, _)| *offset <= end) {
+            held.apply(changes);
+        }
+        Arc::new(Self { state: watch::Sender::new(held) })
+    }
+
+    /// The positions as of the last record that is held.
+    pub fn positions(&self) -> Positions {
+        self.state.borrow().positions.clone()
     }
 
     /// Holds nothing until resumed.
@@ -99,8 +122,21 @@ impl Log {
     }
 }
 
-impl BlockSink for Sink {
-    fn hold(&self, block: SealedBlock) -> BoxFuture<'static, Result<(), HoldError>> {
+impl Held {
+    fn add(&mut self, block: SealedBlock) {
+        self.end += block.records;
+        self.apply(&block.changes);
+        self.blocks.push(block);
+    }
+
+    fn apply(&mut self, changes: &[PositionChange]) {
+        // The intake has checked them.
+        changes.iter().for_each(|change| _ = self.positions.apply(change));
+    }
+}
+
+impl BlockHolder for Epoch {
+    fn hold(self: Arc<Self>, block: SealedBlock) -> BoxFuture<'static, Result<(), HoldError>> {
         let (log, epoch) = (self.log.clone(), self.epoch);
         async move {
             let ready =
@@ -115,11 +151,31 @@ impl BlockSink for Sink {
                 } else if held.epoch != epoch {
                     outcome = Err(HoldError::Fenced);
                 } else {
-                    held.end += block.records;
-                    held.blocks.push(block);
+                    held.add(block);
                 }
             });
             outcome
+        }
+        .boxed()
+    }
+
+    fn remember(
+        self: Arc<Self>,
+        offset: u64,
+        changes: Vec<PositionChange>,
+    ) -> BoxFuture<'static, Result<(), HoldError>> {
+        let (log, epoch) = (self.log.clone(), self.epoch);
+        let ready = move |held: &Held| held.epoch != epoch || !held.paused;
+        async move {
+            if log.state.subscribe().wait_for(ready).await.is_err() || log.state.borrow().epoch != epoch {
+                return Err(HoldError::Fenced);
+            }
+            log.state.send_modify(|held| {
+                assert_eq!(held.end, offset, "all records before it are held");
+                held.apply(&changes);
+                held.notes.push((offset, changes));
+            });
+            Ok(())
         }
         .boxed()
     }
@@ -130,6 +186,7 @@ pub fn config(start_offset: u64) -> ReceiverConfig {
     ReceiverConfig {
         framing: Framing::Lines,
         start_offset,
+        positions: Positions::default(),
         block_interval: Duration::from_millis(1),
         block_bytes: Some(300),
         max_unheld_bytes: 2000,
@@ -146,7 +203,6 @@ pub fn context() -> Context {
         schema: Arc::new(Schema::empty()),
         reconnect: Backoff { first: Duration::from_millis(1), most: Duration::from_millis(5) },
         factory: None,
-        files: None,
     }
 }
 
@@ -165,9 +221,9 @@ impl Running {
     /// Runs a source whose blocks go into a log.
     pub fn start(source: Source, context: Context, config: ReceiverConfig, log: &Arc<Log>) -> Self {
         let (status, stop) = (Arc::<ReceiverStatus>::default(), CancellationToken::new());
-        let (sink, shown, stopped) = (log.sink(), status.clone(), stop.clone());
+        let (holder, shown, stopped) = (log.holder(), status.clone(), stop.clone());
         let running = async move {
-            run(config, sink, shown, stopped, |intake| async move { source.run(context, intake).await }.boxed()).await
+            run(config, holder, shown, stopped, |intake| async move { source.run(context, intake).await }.boxed()).await
         };
         Self { task: tokio::spawn(running), status, stop }
     }

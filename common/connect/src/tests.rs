@@ -12,6 +12,8 @@ use tidemill_rows::records::{MAX_RECORD, push_bad};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+mod positions;
+
 async fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -114,7 +116,7 @@ async fn acknowledged_lines_are_held_once_through_cuts_fences_and_kills() {
                 0 => assert_eq!(stop(receiver).await, ReceiverEnd { offset: log.end(), finished: false }),
                 1 => receiver.task.abort(),
                 _ => {
-                    drop(log.sink());
+                    drop(log.holder());
                     if log.end() < TOTAL {
                         assert_eq!(receiver.end().await.unwrap(), Err(ReceiverError::Fenced));
                     } else {

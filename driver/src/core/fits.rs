@@ -11,7 +11,7 @@ use tidemill_proto::control::{self as pb, driver_message};
 /// are taken as they are from here on.
 pub(super) fn check(job: &DurableJob, topology: &Topology) -> Result<(), String> {
     let misfit = |what: String| Err(format!("the log says something of {what}, which its definition does not have"));
-    let receivers = job.receivers.keys().chain(job.waiting.keys()).chain(job.files.keys());
+    let receivers = job.receivers.keys().chain(job.waiting.keys()).chain(job.positions.keys());
     let blocks = job.blocks().map(|block| &block.key.receiver);
     let known = |key: &&ReceiverKey| {
         topology.sources.get(key.source.0 as usize).is_some_and(|source| key.receiver < source.receivers)

@@ -6,10 +6,11 @@
 
 use super::Cx;
 use super::job::Job;
-use super::wire::{block_meta, block_ref, ranked, receiver_key, receiver_ref, worker_numbers};
+use super::wire::{block_meta, block_ref, position_changes, ranked, receiver_key, receiver_ref, worker_numbers};
 use crate::record::{BlockKey, BlockMeta, JobRecord, ReceiverKey};
 use std::collections::{BTreeSet, HashMap};
 use tidemill_common::ids::{SourceIdx, WorkerId};
+use tidemill_common::positions::PositionChange;
 use tidemill_proto::common as common_pb;
 use tidemill_proto::control::{self as pb, driver_message};
 
@@ -143,8 +144,8 @@ impl Job {
             epoch,
             start_offset: logged.next_offset,
             replicate_to: worker_numbers(&replicate_to),
-            files: self.source_files(key),
             rate,
+            positions: self.positions(key),
         };
         cx.send(worker, driver_message::Kind::StartReceiver(message));
         let receiver = self.receivers.entry(key).or_default();
@@ -222,7 +223,7 @@ impl Job {
     }
 
     /// Has a receiver report again what the log lacks: it may have lost what it had.
-    fn ask_for_blocks(&mut self, cx: &mut Cx<'_>, key: ReceiverKey, worker: WorkerId, from: u64) {
+    pub(super) fn ask_for_blocks(&mut self, cx: &mut Cx<'_>, key: ReceiverKey, worker: WorkerId, from: u64) {
         let Some(receiver) = self.receivers.get_mut(&key).filter(|receiver| receiver.asked_from != Some(from)) else {
             return;
         };
@@ -322,7 +323,11 @@ impl Job {
             return;
         }
         if follows {
-            self.log_block(cx, block, &report.holders);
+            let Some(changes) = position_changes(report.changes.clone()) else {
+                self.counters.fenced += 1;
+                return;
+            };
+            self.log_block(cx, block, changes, &report.holders);
         }
         // A block that is logged already is one whose answer got lost with a driver.
         let through = self.durable.receivers.get(&key).map_or(0, |receiver| receiver.next_offset);
@@ -331,8 +336,8 @@ impl Job {
         cx.send(worker, driver_message::Kind::BlockLogged(message));
     }
 
-    fn log_block(&mut self, cx: &mut Cx<'_>, block: BlockMeta, holders: &[u64]) {
-        self.record(cx, JobRecord::Block(block));
+    fn log_block(&mut self, cx: &mut Cx<'_>, block: BlockMeta, changes: Vec<PositionChange>, holders: &[u64]) {
+        self.record(cx, JobRecord::Block(block, changes));
         let live = |worker: &WorkerId| cx.members.get(*worker).is_some();
         let workers: BTreeSet<WorkerId> = holders.iter().map(|id| WorkerId(*id)).filter(live).collect();
         self.counters.blocks += 1;

@@ -175,7 +175,7 @@ impl Job {
         let released = self.durable.apply(&record);
         self.doubtful &= !self.durable.settles_doubt(&record);
         match &record {
-            JobRecord::Block(block) => self.waiting = (self.waiting.0 + block.records, self.waiting.1 + block.bytes),
+            JobRecord::Block(block, _) => self.waiting = (self.waiting.0 + block.records, self.waiting.1 + block.bytes),
             JobRecord::Frozen { .. } | JobRecord::Ended(_) => self.count_waiting(),
             _ => {}
         }

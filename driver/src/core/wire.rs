@@ -2,6 +2,7 @@
 
 use crate::record::{BlockKey, BlockMeta, ReceiverKey};
 use tidemill_common::ids::{JobId, SourceIdx, WorkerId};
+use tidemill_common::positions::{MAX_CHANGES, PositionChange};
 use tidemill_plan::{FunctionKind, FunctionRef};
 use tidemill_proto::common as pb;
 use tidemill_proto::control as control_pb;
@@ -32,6 +33,13 @@ pub(crate) fn is_believable(done: &control_pb::TaskDone) -> bool {
     let rows = done.rows.iter().map(|rows| rows.total).chain(done.parts.iter().map(|part| part.rows));
     let counts = [done.records, done.bad_records, done.state_keys, done.micros];
     rows.chain(counts).all(|count| count <= HIGHEST_COUNT)
+}
+
+/// Changes of positions; `None` when they do not keep to the bounds.
+pub(crate) fn position_changes(changes: Vec<control_pb::PositionChange>) -> Option<Vec<PositionChange>> {
+    let change = |pb: control_pb::PositionChange| PositionChange { name: pb.name, to: pb.to.map(Vec::from) };
+    let changes: Vec<PositionChange> = changes.into_iter().map(change).collect();
+    (changes.len() <= MAX_CHANGES && changes.iter().all(|change| change.check().is_ok())).then_some(changes)
 }
 
 /// The job and the block that a message speaks of; `None` when it is incomplete, or cannot be.

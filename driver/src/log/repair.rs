@@ -228,7 +228,9 @@ fn note(jobs: &mut BTreeMap<JobId, LostJob>, record: &Record) {
             let lost = jobs.entry(*id).or_default();
             lost.entries += 1;
             match record {
-                JobRecord::Block(block) => lost.received_records = lost.received_records.saturating_add(block.records),
+                JobRecord::Block(block, _) => {
+                    lost.received_records = lost.received_records.saturating_add(block.records)
+                }
                 JobRecord::Completed { batch, .. } => lost.from = Some(*batch),
                 JobRecord::Ended(_) => lost.ended = true,
                 _ => {}

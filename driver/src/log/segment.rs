@@ -1,6 +1,7 @@
 //! Reading a segment: what it says up to its end or to what does not read, and what stands behind that.
 
 use super::chain::Head;
+use super::version3::{Durable3, Record3};
 use super::{CLOSED, END_MARK, HEAD, KIND, LogError, RECORD, SNAPSHOT, VERSION, version1};
 use crate::record::{Durable, Record};
 use serde::de::DeserializeOwned;
@@ -41,7 +42,8 @@ enum Layout {
     Version1,
     /// Frames without a head before them and a mark behind each.
     Version2,
-    Marked,
+    Version3,
+    Current,
 }
 
 /// The entries of a segment, one after the other.
@@ -58,13 +60,19 @@ impl<'a> Entries<'a> {
     pub(super) fn of(path: &Path, bytes: &'a [u8]) -> Result<Self, LogError> {
         let entries = |layout, at, headless| Ok(Self { layout, bytes, at, headless });
         match frame::read_file_header(bytes) {
-            FileHeader::Of(KIND, VERSION) => entries(Layout::Marked, FILE_HEADER, false),
+            FileHeader::Of(KIND, VERSION) => entries(Layout::Current, FILE_HEADER, false),
+            FileHeader::Of(KIND, 3) => entries(Layout::Version3, FILE_HEADER, false),
             FileHeader::Of(KIND, 2) => entries(Layout::Version2, FILE_HEADER, false),
             FileHeader::Of(KIND, found) => Err(LogError::OtherVersion { path: path.to_path_buf(), found }),
             FileHeader::Other if version1::begins(bytes) => entries(Layout::Version1, 0, false),
             FileHeader::Of(..) | FileHeader::Damaged | FileHeader::Other => {
                 let version2 = matches!(frame::step(bytes, FILE_HEADER), Step::Whole { kind: SNAPSHOT, .. });
-                entries(if version2 { Layout::Version2 } else { Layout::Marked }, FILE_HEADER, true)
+                let marked = || {
+                    let whole = |layout| Self { layout, bytes, at: FILE_HEADER, headless: true }.count_whole();
+                    let version3 = whole(Layout::Version3) > whole(Layout::Current);
+                    if version3 { Layout::Version3 } else { Layout::Current }
+                };
+                entries(if version2 { Layout::Version2 } else { marked() }, FILE_HEADER, true)
             }
         }
     }
@@ -76,18 +84,17 @@ impl<'a> Entries<'a> {
     }
 
     fn has_head(&self) -> bool {
-        matches!(self.layout, Layout::Marked)
+        matches!(self.layout, Layout::Version3 | Layout::Current)
     }
 
     /// The entry at the place where it is. Stays there until it is told to go on.
     pub(super) fn item(&self) -> Item {
-        let marked = match self.layout {
-            Layout::Version1 => return version1::item(self.bytes, self.at),
-            Layout::Version2 => false,
-            Layout::Marked => true,
-        };
+        if let Layout::Version1 = self.layout {
+            return version1::item(self.bytes, self.at);
+        }
+        let (marked, old) = (self.has_head(), !matches!(self.layout, Layout::Current));
         match frame::step(self.bytes, self.at) {
-            Step::Whole { kind, body, end } => match unmarked(body, marked).and_then(|body| decode(kind, body)) {
+            Step::Whole { kind, body, end } => match unmarked(body, marked).and_then(|body| decode(kind, body, old)) {
                 Ok(entry) => Item::Entry { entry, end },
                 Err(what) => {
                     let next = (end < self.bytes.len()).then_some(end);
@@ -117,12 +124,17 @@ fn unmarked(body: &[u8], marked: bool) -> Result<&[u8], String> {
     }
 }
 
-fn decode(kind: u8, body: &[u8]) -> Result<Entry, String> {
+/// With `old`, as versions 2 and 3 wrote it.
+fn decode(kind: u8, body: &[u8], old: bool) -> Result<Entry, String> {
+    let snapshot = |durable: Durable| Entry::Snapshot(Box::new(durable));
+    let record = |record: Record| Entry::Record(Box::new(record));
     match kind {
         HEAD => whole(body).map(Entry::Head),
         CLOSED => whole(body).map(Entry::Closed),
-        SNAPSHOT => whole(body).map(|durable| Entry::Snapshot(Box::new(durable))),
-        RECORD => whole(body).map(|record| Entry::Record(Box::new(record))),
+        SNAPSHOT if old => whole::<Durable3>(body).map(Durable::from).map(snapshot),
+        SNAPSHOT => whole(body).map(snapshot),
+        RECORD if old => whole::<Record3>(body).map(Record::from).map(record),
+        RECORD => whole(body).map(record),
         other => Err(format!("an entry is of kind {other}, which this version of tidemill does not know")),
     }
 }
@@ -253,6 +265,10 @@ impl Damage {
 }
 
 impl Entries<'_> {
+    fn count_whole(mut self) -> u64 {
+        std::iter::from_fn(|| self.skip_one()).map(|(_, whole)| u64::from(whole)).sum()
+    }
+
     /// Goes on to the next place that may read; gives back where it was, and whether that was a whole entry.
     fn skip_one(&mut self) -> Option<(usize, bool)> {
         let at = self.at;

@@ -2,12 +2,14 @@ mod order;
 
 use super::*;
 use crate::record::{
-    BlockKey, BlockMeta, DurableJob, Ending, FileChoice, GroupPlaces, Import, JobRecord, ReceiverKey, SourceFile,
-    SourceTotals, TableContent, Totals,
+    BlockKey, BlockMeta, DurableJob, Ending, GroupPlaces, Import, JobRecord, ReceiverKey, SourceTotals, TableContent,
+    Totals,
 };
 use proptest::prelude::*;
 use tidemill_common::frame::{FILE_HEADER, FRAME_HEADER};
 use tidemill_common::ids::{BatchId, JobId, SourceIdx, Term, WorkerId};
+use tidemill_common::positions::PositionChange;
+use tidemill_connect::sources::files::{LOOKED_AT, Progress, Stamp};
 
 fn joined(worker: u64) -> Record {
     Record::WorkerJoined(WorkerId(worker))
@@ -122,7 +124,7 @@ fn damage_is_refused_and_repaired_on_request() {
         submitted(1, "first"),
         joined(2),
         submitted(2, "second"),
-        of_first(JobRecord::Block(block)),
+        of_first(JobRecord::Block(block, Vec::new())),
         of_first(complete),
     ];
     let path = written(dir.path(), &records);
@@ -377,8 +379,8 @@ fn damage_in_version_1_is_refused_and_its_tail_may_be_torn() {
 fn everything() -> Vec<Record> {
     let key = ReceiverKey { source: SourceIdx(1), receiver: 2 };
     let block = BlockMeta { key: BlockKey { receiver: key, first_offset: 0 }, epoch: 3, records: 40, bytes: 500 };
-    let file = SourceFile { name: "f.csv".into(), size: 6, modified_ns: 7 };
-    let choice = FileChoice { file: Some((file.clone(), 40)), skipped: vec![file], gone: vec!["g".into()] };
+    let moved = PositionChange { name: "f.csv".into(), to: Some(vec![1, 2]) };
+    let gone = PositionChange { name: "g".into(), to: None };
     let counted = SourceTotals { records: 40, bad: 1, stretch_records: 40, stretch_bad: 1 };
     let totals = Totals { records: 40, bad_records: 1, output_rows: vec![39], sources: vec![counted] };
     let places = GroupPlaces { owner: Some(WorkerId(1)), followers: vec![WorkerId(2)] };
@@ -397,8 +399,8 @@ fn everything() -> Vec<Record> {
     let of_job = [
         JobRecord::Receiver { key, epoch: 3 },
         JobRecord::Assigned(vec![places]),
-        JobRecord::Files(key, choice),
-        JobRecord::Block(block),
+        JobRecord::Positions(key, vec![moved.clone(), gone]),
+        JobRecord::Block(block, vec![moved]),
         JobRecord::Imported { model: 0, import: Import { trained: false, bytes: vec![8].into() } },
         JobRecord::Reloaded { table: 0, content: TableContent { hash: 9, bytes: vec![10].into() } },
         JobRecord::Frozen { batch: BatchId(1), time_ms: 2000, counts: vec![(key, 1)] },
@@ -407,7 +409,7 @@ fn everything() -> Vec<Record> {
         JobRecord::Checkpoint(BatchId(1)),
         JobRecord::ReceiverFinished(key),
         JobRecord::Frozen { batch: BatchId(2), time_ms: 3000, counts: vec![] },
-        JobRecord::Block(BlockMeta { key: BlockKey { receiver: key, first_offset: 40 }, ..block }),
+        JobRecord::Block(BlockMeta { key: BlockKey { receiver: key, first_offset: 40 }, ..block }, Vec::new()),
         JobRecord::Imported { model: 1, import: Import { trained: true, bytes: vec![11].into() } },
         JobRecord::Reloaded { table: 1, content: TableContent { hash: 12, bytes: vec![13].into() } },
     ];
@@ -449,11 +451,32 @@ fn the_layout_is_as_it_was_stored() {
     assert!(fs::read(stored(&name)).unwrap() == bytes, "the layout of the log has changed");
 }
 
+/// What versions 2 and 3 said of files are positions now.
+#[test]
+fn the_files_of_version_3_are_positions() {
+    for name in ["version-2", "version-3"] {
+        let (path, bytes) = (stored(name), fs::read(stored(name)).unwrap());
+        let mut entries = segment::Entries::of(&path, &bytes).unwrap();
+        let durable = loop {
+            match entries.item() {
+                segment::Item::Entry { entry: segment::Entry::Snapshot(durable), .. } => break durable,
+                segment::Item::Entry { end, .. } => entries.at = end,
+                other => panic!("{name}: {other:?}"),
+            }
+        };
+        let key = ReceiverKey { source: SourceIdx(1), receiver: 2 };
+        let positions = &durable.jobs[&JobId(1)].positions[&key];
+        let stamp = Stamp { size: 6, modified_ns: 7 };
+        let open = Progress::Open { stamp, first_offset: 40 }.to_bytes();
+        assert_eq!(positions.iter().collect::<Vec<_>>(), [(LOOKED_AT, &[][..]), ("f.csv", &open[..])], "{name}");
+    }
+}
+
 #[test]
 fn every_stored_version_is_read() {
     let files = fs::read_dir(stored("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let files: Vec<String> = files.collect();
-    assert!(files.len() >= 3);
+    assert!(files.len() >= 4);
     for file in files {
         assert!(!open_stored(&file).jobs.is_empty(), "{file}");
     }

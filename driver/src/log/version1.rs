@@ -4,9 +4,10 @@
 //! taken from [`record`](crate::record); whoever changes that leaves the old type here.
 
 use super::segment::{Entry, Fault, Item, whole};
+use super::version3::{self, FileChoice, SourceFiles};
 use crate::record::{
-    BlockMeta, Durable, DurableJob, DurableReceiver, Ending, FileChoice, FrozenBatch, GroupPlaces, Import, JobRecord,
-    ReceiverKey, Record, SourceFiles, TableContent, Totals,
+    BlockMeta, Durable, DurableJob, DurableReceiver, Ending, FrozenBatch, GroupPlaces, Import, JobRecord, ReceiverKey,
+    Record, TableContent, Totals,
 };
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -86,13 +87,13 @@ impl From<JobRecord1> for JobRecord {
         match old {
             JobRecord1::Receiver { key, epoch } => Self::Receiver { key, epoch },
             JobRecord1::ReceiverFinished(a) => Self::ReceiverFinished(a),
-            JobRecord1::Block(a) => Self::Block(a),
+            JobRecord1::Block(a) => Self::Block(a, Vec::new()),
             JobRecord1::Frozen { batch, time_ms, counts } => Self::Frozen { batch, time_ms, counts },
             JobRecord1::Completed { batch, totals } => Self::Completed { batch, totals: totals.into() },
             JobRecord1::Checkpoint(a) => Self::Checkpoint(a),
             JobRecord1::Assigned(a) => Self::Assigned(a),
             JobRecord1::Ended(a) => Self::Ended(a),
-            JobRecord1::Files(a, b) => Self::Files(a, b),
+            JobRecord1::Files(a, b) => Self::Positions(a, b.into()),
             JobRecord1::Imported { model, import } => Self::Imported { model, import },
             JobRecord1::Chosen { model, champion } => Self::Chosen { model, champion },
             JobRecord1::Reloaded { table, content } => Self::Reloaded { table, content },
@@ -158,7 +159,7 @@ impl From<DurableJob1> for DurableJob {
             received_records: old.received_records,
             received_bytes: old.received_bytes,
             ending: old.ending,
-            files: old.files,
+            positions: version3::positions(old.files),
             champions: old.champions,
             imports: old.imports,
             last_imported: old.last_imported,

@@ -72,7 +72,11 @@ fn message() -> impl Strategy<Value = Kind> {
     let groups = || prop::collection::vec(small(), 0..4);
     let holders = || prop::collection::vec(number(), 0..3);
     prop_oneof![
-        (block(), holders()).prop_map(|(block, holders)| Kind::BlockReceived(pb::BlockReceived { block, holders })),
+        (block(), holders()).prop_map(|(block, holders)| Kind::BlockReceived(pb::BlockReceived {
+            block,
+            holders,
+            ..Default::default()
+        })),
         (block(), any::<bool>()).prop_map(|(block, ok)| Kind::BlockCopied(pb::BlockCopied { block, ok })),
         (receiver(), number(), any::<bool>()).prop_map(|(receiver, epoch, drained)| {
             Kind::ReceiverReport(pb::ReceiverReport { receiver, epoch, drained, ..Default::default() })
@@ -91,8 +95,8 @@ fn message() -> impl Strategy<Value = Kind> {
         (number(), groups(), groups()).prop_map(|(version, groups, failed)| {
             Kind::StateRestored(pb::StateRestored { job: 1, version, groups, failed })
         }),
-        (receiver(), number(), number()).prop_map(|(receiver, epoch, first_offset)| {
-            Kind::ChooseFiles(pb::ChooseFiles { receiver, epoch, first_offset, ..Default::default() })
+        (receiver(), number(), number()).prop_map(|(receiver, epoch, offset)| {
+            Kind::PositionsChanged(pb::PositionsChanged { receiver, epoch, offset, ..Default::default() })
         }),
     ]
 }

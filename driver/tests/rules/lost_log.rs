@@ -73,7 +73,7 @@ fn a_receiver_that_is_ahead_of_the_log_is_asked_for_what_is_missing() {
         driver.block(1, 0, offset, 10);
     }
     let logged = |record: &JobRecord| match record {
-        JobRecord::Block(block) => Some(block.key.first_offset),
+        JobRecord::Block(block, _) => Some(block.key.first_offset),
         _ => None,
     };
     assert_eq!(driver.of_job().filter_map(logged).collect::<Vec<_>>(), [10, 11, 12]);
@@ -212,7 +212,7 @@ fn a_doubtful_job_that_fails_leaves_everything_where_it_is() {
         let mut durable = logged();
         let key = BlockKey { receiver: KEY, first_offset: 10 };
         let meta = BlockMeta { key, epoch: 1, records: 1, bytes: 10 };
-        durable.apply(&Record::Job(JobId(1), JobRecord::Block(meta)));
+        durable.apply(&Record::Job(JobId(1), JobRecord::Block(meta, Vec::new())));
         if doubtful {
             durable.doubt();
         }
@@ -240,7 +240,7 @@ fn a_record_that_fits_nothing_costs_its_job_and_not_the_cluster() {
     let misfits = [
         JobRecord::Chosen { model: 0, champion: 9999 },
         JobRecord::Receiver { key, epoch: 1 },
-        JobRecord::Block(meta),
+        JobRecord::Block(meta, Vec::new()),
         JobRecord::Assigned(vec![Default::default(); 3]),
         JobRecord::Reloaded {
             table: 3,

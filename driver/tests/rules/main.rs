@@ -111,7 +111,7 @@ impl Driver {
     fn block_with(&mut self, session: u64, receiver: u32, first_offset: u64, records: u64, bytes: u64) {
         let receiver = Some(ReceiverRef { job: 1, source: 0, receiver });
         let block = Some(BlockRef { receiver, epoch: 1, first_offset, records, bytes });
-        let message = pb::BlockReceived { block, holders: vec![session] };
+        let message = pb::BlockReceived { block, holders: vec![session], ..Default::default() };
         self.says(session, worker_message::Kind::BlockReceived(message));
     }
 

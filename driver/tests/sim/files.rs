@@ -87,6 +87,8 @@ counts!(
     torn_logs,
     slow_loops,
     receiver_failures,
+    notes,
+    logged_notes,
     task_failures,
     refusals,
     blocks_gone,

@@ -202,8 +202,8 @@ impl Process {
     fn on_message(&mut self, cx: &mut Cx<'_>, message: driver_message::Kind) {
         use driver_message::Kind;
         match message {
-            // No source here watches a directory.
-            Kind::Welcome(_) | Kind::Refused(_) | Kind::FilesChosen(_) => {}
+            Kind::Welcome(_) | Kind::Refused(_) => {}
+            Kind::PositionsLogged(logged) => self.positions_logged(&logged),
             Kind::Membership(membership) => {
                 self.members = membership.workers.iter().map(|member| member.worker_id).collect();
             }

@@ -3,7 +3,7 @@
 use crate::compute::{Op, Rows, State, block_rows, show};
 use crate::files::Files;
 use crate::models;
-use crate::receiving::Block;
+use crate::receiving::{Block, READ, number};
 use crate::scenario::Spec;
 use crate::tables;
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,11 +81,17 @@ impl Oracle {
         let truth = self.truths.entry(*id).or_default();
         let mut frozen = None;
         match of_job {
-            JobRecord::Block(block) => {
+            JobRecord::Block(block, changes) => {
                 let receiver = &before.receivers[&block.key.receiver];
                 assert_eq!(block.epoch, receiver.epoch, "a block of another epoch was logged");
                 assert_eq!(block.key.first_offset, receiver.next_offset, "a gap or an overlap in the log");
                 truth.logged.insert(block_of(block));
+                let read = changes.iter().find(|change| change.name == READ).and_then(|change| change.to.as_deref());
+                assert_eq!(
+                    read.map(number),
+                    Some(block.key.first_offset + block.records),
+                    "a position of another block"
+                );
             }
             JobRecord::Receiver { key, epoch } => {
                 let last = before.receivers.get(key).map_or(0, |receiver| receiver.epoch);
@@ -111,10 +117,15 @@ impl Oracle {
                 check_totals(spec_of(specs, *id), files, *id, truth, *batch, totals);
                 files.counts.batches += 1;
             }
+            JobRecord::Positions(key, changes) => {
+                let receiver = &before.receivers[key];
+                let noted = changes.iter().map(|change| change.to.as_deref().map(number)).collect::<Vec<_>>();
+                assert_eq!(noted, [Some(receiver.next_offset)], "a position ahead of the log, or behind it");
+                files.counts.logged_notes += 1;
+            }
             JobRecord::Imported { .. } => files.counts.imports += 1,
             JobRecord::Reloaded { .. } => files.counts.reloads += 1,
             JobRecord::Chosen { .. } => panic!("no stage here chooses"),
-            JobRecord::Files(key, _) => panic!("{key:?} watches no directory"),
             JobRecord::Checkpoint(version) => {
                 assert!(*version > before.checkpoint && *version <= before.completed, "checkpoint {version}");
                 files.counts.checkpoints += 1;

@@ -23,7 +23,32 @@ pub(crate) fn reference(job: u64, key: (u32, u32)) -> common_pb::ReceiverRef {
     common_pb::ReceiverRef { job, source: key.0, receiver: key.1 }
 }
 
+/// Where the end of the last record that was read is said.
+pub(crate) const READ: &str = "read";
+/// Where it is said without a record.
+pub(crate) const NOTED: &str = "noted";
+
+fn change(name: &str, offset: u64) -> pb::PositionChange {
+    pb::PositionChange { name: name.into(), to: Some(offset.to_le_bytes().to_vec().into()) }
+}
+
+/// The number that a position is.
+pub(crate) fn number(position: &[u8]) -> u64 {
+    u64::from_le_bytes(position.try_into().unwrap())
+}
+
+impl Receiver {
+    fn is_idle(&self) -> bool {
+        self.under_way.is_empty() && self.unanswered.is_empty()
+    }
+}
+
 impl Block {
+    fn report(&self, job: u64, holders: Vec<u64>) -> pb::BlockReceived {
+        let changes = vec![change(READ, self.first_offset + self.records)];
+        pb::BlockReceived { block: Some(self.reference(job)), holders, changes }
+    }
+
     pub(crate) fn read(block: Option<&common_pb::BlockRef>) -> Option<(u64, Self)> {
         let block = block?;
         let receiver = block.receiver.as_ref()?;
@@ -54,6 +79,8 @@ pub(crate) struct Receiver {
     under_way: VecDeque<(Block, BTreeSet<u64>)>,
     /// Reported and not answered.
     unanswered: VecDeque<pb::BlockReceived>,
+    /// A change of a position without a record that is not answered.
+    noting: Option<pb::PositionsChanged>,
 }
 
 impl Process {
@@ -68,7 +95,14 @@ impl Process {
             draining: false,
             under_way: VecDeque::new(),
             unanswered: VecDeque::new(),
+            noting: None,
         };
+        // The positions are those of the last logged record.
+        let position = |name| {
+            start.positions.iter().find(|position| position.name == name).map(|position| number(&position.position))
+        };
+        assert_eq!(position(READ).unwrap_or(0), start.start_offset, "{start:?}");
+        assert!(position(NOTED).unwrap_or(0) <= start.start_offset, "{start:?}");
         held.receivers.insert(key, receiver);
         let wait = cx.net.pick(1_000..30_000);
         cx.net.timer(cx.proc, wait, Timer::Seal { job, key, epoch });
@@ -113,7 +147,9 @@ impl Process {
             self.fail_receiver(cx, job, key);
             return;
         }
-        if receiver.under_way.len() + receiver.unanswered.len() < UNHELD {
+        if receiver.noting.is_some() || (receiver.is_idle() && cx.net.chance(10)) {
+            self.note(cx, job, key, epoch);
+        } else if receiver.under_way.len() + receiver.unanswered.len() < UNHELD {
             self.seal_now(cx, job, key, epoch);
         }
         let Some(held) = self.jobs.get(&job) else { return };
@@ -130,13 +166,36 @@ impl Process {
         cx.net.timer(cx.proc, wait, Timer::Seal { job, key, epoch });
     }
 
+    /// A position changes without a record; said until it is answered.
+    fn note(&mut self, cx: &mut Cx<'_>, job: u64, key: (u32, u32), epoch: u64) {
+        let Some(receiver) = self.receiver(job, key, epoch) else { return };
+        let offset = receiver.next_offset;
+        let note = receiver.noting.get_or_insert_with(|| pb::PositionsChanged {
+            receiver: Some(reference(job, key)),
+            epoch,
+            offset,
+            changes: vec![change(NOTED, offset)],
+            number: offset + 1,
+        });
+        let note = note.clone();
+        cx.files.counts.notes += 1;
+        self.report(cx, worker_message::Kind::PositionsChanged(note));
+    }
+
+    pub(crate) fn positions_logged(&mut self, logged: &pb::PositionsLogged) {
+        let Some(reference) = logged.receiver.as_ref() else { return };
+        let key = (reference.source, reference.receiver);
+        let Some(receiver) = self.receiver(reference.job, key, logged.epoch) else { return };
+        receiver.noting.take_if(|note| note.number == logged.number);
+    }
+
     fn seal_now(&mut self, cx: &mut Cx<'_>, job: u64, key: (u32, u32), epoch: u64) {
         let Some(held) = self.jobs.get_mut(&job) else { return };
         let spec = &cx.specs[held.spec];
         let Some(receiver) = held.receivers.get_mut(&key) else { return };
         let room = spec.limit.map_or(u64::MAX, |limit| limit.saturating_sub(receiver.next_offset));
         let records = cx.net.pick(0..spec.block_records + 1).min(room);
-        if records == 0 {
+        if records == 0 || receiver.noting.is_some() {
             return;
         }
         let block = Block { key, epoch, first_offset: receiver.next_offset, records, bytes: records * 10 };
@@ -171,7 +230,7 @@ impl Process {
                 break;
             }
             let holders = [me].into_iter().chain(copies.iter().copied()).collect();
-            let report = pb::BlockReceived { block: Some(block.reference(job)), holders };
+            let report = block.report(job, holders);
             receiver.unanswered.push_back(report.clone());
             reports.push(report);
             receiver.under_way.pop_front();
@@ -216,7 +275,7 @@ impl Process {
     fn end_when_drained(&mut self, cx: &mut Cx<'_>, job: u64, key: (u32, u32)) {
         let Some(held) = self.jobs.get_mut(&job) else { return };
         let Some(receiver) = held.receivers.get(&key) else { return };
-        if !receiver.draining || !receiver.under_way.is_empty() || !receiver.unanswered.is_empty() {
+        if !receiver.draining || !receiver.is_idle() {
             return;
         }
         let epoch = receiver.epoch;
@@ -249,9 +308,9 @@ impl Process {
         again.sort_by_key(|block| block.first_offset);
         let known = std::mem::take(&mut receiver.unanswered);
         let report = |block: &Block| {
-            let block = Some(block.reference(job));
-            let known = known.iter().find(|report| report.block == block).cloned();
-            known.unwrap_or(pb::BlockReceived { block, holders: vec![me] })
+            let reference = Some(block.reference(job));
+            let known = known.iter().find(|report| report.block == reference).cloned();
+            known.unwrap_or_else(|| block.report(job, vec![me]))
         };
         receiver.unanswered = again.iter().map(report).collect();
         let reports = receiver.unanswered.clone();

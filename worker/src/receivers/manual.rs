@@ -52,9 +52,9 @@ mod tests {
     async fn batches_come_in_blocks_of_four() {
         let (batches, rx) = mpsc::channel(1);
         let (log, stop) = (Log::new(), CancellationToken::new());
-        let (sink, status) = (log.sink(), Arc::<ReceiverStatus>::default());
+        let (holder, status) = (log.holder(), Arc::<ReceiverStatus>::default());
         let receiver = tokio::spawn(async move {
-            tidemill_connect::run(config(0), sink, status, stop, |intake| run(intake, rx).boxed()).await
+            tidemill_connect::run(config(0), holder, status, stop, |intake| run(intake, rx).boxed()).await
         });
         for (first, count, held) in [(0, 6, 6), (6, 0, 6), (6, 4, 10)] {
             let (done, told) = oneshot::channel();

@@ -153,7 +153,7 @@ async fn generate(intake: &mut Intake, rows: &Rows, rows_per_second: u64) -> Res
     let mut chunk = Vec::new();
     intake.status.set(ReceiverState::Connected);
     loop {
-        let left = rows.total().saturating_sub(intake.position());
+        let left = rows.total().saturating_sub(intake.offset());
         if left == 0 {
             return Ok(Ended::Finished);
         }
@@ -162,7 +162,7 @@ async fn generate(intake: &mut Intake, rows: &Rows, rows_per_second: u64) -> Res
         let now = due.min(CHUNK);
         if now > 0 {
             chunk.clear();
-            rows.write(intake.position(), now, &mut chunk);
+            rows.write(intake.offset(), now, &mut chunk);
             pacer.spend(now);
             intake.take_in(&chunk).await?;
         }

@@ -47,7 +47,7 @@ impl SourceConnector for Queue {
 
     async fn run(config: &QueueConfig, context: Context, intake: &mut Intake) -> Result<Ended, ReceiverError> {
         intake.status.set(ReceiverState::Connected);
-        while let Some(batch) = config.batch(intake.position()) {
+        while let Some(batch) = config.batch(intake.offset()) {
             for record in batch {
                 intake.lines.push(record.as_bytes());
             }

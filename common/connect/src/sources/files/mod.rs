@@ -1,18 +1,18 @@
 //! Files that appear in a directory, on a file system or in an object store, each read once.
 //!
-//! What makes it once is a log behind [`FileLog`]: a file is remembered there, with the offset of its first record,
-//! before it is read. A receiver that starts again first reads on in the files whose records did not all come
-//! in, in the order of that log, then takes what is new. Names are compared, not times, so a file that
-//! becomes visible late is not lost.
+//! What makes it once is the position of each file (`progress.rs`), which is logged with the records: read, or open since
+//! some record. A receiver that starts again first reads on in the file that is open, then takes what is new. Names are
+//! compared, not times, so a file that becomes visible late is not lost.
 
 mod list;
+mod progress;
 mod read;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 pub use list::{Directory, FileEntry};
-pub use watch::{FileChoice, FileLog, FilesLog};
+pub use progress::{LOOKED_AT, Progress, Stamp};
 
 use crate::intake::Intake;
 use crate::receiver::ReceiverError;
@@ -92,7 +92,6 @@ impl SourceConnector for Files {
     }
 
     async fn run(config: &FilesConfig, context: Context, intake: &mut Intake) -> Result<Ended, ReceiverError> {
-        let log = context.files.ok_or(ReceiverError::Internal("a source of files without its log"))?;
         let watched = Watched {
             directory: Location::resolve(&context.base_dir, &config.path).into(),
             pattern: config.pattern.clone(),
@@ -104,7 +103,7 @@ impl SourceConnector for Files {
                 FileContent::Parquet => Content::Parquet(context.schema),
             },
         };
-        watch::run(intake, watched, log).await?;
+        watch::run(intake, watched).await?;
         Ok(Ended::Stopped)
     }
 }

@@ -1,19 +1,12 @@
-//! Files that appear in a directory, on a file system or in an object store, each read once.
-//!
-//! What makes it once is a log behind [`FileLog`]: a file is remembered there, with the offset of its first record,
-//! before it is read. A receiver that starts again first reads on in the files whose records did not all come
-//! in, in the order of that log, then takes what is new. Names are compared, not times, so a file that
-//! becomes visible late is not lost.
+//! Watching: which file is read next, and up to where each was read.
 
 use super::list::{Directory, FileEntry, Listed};
+use super::progress::{LOOKED_AT, Progress, Stamp};
 use super::read::{self, Content, Piece};
 use crate::intake::Intake;
-use crate::receiver::{HoldError, ReceiverError};
+use crate::receiver::ReceiverError;
 use crate::status::ReceiverState;
-use futures::future::BoxFuture;
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::fmt;
-use std::sync::Arc;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -35,84 +28,71 @@ pub(super) struct Watched {
     pub(super) content: Content,
 }
 
-/// What the driver's log says of the files of a receiver, and what adds to it.
-#[derive(Clone)]
-pub struct FilesLog {
-    /// Whether the directory was looked at before.
-    pub started: bool,
-    /// Size and time of the files that are not to be chosen again, by name.
-    pub known: HashMap<String, (u64, i64)>,
-    /// Files whose records did not all come in, in order, with the offset of the first record of each.
-    pub open: VecDeque<(FileEntry, u64)>,
-    /// Remembers choices.
-    pub log: Arc<dyn FileLog>,
-}
-
-impl fmt::Debug for FilesLog {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FilesLog").field("known", &self.known.len()).field("open", &self.open).finish_non_exhaustive()
-    }
-}
-
-/// What is to be remembered before reading goes on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FileChoice {
-    /// The file that is read next, with the offset of its first record.
-    pub file: Option<(FileEntry, u64)>,
-    /// Files that are never to be read.
-    pub skipped: Vec<FileEntry>,
-    /// Names that are in the directory no more.
-    pub gone: Vec<String>,
-}
-
-/// Remembers choices for ever.
-pub trait FileLog: Send + Sync + 'static {
-    /// Resolves when the choice is safe. Choosing a file again changes the offset it was chosen with.
-    fn remember(&self, choice: FileChoice) -> BoxFuture<'static, Result<(), HoldError>>;
-}
-
 /// Reads files until stopped.
-pub(super) async fn run(intake: &mut Intake, files: Watched, log: FilesLog) -> Result<(), ReceiverError> {
-    let mut watch =
-        Watch { files, log, pending: VecDeque::new(), unknown: HashSet::new(), crowded: false, resuming: true };
-    // All records of a file are in if the next one begins before what is wanted now.
-    while watch.log.open.get(1).is_some_and(|(_, first_offset)| *first_offset <= intake.position()) {
-        watch.log.open.pop_front();
-    }
+pub(super) async fn run(intake: &mut Intake, files: Watched) -> Result<(), ReceiverError> {
+    let resumed = resumed(intake)?;
+    let mut watch = Watch { files, pending: VecDeque::new(), unknown: HashSet::new(), crowded: false, resumed };
     intake.status.set(ReceiverState::Connected);
     while let Some((file, skip)) = watch.next(intake).await? {
         if !watch.read(intake, &file, skip).await? {
             break;
         }
+        intake.moved(&file.name, Progress::Read(Stamp::from(&file)).to_bytes())?;
     }
     Ok(())
 }
 
+/// The file that is to be read on in, and how many of its records are in already.
+///
+/// A log of version 3 or before says of several files that they are open: of those the last one that begins before what is
+/// wanted now is read, and no record of those behind it is in. Of two that begin there, one is empty.
+fn resumed(intake: &mut Intake) -> Result<VecDeque<(FileEntry, u64)>, ReceiverError> {
+    let wanted = intake.offset();
+    let mut open = Vec::new();
+    for (name, position) in intake.positions().iter().filter(|(name, _)| *name != LOOKED_AT) {
+        if let Progress::Open { stamp, first_offset } = progress(position)? {
+            open.push((
+                FileEntry { name: name.into(), size: stamp.size, modified_ns: stamp.modified_ns },
+                first_offset,
+            ));
+        }
+    }
+    let first = open.iter().map(|(_, first)| *first).filter(|first| *first <= wanted).max();
+    let mut resumed = VecDeque::new();
+    for (file, first_offset) in open {
+        if Some(first_offset) == first {
+            resumed.push_back((file, wanted - first_offset));
+        } else if first_offset <= wanted {
+            intake.moved(&file.name, Progress::Read(Stamp::from(&file)).to_bytes())?;
+        } else {
+            intake.forget(&file.name)?;
+        }
+    }
+    Ok(resumed)
+}
+
+fn progress(position: &[u8]) -> Result<Progress, ReceiverError> {
+    Progress::from_bytes(position).ok_or(ReceiverError::Internal("the log has a position of a file that does not read"))
+}
+
 struct Watch {
     files: Watched,
-    log: FilesLog,
-    /// Found and not chosen yet.
+    /// Found and not begun yet.
     pending: VecDeque<FileEntry>,
     /// Names of which nothing could be said when they were last looked at.
     unknown: HashSet<String>,
     /// There were more files than may be known.
     crowded: bool,
-    /// The first open file has not been gone on with.
-    resuming: bool,
+    /// Files to read on in, and how many of the records of each are in.
+    resumed: VecDeque<(FileEntry, u64)>,
 }
 
 impl Watch {
     /// The file to read, and how many of its records are in already; none when stopped.
     async fn next(&mut self, intake: &mut Intake) -> Result<Option<(FileEntry, u64)>, ReceiverError> {
-        let resuming = std::mem::take(&mut self.resuming);
-        if let Some((file, first_offset)) = self.log.open.pop_front() {
-            if resuming {
-                return Ok(Some((file, intake.position().saturating_sub(first_offset))));
-            }
-            // The files before it may have become shorter by what could not be read again.
-            return Ok(self.choose(intake, file, Vec::new()).await?.map(|file| (file, 0)));
+        if let Some(resumed) = self.resumed.pop_front() {
+            return Ok(Some(resumed));
         }
-        let mut gone = Vec::new();
         loop {
             while let Some(file) = self.pending.pop_front() {
                 let directory = self.files.directory.clone();
@@ -120,58 +100,98 @@ impl Watch {
                 let Some(now) = now else { return Ok(None) };
                 // One that has gone away meanwhile is not there to be read.
                 if let Ok(Ok(Some(now))) = now {
-                    return Ok(self.choose(intake, now, gone).await?.map(|file| (file, 0)));
+                    return self.begin(intake, now).await;
                 }
             }
-            let (directory, pattern) = (self.files.directory.clone(), self.files.pattern.clone());
-            let listed = intake.wait_for(tokio::task::spawn_blocking(move || directory.list(&pattern))).await?;
-            let Some(listed) = listed else { return Ok(None) };
-            match listed.unwrap_or_else(|error| Err(error.to_string())) {
-                Ok(found) => {
-                    gone.extend(self.look_at(intake, found));
-                    if self.files.new_files_only && !self.log.started {
-                        self.skip_pending(intake).await?;
-                    }
-                    self.log.started = true;
-                    intake.status.set(ReceiverState::Connected);
-                }
-                Err(error) => {
-                    let state = ReceiverState::BackingOff { error, wait: self.files.poll_interval };
-                    if intake.status.snapshot().state != state {
-                        tracing::warn!(?state, "a directory cannot be looked at now; it is tried again");
-                    }
-                    intake.status.set(state);
-                }
+            if !self.look(intake).await? {
+                return Ok(None);
             }
-            if self.pending.is_empty() && intake.wait_for(tokio::time::sleep(self.files.poll_interval)).await?.is_none()
-            {
+            if self.pending.is_empty() && !self.pause(intake).await? {
                 return Ok(None);
             }
         }
     }
 
-    /// Notes which files are new, and says which known ones are there no more.
-    fn look_at(&mut self, intake: &Intake, found: Listed) -> Vec<String> {
+    async fn begin(&self, intake: &mut Intake, file: FileEntry) -> Result<Option<(FileEntry, u64)>, ReceiverError> {
+        // Of files without records there may be many in a row.
+        if intake.is_crowded() && intake.settle().await?.is_none() {
+            return Ok(None);
+        }
+        let open = Progress::Open { stamp: Stamp::from(&file), first_offset: intake.offset() };
+        intake.moved(&file.name, open.to_bytes())?;
+        Ok(Some((file, 0)))
+    }
+
+    /// Looks at the directory; false when stopped.
+    async fn look(&mut self, intake: &mut Intake) -> Result<bool, ReceiverError> {
+        let (directory, pattern) = (self.files.directory.clone(), self.files.pattern.clone());
+        let listed = intake.wait_for(tokio::task::spawn_blocking(move || directory.list(&pattern))).await?;
+        let Some(listed) = listed else { return Ok(false) };
+        match listed.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(found) => {
+                if !self.look_at(intake, found).await? {
+                    return Ok(false);
+                }
+                if self.files.new_files_only
+                    && intake.positions().get(LOOKED_AT).is_none()
+                    && !self.skip_pending(intake).await?
+                {
+                    return Ok(false);
+                }
+                intake.status.set(ReceiverState::Connected);
+            }
+            Err(error) => {
+                let state = ReceiverState::BackingOff { error, wait: self.files.poll_interval };
+                if intake.status.snapshot().state != state {
+                    tracing::warn!(?state, "a directory cannot be looked at now; it is tried again");
+                }
+                intake.status.set(state);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until it is time to look again; false when stopped.
+    async fn pause(&self, intake: &mut Intake) -> Result<bool, ReceiverError> {
+        // No record may follow for long.
+        if intake.settle().await?.is_none() {
+            return Ok(false);
+        }
+        Ok(intake.wait_for(tokio::time::sleep(self.files.poll_interval)).await?.is_some())
+    }
+
+    /// Notes which files are new, and forgets those that are there no more; false when stopped.
+    async fn look_at(&mut self, intake: &mut Intake, found: Listed) -> Result<bool, ReceiverError> {
         self.tell_unknown(intake, found.unknown);
         let names: HashSet<&str> = found.files.iter().map(|file| file.name.as_str()).collect();
-        let gone: Vec<String> = self.log.known.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
-        self.log.known.retain(|name, _| names.contains(name.as_str()));
+        let is_gone = |name: &&str| *name != LOOKED_AT && !names.contains(name);
+        let known = intake.positions().iter().map(|(name, _)| name);
+        let gone: Vec<String> = known.filter(is_gone).map(str::to_owned).collect();
+        for name in gone {
+            intake.forget(&name)?;
+            if intake.is_crowded() && intake.settle().await?.is_none() {
+                return Ok(false);
+            }
+        }
         let mut left_out = 0;
         for file in found.files {
-            let stamp = (file.size, file.modified_ns);
-            let room = self.log.known.len() + self.pending.len() < self.files.max_files;
-            match self.log.known.get_mut(&file.name) {
+            let stamp = Stamp::from(&file);
+            let room = intake.positions().len() + self.pending.len() < self.files.max_files;
+            match intake.positions().get(&file.name).map(progress).transpose()? {
                 None if room => self.pending.push_back(file),
                 None => left_out += 1,
-                Some(known) if *known != stamp => {
-                    *known = stamp;
+                Some(known) if known.stamp() != stamp => {
+                    intake.moved(&file.name, Progress::Read(stamp).to_bytes())?;
                     bad_file(intake, &file.name, "it has changed after it was read; it is not read again");
+                    if intake.is_crowded() && intake.settle().await?.is_none() {
+                        return Ok(false);
+                    }
                 }
                 Some(_) => {}
             }
         }
         self.tell_left_out(intake, left_out);
-        gone
+        Ok(true)
     }
 
     /// Counts each name once, for as long as nothing can be said of it.
@@ -198,31 +218,16 @@ impl Watch {
         self.crowded = left_out > 0;
     }
 
-    async fn skip_pending(&mut self, intake: &mut Intake) -> Result<(), ReceiverError> {
-        let skipped: Vec<FileEntry> = self.pending.drain(..).collect();
-        self.log.known.extend(skipped.iter().map(|file| (file.name.clone(), (file.size, file.modified_ns))));
-        let remembered = self.log.log.remember(FileChoice { skipped, ..FileChoice::default() });
-        if let Some(remembered) = intake.wait_for(remembered).await? {
-            remembered?;
+    /// What is there at first is not to be read; false when stopped.
+    async fn skip_pending(&mut self, intake: &mut Intake) -> Result<bool, ReceiverError> {
+        while let Some(file) = self.pending.pop_front() {
+            intake.moved(&file.name, Progress::Read(Stamp::from(&file)).to_bytes())?;
+            if intake.is_crowded() && intake.settle().await?.is_none() {
+                return Ok(false);
+            }
         }
-        Ok(())
-    }
-
-    /// Has a file remembered; none when stopped.
-    async fn choose(
-        &mut self,
-        intake: &mut Intake,
-        file: FileEntry,
-        gone: Vec<String>,
-    ) -> Result<Option<FileEntry>, ReceiverError> {
-        self.log.known.insert(file.name.clone(), (file.size, file.modified_ns));
-        let choice = FileChoice { file: Some((file.clone(), intake.position())), skipped: Vec::new(), gone };
-        let remembered = self.log.log.remember(choice);
-        match intake.wait_for(remembered).await? {
-            Some(remembered) => remembered?,
-            None => return Ok(None),
-        }
-        Ok(Some(file))
+        intake.moved(LOOKED_AT, Vec::new())?;
+        Ok(intake.settle().await?.is_some())
     }
 
     /// Takes the records of a file in but for the first `skip`; false when stopped.

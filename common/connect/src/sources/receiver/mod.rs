@@ -104,7 +104,7 @@ async fn receive(
                 }
             }
         };
-        if intake.position() > held {
+        if intake.offset() > held {
             wait = backoff.first;
         }
         let delay = restart.after.unwrap_or(wait);
@@ -157,7 +157,7 @@ impl Stored {
                     intake.take_in(record.as_bytes()).await?;
                     intake.take_in(b"\n").await?;
                 }
-                self.waiting.extend(done.map(|done| (intake.position(), done)));
+                self.waiting.extend(done.map(|done| (intake.offset(), done)));
             }
             StoreRequest::Error(error) => {
                 tracing::warn!(error, "a receiver reports an error");

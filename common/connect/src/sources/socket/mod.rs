@@ -150,17 +150,17 @@ async fn receive(intake: &mut Intake, address: &str, acknowledge: bool, backoff:
                 if resume.is_none_or(|offset| offset == 0) {
                     intake.lines.begin(0);
                 }
-                let before = intake.position();
+                let before = intake.offset();
                 let Some(error) = read(intake, &mut connection).await? else {
                     return end(intake, connection, acknowledge).await;
                 };
                 close_records(intake, acknowledge, &error);
-                if intake.position() > before {
+                if intake.offset() > before {
                     wait = backoff.first;
                 }
                 intake.seal();
                 match error {
-                    ConnectError::Closed if !acknowledge && intake.position() == before => {
+                    ConnectError::Closed if !acknowledge && intake.offset() == before => {
                         ConnectError::ClosedWithoutLines
                     }
                     error => error,

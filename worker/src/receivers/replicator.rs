@@ -1,18 +1,17 @@
 //! The way of a receiver's blocks: stored here, copied to peers, reported to the driver, and held once the driver has
-//! logged them (INV-2). What a receiver of files has chosen goes the same way into the driver's log.
+//! logged them (INV-2). What changes in the positions of its source goes with them, or alone where no record is behind it.
 
 use crate::node::{Node, lock, worth_retrying};
 use crate::store::BlockId;
 use crate::store::blocks::Block;
 use crate::wire::{ReceiverId, sealed_ref};
 use futures::future::BoxFuture;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tidemill_common::ids::WorkerId;
-use tidemill_connect::sources::files::{FileChoice, FileEntry, FileLog};
-use tidemill_connect::{BlockSink, HoldError, SealedBlock};
+use tidemill_connect::{BlockHolder, HoldError, PositionChange, SealedBlock};
 use tidemill_job::{Durability, Settings};
 use tidemill_proto::common::{BlockRef, ErrorKind};
 use tidemill_proto::control::{self as pb, worker_message};
@@ -28,11 +27,15 @@ const REPORT_QUEUE: usize = 256;
 const PEER_PATIENCE: Duration = Duration::from_secs(5);
 /// Wait before a copy is tried again.
 const COPY_RETRY: Duration = Duration::from_millis(20);
-/// A choice of files that is not answered for this long is sent again.
-const CHOICE_PATIENCE: Duration = Duration::from_secs(1);
+/// Changed positions that are not answered for this long are sent again.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Changes of positions that are kept once they are logged, for a log that loses them. A receiver whose changes are kept no
+/// more starts again from what the log has.
+const KEPT_CHANGES: usize = 4096;
 
 /// Where a receiver's blocks go.
-pub(super) struct Sink {
+pub(super) struct Replicator {
     node: Arc<Node>,
     id: ReceiverId,
     epoch: u64,
@@ -47,16 +50,43 @@ pub(super) struct Sink {
     /// The session in which all of those were said.
     reported_in: tokio::sync::Mutex<u64>,
     through: watch::Sender<u64>,
-    /// Choices of files asked for, and the newest that is logged.
-    choices: AtomicU64,
-    pub(super) chosen: watch::Sender<u64>,
+    /// Requests for changed positions without a record, and the newest that is logged.
+    requests: AtomicU64,
+    pub(super) remembered: watch::Sender<u64>,
+    changed: Mutex<Changed>,
     /// The worker that could not hold a block; 0 for none.
     cannot_hold: AtomicU64,
     kill: CancellationToken,
 }
 
+/// Changes of positions that were said, by the offset at which.
+#[derive(Default)]
+struct Changed {
+    by_offset: BTreeMap<u64, Vec<pb::PositionChange>>,
+    /// All that were said before this offset are gone.
+    kept_from: u64,
+}
+
+impl Changed {
+    fn add(&mut self, offset: u64, changes: &[pb::PositionChange]) {
+        if changes.is_empty() {
+            return;
+        }
+        self.by_offset.entry(offset).or_default().extend_from_slice(changes);
+        while self.by_offset.len() > KEPT_CHANGES {
+            self.kept_from = self.by_offset.pop_first().map_or(self.kept_from, |(offset, _)| offset + 1);
+        }
+    }
+
+    /// All from an offset on; none if they are not all there.
+    fn from(&self, offset: u64) -> Option<BTreeMap<u64, Vec<pb::PositionChange>>> {
+        (offset >= self.kept_from).then(|| self.by_offset.range(offset..).map(|(at, c)| (*at, c.clone())).collect())
+    }
+}
+
 struct Copying {
     block: BlockRef,
+    changes: Vec<pb::PositionChange>,
     copies: oneshot::Receiver<Result<Vec<u64>, CopyError>>,
 }
 
@@ -71,7 +101,7 @@ enum CopyError {
     Stopped,
 }
 
-impl Sink {
+impl Replicator {
     pub(super) fn start(
         node: &Arc<Node>,
         id: ReceiverId,
@@ -80,7 +110,7 @@ impl Sink {
         kill: CancellationToken,
     ) -> Arc<Self> {
         let (reports, queue) = mpsc::channel(REPORT_QUEUE);
-        let sink = Arc::new(Self {
+        let replicator = Arc::new(Self {
             node: node.clone(),
             id,
             epoch: message.epoch,
@@ -91,14 +121,15 @@ impl Sink {
             reported: AtomicU64::new(message.start_offset),
             reported_in: tokio::sync::Mutex::default(),
             through: watch::Sender::new(message.start_offset),
-            choices: AtomicU64::new(0),
-            chosen: watch::Sender::new(0),
+            requests: AtomicU64::new(0),
+            remembered: watch::Sender::new(0),
+            changed: Mutex::default(),
             cannot_hold: AtomicU64::new(0),
             kill,
         });
-        let reporter = sink.clone();
+        let reporter = replicator.clone();
         node.tracker.spawn_on(async move { reporter.report_in_order(queue).await }, &node.data);
-        sink
+        replicator
     }
 
     /// The driver logs blocks of a receiver in order, so they are reported in order.
@@ -108,10 +139,11 @@ impl Sink {
                 () = self.kill.cancelled() => None,
                 next = queue.recv() => next,
             };
-            let Some(Copying { block, copies }) = next else { return };
+            let Some(Copying { block, changes, copies }) = next else { return };
             // Without this block nothing behind it is logged. The receiver hears of it and ends with a report.
             let Ok(Ok(holders)) = copies.await else { return };
-            self.report(Some(pb::BlockReceived { block: Some(block), holders })).await;
+            lock(&self.changed).add(block.first_offset, &changes);
+            self.report(Some(pb::BlockReceived { block: Some(block), holders, changes })).await;
         }
     }
 
@@ -160,13 +192,16 @@ impl Sink {
         if next < reported {
             return Err(next);
         }
+        let Some(mut changed) = lock(&self.changed).from(from) else { return Err(from) };
         let alone = vec![self.node.worker().0];
         let again: Vec<pb::BlockReceived> = {
             let mut unanswered = lock(&self.unanswered);
             let report = |(id, records, bytes): &(BlockId, u64, u64)| {
                 let block = crate::wire::block_ref(id, *records, *bytes);
                 let known = unanswered.iter().find(|report| report.block.as_ref() == Some(&block));
-                known.cloned().unwrap_or_else(|| pb::BlockReceived { block: Some(block), holders: alone.clone() })
+                let holders = known.map_or_else(|| alone.clone(), |report| report.holders.clone());
+                let changes = changed.remove(&id.first_offset).unwrap_or_default();
+                pb::BlockReceived { block: Some(block), holders, changes }
             };
             let again: Vec<_> = held.iter().map(report).collect();
             *unanswered = again.iter().cloned().collect();
@@ -176,7 +211,16 @@ impl Sink {
             // In the next session the driver asks again.
             self.node.report(worker_message::Kind::BlockReceived(report)).await;
         }
+        // What is left was said behind the last block, and is sent again until it is answered, if it was not.
+        for (offset, changes) in changed {
+            let message = self.positions_changed(offset, changes, 0);
+            self.node.report(worker_message::Kind::PositionsChanged(message)).await;
+        }
         Ok(())
+    }
+
+    fn positions_changed(&self, offset: u64, changes: Vec<pb::PositionChange>, number: u64) -> pb::PositionsChanged {
+        pb::PositionsChanged { receiver: Some(self.id.into()), epoch: self.epoch, offset, changes, number }
     }
 
     pub(super) fn logged(&self, through: u64) {
@@ -238,6 +282,25 @@ impl Sink {
         }
     }
 
+    /// Stores a block and its copies, and tells the reporter who holds it; gives back why, if nobody does.
+    async fn copy_and_tell(
+        self: Arc<Self>,
+        sealed: SealedBlock,
+        reporter: oneshot::Sender<Result<Vec<u64>, CopyError>>,
+    ) -> Option<CopyError> {
+        let copies = tokio::select! {
+            () = self.kill.cancelled() => Err(CopyError::Stopped),
+            copies = self.copy(sealed) => copies,
+        };
+        let failure = copies.as_ref().err().cloned();
+        if let Some(worker) = failure.as_ref().and_then(|failure| self.blamed(failure)) {
+            self.cannot_hold.store(worker.0, Ordering::Relaxed);
+        }
+        // The reporter is gone only when the receiver is.
+        let _ = reporter.send(copies);
+        failure
+    }
+
     /// Who could not hold a block.
     fn blamed(&self, failure: &CopyError) -> Option<WorkerId> {
         match failure {
@@ -266,35 +329,19 @@ impl Sink {
     }
 }
 
-/// A sink as a receiver sees it.
-impl BlockSink for Sink {
-    fn hold(&self, sealed: SealedBlock) -> BoxFuture<'static, Result<(), HoldError>> {
+/// As a receiver sees it.
+impl BlockHolder for Replicator {
+    fn hold(self: Arc<Self>, sealed: SealedBlock) -> BoxFuture<'static, Result<(), HoldError>> {
         let end = sealed.first_offset + sealed.records;
         let block = sealed_ref(self.id, self.epoch, &sealed);
         let (sender, copies) = oneshot::channel();
-        let queued = self.reports.try_send(Copying { block, copies });
-        let this = lock(&self.node.receivers.running).get(&self.id).map(|running| running.sink.clone());
+        let changes = sealed.changes.iter().map(on_wire).collect();
+        let queued = self.reports.try_send(Copying { block, changes, copies });
         let (mut through, kill) = (self.through.subscribe(), self.kill.clone());
         // Copying starts now, not when the future is first polled.
-        let copying = this.map(|this| {
-            let (tracker, data) = (self.node.tracker.clone(), self.node.data.clone());
-            let copy = async move {
-                let copies = tokio::select! {
-                    () = this.kill.cancelled() => Err(CopyError::Stopped),
-                    copies = this.copy(sealed) => copies,
-                };
-                let failure = copies.as_ref().err().cloned();
-                if let Some(worker) = failure.as_ref().and_then(|failure| this.blamed(failure)) {
-                    this.cannot_hold.store(worker.0, Ordering::Relaxed);
-                }
-                // The reporter is gone only when the receiver is.
-                let _ = sender.send(copies);
-                failure
-            };
-            tracker.spawn_on(copy, &data)
-        });
+        let (tracker, data) = (self.node.tracker.clone(), self.node.data.clone());
+        let copying = tracker.spawn_on(self.copy_and_tell(sealed, sender), &data);
         Box::pin(async move {
-            let copying = copying.ok_or(HoldError::Fenced)?;
             queued.map_err(|error| HoldError::Failed(error.to_string()))?;
             let logged = async { through.wait_for(|through| *through >= end).await.map(drop) };
             let failed = async {
@@ -312,40 +359,33 @@ impl BlockSink for Sink {
             }
         })
     }
-}
 
-/// The driver's log, as a receiver of files sees it.
-impl FileLog for Sink {
-    fn remember(&self, choice: FileChoice) -> BoxFuture<'static, Result<(), HoldError>> {
-        let number = self.choices.fetch_add(1, Ordering::Relaxed) + 1;
-        let (file, first_offset) = choice.file.map_or((None, 0), |(file, first)| (Some(on_wire(file)), first));
-        let message = pb::ChooseFiles {
-            receiver: Some(self.id.into()),
-            epoch: self.epoch,
-            file,
-            first_offset,
-            skipped: choice.skipped.into_iter().map(on_wire).collect(),
-            gone: choice.gone,
-            number,
-        };
-        let (node, mut chosen, kill) = (self.node.clone(), self.chosen.subscribe(), self.kill.clone());
+    fn remember(
+        self: Arc<Self>,
+        offset: u64,
+        changes: Vec<PositionChange>,
+    ) -> BoxFuture<'static, Result<(), HoldError>> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let message = self.positions_changed(offset, changes.iter().map(on_wire).collect(), number);
+        lock(&self.changed).add(offset, &message.changes);
+        let (node, mut remembered, kill) = (self.node.clone(), self.remembered.subscribe(), self.kill.clone());
         Box::pin(async move {
             loop {
-                node.report(worker_message::Kind::ChooseFiles(message.clone())).await;
+                node.report(worker_message::Kind::PositionsChanged(message.clone())).await;
                 tokio::select! {
                     biased;
-                    done = chosen.wait_for(|newest| *newest >= number) => {
+                    done = remembered.wait_for(|newest| *newest >= number) => {
                         return done.map(drop).map_err(|_| HoldError::Fenced);
                     }
                     () = kill.cancelled() => return Err(HoldError::Fenced),
                     // The driver may have been away; asking again changes nothing.
-                    () = tokio::time::sleep(CHOICE_PATIENCE) => {}
+                    () = tokio::time::sleep(CHANGE_PATIENCE) => {}
                 }
             }
         })
     }
 }
 
-fn on_wire(file: FileEntry) -> pb::SourceFile {
-    pb::SourceFile { name: file.name, size: file.size, modified_ns: file.modified_ns }
+fn on_wire(change: &PositionChange) -> pb::PositionChange {
+    pb::PositionChange { name: change.name.clone(), to: change.to.clone().map(Into::into) }
 }
