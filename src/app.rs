@@ -2,7 +2,7 @@
 
 use crate::cli;
 use std::process::ExitCode;
-use tidemill_connect::SourceConnector;
+use tidemill_connect::{SinkConnector, SourceConnector};
 use tidemill_plan::arrow::array::RecordBatch;
 use tidemill_plan::registry::{
     Aggregate, ArrowScalar, Batch, FunctionError, Functions, Receiver, ReceiverOptions, RegisterError, ScalarFunction,
@@ -72,6 +72,11 @@ impl App {
     /// A kind of source that definitions can name as their `connector`. See [`SourceConnector`].
     pub fn source(self, connector: impl SourceConnector) -> Self {
         self.with(|functions| functions.source(connector))
+    }
+
+    /// A kind of sink that definitions can name as a key of `[[output]]`. See [`SinkConnector`].
+    pub fn sink<C: SinkConnector>(self, _: C) -> Self {
+        self.with(Functions::sink::<C>)
     }
 
     /// The functions, or the first mistake in registering one.

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use tidemill_common::terminal::one_line;
 use tidemill_driver::MAX_WATCHED_ROWS;
-use tidemill_job::Sink;
+use tidemill_job::Target;
 use tidemill_plan::{CompiledJob, Functions};
 use tidemill_proto::client::{
     BatchOutput, Incident, JobStatus, OutputBatch, StatusRequest, StopRequest, SubmitRequest, WatchRequest, watch_event,
@@ -77,7 +77,7 @@ pub(crate) async fn watch(args: WatchArgs) -> Done {
 
 /// The outputs of a job that show rows.
 pub(crate) fn printed(compiled: &CompiledJob) -> Vec<String> {
-    let outputs = compiled.def.outputs.iter().filter(|output| matches!(output.sink, Sink::Print { .. }));
+    let outputs = compiled.def.outputs.iter().filter(|output| matches!(output.target, Target::Print { .. }));
     outputs.map(|output| output.name.text.clone()).collect()
 }
 

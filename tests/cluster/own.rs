@@ -196,3 +196,56 @@ csv = { path = "ticks", roll = true }
     assert_eq!(ticks, format!("tick\n{expected}"));
     cluster.end(&["a batch could not", "unavailable", "cannot reach"]);
 }
+
+/// A kind of sink that only this program knows: its keys are checked, and each row is there once although the driver is killed
+/// between a commit and its log.
+#[test]
+fn a_sink_of_another_program() {
+    let mut cluster = Cluster::of(example("own_sink"), 2);
+    let job = r#"
+name = "ledger"
+batch_interval = "50ms"
+
+[source.rows]
+connector = "generate"
+rows_per_second = 2000
+keys = 5
+seed = 1
+
+[stream.counts]
+from = "rows"
+reduce_by_key = { key = "key", aggregates = { rows = "count(*)" } }
+
+[[output]]
+from = "counts"
+ledger = { path = "ledger.txt" }
+"#;
+    let file = cluster.path("ledger.toml");
+    fs::write(&file, job.replace("path =", "pat =")).expect("the definition is written");
+    let path = file.to_string_lossy().into_owned();
+    let wrong = run_with(&example("own_sink"), &["check", &path]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("did you mean `path`?"), "{wrong:#?}");
+    let unknown = run_with(&plain(), &["check", &path]);
+    assert!(unknown.code == 2 && unknown.stderr.contains("`ledger`"), "{unknown:#?}");
+
+    cluster.submit(job);
+    let batches =
+        |cluster: &Cluster, count| cluster.wait_status("ledger", "batches", |status| number(status, "batch") >= count);
+    let mut reached = 0;
+    for _ in 0..4 {
+        reached = number(&batches(&cluster, reached + 4), "batch");
+        cluster.kill_driver();
+        cluster.start_driver();
+    }
+    batches(&cluster, reached + 4);
+    let ended = cluster.ask(&["stop", "ledger", "--json"]).json();
+    assert_eq!(ended["outputs"][0]["delivery"], "exactly once", "{ended:#}");
+    let ledger = fs::read_to_string(cluster.path("ledger.txt")).expect("the ledger");
+    let (markers, rows): (Vec<&str>, Vec<&str>) = ledger.lines().partition(|line| line.starts_with("# "));
+    let counts = rows.iter().map(|row| number(&serde_json::from_str(row).expect("a row"), "rows"));
+    assert_eq!(counts.sum::<u64>(), number(&ended, "records"), "{ended:#}");
+    let distinct: std::collections::BTreeSet<&str> = markers.iter().copied().collect();
+    assert_eq!(distinct.len(), markers.len(), "{markers:?}");
+    assert!(markers.iter().all(|marker| marker.ends_with("-counts")), "{markers:?}");
+    cluster.end(&["a batch could not", "unavailable", "cannot reach", "the driver"]);
+}

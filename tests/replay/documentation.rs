@@ -113,3 +113,12 @@ fn the_source_in_the_documentation_is_the_example() {
     let source = page.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("\n```")).map(|(source, _)| source);
     assert!(source.is_some_and(|source| job.contains(source)), "{source:?}");
 }
+
+#[test]
+fn the_sink_in_the_documentation_is_the_example() {
+    let page = include_str!("../../docs/adding-a-sink.md");
+    assert!(page.contains(include_str!("../../examples/own_sink.rs")));
+    let job = include_str!("../../examples/jobs/own_sink.toml");
+    let sink = page.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("\n```")).map(|(sink, _)| sink);
+    assert!(sink.is_some_and(|sink| job.contains(sink)), "{sink:?}");
+}

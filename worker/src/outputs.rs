@@ -7,15 +7,17 @@ use crate::tasks::TaskError;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::SchemaRef;
-use std::io::{self, BufWriter};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, JobId, OutputIdx, TaskId};
 use tidemill_common::location::Location;
-use tidemill_job::layout::{part_name, parts_dir};
-use tidemill_job::{Durability, FileSink, MAX_BODY_BYTES, Sink};
+use tidemill_connect::parts::PartRow;
+use tidemill_connect::staging::{part_name, parts_dir};
+use tidemill_connect::{MAX_HELD_BYTES, Sink, part_of};
+use tidemill_job::{Durability, Target};
 use tidemill_plan::registry::Batch;
-use tidemill_plan::{KEY_COLUMN, PartRow, PlanError, RowEncoding};
+use tidemill_plan::{KEY_COLUMN, PlanError};
 use tidemill_proto::control as pb;
 use tidemill_rows::rows_to_json;
 use tidemill_store::Objects;
@@ -43,25 +45,20 @@ pub(crate) async fn deliver(
     for (number, output) in job.plan.outputs.iter().enumerate() {
         let number = OutputIdx(number as u32);
         let mine: Vec<&OutputRecords> = records.iter().filter(|records| records.output == number).collect();
-        match &output.sink {
-            Sink::Files(files) if !job.capture => {
-                if let Some(part) = write_part(node, job, task, number, files, &mine).await? {
-                    done.parts.push(part);
-                }
+        match &output.target {
+            Target::Sink(sink) if !job.capture => {
+                done.parts.extend(leave_part(node, job, task, number, sink, &mine).await?);
             }
-            Sink::ForEachBatch(function) if !job.capture => {
+            Target::ForEachBatch(function) if !job.capture => {
                 show(node, job, task, &function.text, &output.schema, &mine).await?;
             }
-            sink => {
-                let limit = match sink {
-                    Sink::Print { rows } if !job.capture => job.watched_rows.max(*rows) as usize,
+            target => {
+                let limit = match target {
+                    Target::Print { rows } if !job.capture => job.watched_rows.max(*rows) as usize,
                     _ => usize::MAX,
                 };
                 for unit in mine {
                     done.rows.push(rows_of(unit, limit)?);
-                }
-                if let (Sink::Http(_), false) = (sink, job.capture) {
-                    within_a_request(number, &output.name, &done.rows)?;
                 }
             }
         }
@@ -91,17 +88,6 @@ async fn show(
     let called = node.blocking(move |_| handler.call(&batch)).await;
     let called = called.map_err(|error| TaskError::Internal(format!("`{function}`: {}", error.message())))?;
     called.map_err(|error| TaskError::Resources(format!("`{function}`: {error}")))
-}
-
-/// What goes to `http` passes through the driver's memory.
-fn within_a_request(output: OutputIdx, name: &str, rows: &[pb::OutputRows]) -> Result<(), TaskError> {
-    let mine = rows.iter().filter(|rows| rows.output == output.0);
-    let bytes: usize = mine.flat_map(|rows| &rows.rows).map(|row| row.len() + 1).sum();
-    if bytes > MAX_BODY_BYTES {
-        let most = MAX_BODY_BYTES >> 20;
-        return Err(TaskError::User(format!("output `{name}`: a batch has more than {most} MiB for one request")));
-    }
-    Ok(())
 }
 
 /// Visible columns, and the encoded keys where the rows have them.
@@ -165,75 +151,88 @@ fn first_by_key(
     Ok(chosen.values().iter().map(key).zip(rows).collect())
 }
 
-async fn write_part(
+/// Leaves the rows of a task for the driver to commit: in the folder of the output, or in the report.
+async fn leave_part(
     node: &Arc<Node>,
     job: &Arc<Job>,
     task: &pb::Task,
     output: OutputIdx,
-    files: &FileSink,
+    sink: &Sink,
     records: &[&OutputRecords],
 ) -> Result<Option<pb::OutputPart>, TaskError> {
     if records.iter().all(|unit| unit.rows.iter().all(|rows| rows.num_rows() == 0)) {
         return Ok(None);
     }
-    let schema = job.plan.outputs[output.0 as usize].schema.clone();
-    let encoding = RowEncoding::new(files.format.clone(), schema);
+    let name = job.plan.outputs[output.0 as usize].name.clone();
     let units: Vec<OutputRecords> = records.iter().map(|unit| (*unit).clone()).collect();
-    let folder = files.place.folder(&job.base_dir);
     let parts = parts_dir(JobId(task.job), BatchId(task.batch), output);
     let file = part_name(task.stage, TaskId(task.task_id));
-    let name = format!("{parts}/{file}");
     let sync = job.plan.def.settings.durability == Durability::Disk;
-    let work = move |_: &Node| -> Result<u64, TaskError> {
-        let rows = part_rows(&encoding, &units)?;
-        put_part(&folder, &name, &rows, sync)?;
-        Ok(rows.len() as u64)
+    let (sink, folder) = (sink.clone(), sink.staging(&job.base_dir));
+    let work = move |_: &Node| -> Result<pb::OutputPart, TaskError> {
+        let rows = part_rows(&sink, &units)?;
+        let count = rows.len() as u64;
+        let part = part_of(rows).map_err(|error| TaskError::User(format!("output `{name}`: {error}")))?;
+        let left = pb::OutputPart { output: output.0, rows: count, ..pb::OutputPart::default() };
+        match folder {
+            Some(folder) => {
+                put_part(&folder, &format!("{parts}/{file}"), part, sync)?;
+                Ok(pb::OutputPart { file, ..left })
+            }
+            None if part.len() > MAX_HELD_BYTES => {
+                let (most, sink) = (MAX_HELD_BYTES >> 20, sink.name());
+                let message =
+                    format!("output `{name}`: a batch has more than {most} MiB, the most that `{sink}` takes");
+                Err(TaskError::User(message))
+            }
+            None => Ok(pb::OutputPart { part: part.into(), ..left }),
+        }
     };
-    let rows = node.blocking(work).await.map_err(|error| TaskError::Internal(error.message().into()))??;
-    Ok(Some(pb::OutputPart { output: output.0, file, rows }))
+    let part = node.blocking(work).await.map_err(|error| TaskError::Internal(error.message().into()))??;
+    Ok(Some(part))
 }
 
 /// Brings a part to its name in the folder of the output.
-fn put_part(folder: &Location, name: &str, rows: &[PartRow], sync: bool) -> Result<(), TaskError> {
+fn put_part(folder: &Location, name: &str, part: Vec<u8>, sync: bool) -> Result<(), TaskError> {
     match folder {
         Location::Local(folder) => {
             let place = folder.join(name);
-            let written = write_file(&place, rows, sync);
+            let written = write_file(&place, &part, sync);
             written.map_err(|error| TaskError::Resources(format!("{}: {error}", place.display())))
         }
         Location::Object(url) => {
-            let mut part = Vec::new();
-            tidemill_plan::write_part(&mut part, rows).map_err(|error| TaskError::Internal(error.to_string()))?;
             Objects::new(url.clone()).put(name, part).map_err(|error| TaskError::Resources(error.to_string()))
         }
     }
 }
 
-/// The rows of a task with their places in the order of the batch, ascending. Rows with keys go by key, wherever
-/// their key groups lie.
-fn part_rows(encoding: &RowEncoding, units: &[OutputRecords]) -> Result<Vec<PartRow>, TaskError> {
+/// The rows of a task as the sink writes them, with their places in the order of the batch. Rows with keys go by key,
+/// wherever their key groups lie.
+fn part_rows(sink: &Sink, units: &[OutputRecords]) -> Result<Vec<PartRow>, TaskError> {
     let mut rows = Vec::new();
     for unit in units {
         for batch in &unit.rows {
             let (batch, keys) = visible(batch)?;
-            let encoded = encoding.encode(&batch)?.into_iter().enumerate();
+            let encoded = sink.encode(&batch).map_err(PlanError::from)?;
+            if encoded.len() != batch.num_rows() {
+                let message = format!("the sink `{}` made {} of {} rows", sink.name(), encoded.len(), batch.num_rows());
+                return Err(TaskError::Internal(message));
+            }
+            let encoded = encoded.into_iter().enumerate();
             rows.extend(encoded.map(|(number, row)| match &keys {
                 Some(keys) => PartRow { lane: unit.lane, order: 0, key: keys.value(number).to_vec(), row },
                 None => PartRow { lane: unit.lane, order: unit.order, key: Vec::new(), row },
             }));
         }
     }
-    // Stable: what has the same place stays in its order.
-    rows.sort_by(|a, b| (a.lane, a.order, &a.key).cmp(&(b.lane, b.order, &b.key)));
     Ok(rows)
 }
 
-fn write_file(place: &Path, rows: &[PartRow], sync: bool) -> io::Result<()> {
+fn write_file(place: &Path, part: &[u8], sync: bool) -> io::Result<()> {
     if let Some(folder) = place.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let mut file = BufWriter::new(std::fs::File::create(place)?);
-    tidemill_plan::write_part(&mut file, rows)?;
-    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let mut file = std::fs::File::create(place)?;
+    io::Write::write_all(&mut file, part)?;
     if sync { file.sync_all() } else { Ok(()) }
 }

@@ -1,7 +1,9 @@
 //! Decoders of this crate, for tests that give them any bytes: each function panics when its decoder does not do as it should.
 
 use crate::lines::LineBuffer;
+use crate::parts::{read_part, write_part};
 use crate::sources::socket::protocol::{FromReceiver, FromSender};
+use std::io::Cursor;
 use tidemill_rows::records::Framing;
 
 /// Reads a line of the acknowledged line protocol, from either end.
@@ -51,8 +53,22 @@ fn cut(stream: &[u8], piece: usize, block_bytes: usize, framing: Framing, skip: 
     (records, all)
 }
 
+/// Reads what a task brings for an output; what reads to its end is written as it was.
+pub fn part(bytes: &[u8]) {
+    let Ok(rows) = read_part(Cursor::new(bytes)) else { return };
+    let mut all = Vec::new();
+    for row in rows {
+        let Ok(row) = row else { return };
+        all.push(row);
+    }
+    let mut written = Vec::new();
+    write_part(&mut written, &all).expect("rows that were read can be written");
+    assert_eq!(bytes.get(..written.len()), Some(&written[..]));
+}
+
 #[cfg(test)]
 mod tests {
+    use crate::parts::{PartRow, write_part};
     use tidemill_common::testkit::{Decoder, has_target};
 
     fn run(name: &str, decode: fn(&[u8]), seeds: Vec<Vec<u8>>, most_bytes: u64) {
@@ -72,5 +88,17 @@ mod tests {
     fn lines() {
         let streams = ["\x07a,1\nb,2\r\n\"c\n\"\"d\",3\n\ne", "\x10\u{feff}a,1\n\"b", "\x22\n\n\"\"\"\n\",\"\n"];
         run("lines", super::lines, streams.map(|stream| stream.as_bytes().to_vec()).to_vec(), 8 << 20);
+    }
+
+    #[test]
+    fn part() {
+        let row = |lane, order, key: &[u8], row: &[u8]| PartRow { lane, order, key: key.to_vec(), row: row.to_vec() };
+        let written = |rows: &[PartRow]| {
+            let mut bytes = Vec::new();
+            write_part(&mut bytes, rows).unwrap();
+            bytes
+        };
+        let seeds = vec![written(&[]), written(&[row(0, 7, b"", b"a"), row(1, 0, b"key", b"")])];
+        run("part", super::part, seeds, 1 << 20);
     }
 }

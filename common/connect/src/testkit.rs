@@ -2,6 +2,7 @@
 
 use crate::rate::Rate;
 use crate::receiver::{Backoff, BlockHolder, HoldError, ReceiverConfig, ReceiverEnd, ReceiverError, SealedBlock, run};
+use crate::sink::Commit;
 use crate::source::{Context, Source};
 use crate::status::{ReceiverState, ReceiverStatus};
 use futures::FutureExt;
@@ -10,6 +11,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_common::ids::{BatchId, JobId, OutputIdx};
 use tidemill_common::positions::{PositionChange, Positions};
 use tidemill_rows::arrow::datatypes::Schema;
 use tidemill_rows::records::Framing;
@@ -203,6 +205,22 @@ pub fn context() -> Context {
         schema: Arc::new(Schema::empty()),
         reconnect: Backoff { first: Duration::from_millis(1), most: Duration::from_millis(5) },
         factory: None,
+    }
+}
+
+/// Batch `batch` of output `out` of job 1 of cluster `c`, at `batch` seconds, without rows.
+pub fn commit(batch: u64) -> Commit {
+    Commit {
+        cluster: "c".into(),
+        job: JobId(1),
+        batch: BatchId(batch),
+        time_ms: batch.cast_signed() * 1000,
+        number: OutputIdx(0),
+        output: "out".into(),
+        schema: Arc::new(Schema::empty()),
+        base_dir: PathBuf::new(),
+        sync: false,
+        parts: Vec::new(),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::connector::bad_stream_of;
 use super::draft::Draft;
-use super::{ModelDef, Name, Operator, OutputDef, Sink, SourceDef, Span, StreamDef, TableDef};
+use super::{ModelDef, Name, Operator, OutputDef, SourceDef, Span, StreamDef, TableDef, Target};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use tidemill_common::definition::Reader;
 use tidemill_common::diag::Diagnostic;
+use tidemill_common::location::Location;
 
 /// Checks names and references.
 pub(super) fn references(
@@ -161,10 +162,11 @@ fn directories_taken_twice(r: &mut Reader<'_>, models: &[Draft<ModelDef>], outpu
         }
     }
     for output in outputs.iter().filter_map(|draft| draft.def.as_ref()) {
-        if let Sink::Files(files) = &output.sink
-            && !seen.insert(files.place.root(Path::new("")))
+        if let Target::Sink(sink) = &output.target
+            && let Some(place) = sink.place()
+            && !seen.insert(Location::resolve(Path::new(""), place))
         {
-            let wrong = Diagnostic::new(format!("two outputs write to `{}`", files.place.text()));
+            let wrong = Diagnostic::new(format!("two outputs write to `{place}`"));
             let wrong = wrong.at(output.name.span.clone()).label("the second one");
             r.push(wrong.help("give each output a directory of its own"));
         }

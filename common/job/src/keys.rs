@@ -13,7 +13,7 @@ pub(super) use tidemill_common::definition::{
     Choices, FILE_FORMATS, FORMATS, FormatKind, Key, NOT_NEGATIVE, POSITIVE, Shape, TABLE_FORMATS, TableKind, words,
 };
 
-use super::{Compression, DriftAction, Durability, Emit, OnBadRecord, OnUnderReplicated, Per, UpdateKeys};
+use super::{DriftAction, Durability, Emit, OnBadRecord, OnUnderReplicated, Per, UpdateKeys};
 use std::ops::RangeInclusive;
 
 pub(super) const DURABILITY: Choices<Durability> =
@@ -28,13 +28,6 @@ pub(super) const ON_BAD_RECORD: Choices<OnBadRecord> = &[
     ("dead_letter", OnBadRecord::DeadLetter { at_most: None }),
     ("fail", OnBadRecord::Fail),
 ];
-pub(super) const COMPRESSIONS: Choices<Compression> = &[
-    ("gzip", Compression::Gzip),
-    ("zstd", Compression::Zstd),
-    ("lz4", Compression::Lz4),
-    ("snappy", Compression::Snappy),
-    ("brotli", Compression::Brotli),
-];
 pub(super) const UPDATE_KEYS: Choices<UpdateKeys> =
     &[("every_key", UpdateKeys::EveryKey), ("touched", UpdateKeys::Touched)];
 pub(super) const EMIT: Choices<Emit> = &[("all", Emit::All), ("changed", Emit::Changed)];
@@ -48,7 +41,6 @@ pub(super) const KEY_GROUPS: RangeInclusive<u64> = 1..=4096;
 pub(super) const TASK_FAILURES: RangeInclusive<u64> = 1..=100;
 pub(super) const PER_MILLE: RangeInclusive<u64> = 0..=1000;
 pub(super) const PRINT_ROWS: RangeInclusive<u64> = 1..=10_000;
-pub(super) const RETRIES: RangeInclusive<u64> = 0..=100;
 pub(super) const KEEP: RangeInclusive<u64> = 1..=1000;
 
 pub(super) const JOB: &[Key] = &[

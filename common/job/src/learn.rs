@@ -2,11 +2,13 @@
 
 use super::draft::Draft;
 use super::keys::{self, Key};
-use super::stream::{optional, read_columns};
+use super::stream::read_columns;
 use super::{Name, NamedSql, Operator, Span, Sql};
 use serde::{Deserialize, Serialize};
-use tidemill_common::definition::{Reader, Table, Value};
+use std::path::Path;
+use tidemill_common::definition::{Reader, Table, Value, optional};
 use tidemill_common::diag::Diagnostic;
+use tidemill_common::location::Location;
 use toml::de::DeValue;
 
 /// A parameter of a model, a detector and the like, as written. What it may be depends on the kind.
@@ -47,6 +49,13 @@ pub struct SaveModel {
     pub path: Name,
     /// Whenever the model has learnt so many batches more. Default 1.
     pub every: u64,
+}
+
+impl SaveModel {
+    /// The directory that the files are in, which nothing else may have.
+    pub fn root(&self, base_dir: &Path) -> Location {
+        Location::resolve(base_dir, &self.path.text)
+    }
 }
 
 /// `trainOn`.

@@ -11,7 +11,6 @@ mod foreign;
 pub mod fuzz;
 mod graph;
 mod keys;
-pub mod layout;
 mod learn;
 mod operator;
 mod order;
@@ -19,7 +18,6 @@ mod output;
 mod parse;
 mod rate;
 mod schema;
-mod sink;
 mod source;
 mod state;
 mod stream;
@@ -35,14 +33,13 @@ pub use learn::{
     AbTest, Choose, DEFAULT_KEEP, DetectDrift, DriftAction, Evaluate, ModelDef, OnDrift, Param, SaveModel, Train,
 };
 pub use operator::{FlatMapEach, Frame, Inputs, JoinKind, NamedSql, On, Operator, SortKey, StreamDef};
-pub use output::{FileFormat, FilePlace, FileSink, HttpSink, MAX_BODY_BYTES, OutputDef, Roll, Sink};
+pub use output::{OutputDef, Target, output_keys};
 pub use parse::{good_part, parse, parse_with};
 pub use rate::Backpressure;
 pub use schema::{schema, schema_with};
 pub use state::{Emit, MapWithState, Per, StateColumn, UpdateKeys, UpdateStateByKey};
 pub use table::{Reload, TableDef};
 pub use tidemill_common::definition::{ColumnDef, ColumnType, FileContent, Format, Name, Period, Span, Sql, limits};
-pub use tidemill_rows::Compression;
 pub use warn::warnings;
 
 use serde::{Deserialize, Serialize};

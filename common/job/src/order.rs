@@ -1,8 +1,7 @@
 //! Reading operators that group, order or spread the rows of one stream as they are.
 
-use super::stream::optional;
 use super::{Name, Operator, SortKey, keys};
-use tidemill_common::definition::{Reader, Value};
+use tidemill_common::definition::{Reader, Value, optional};
 
 pub(super) fn read_group_by_key<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Operator> {
     let table = r.table(value, "`group_by_key`", value.span(), &[keys::GROUP_BY_KEY])?;

@@ -1,8 +1,9 @@
-//! What an output is: where results go.
+//! What an output is: where results go, and how that is read.
 
 use super::Name;
-use std::time::Duration;
-use tidemill_rows::Compression;
+use super::keys;
+use tidemill_common::definition::{Key, Reader, Value};
+use tidemill_connect::{Connectors, Sink};
 
 /// Where results go.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,99 +14,51 @@ pub struct OutputDef {
     pub from: Name,
     /// Whether it shows what a model has learnt: one row per batch. `from_model = "price"`
     pub of_model: bool,
-    /// How.
-    pub sink: Sink,
+    /// How results leave.
+    pub target: Target,
 }
 
 /// How results leave.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Sink {
+pub enum Target {
     /// Spark's `print`: the first `rows` rows of every batch to whoever watches.
     Print {
         /// Rows shown. Default 10.
         rows: u32,
     },
-    /// Rows in files, exactly once. Nothing is written for an empty result.
-    Files(FileSink),
-    /// One request per batch, at least once. None is sent for an empty result.
-    Http(HttpSink),
     /// A registered function sees all rows of the batch; at least once. `for_each_batch = "name"`
     ForEachBatch(Name),
+    /// All others.
+    Sink(Sink),
 }
 
-/// Rows in files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileSink {
-    /// Where.
-    pub place: FilePlace,
-    /// How.
-    pub format: FileFormat,
-    /// How the files are compressed. Default not at all.
-    pub compression: Option<Compression>,
-    /// One set of files for all batches, in place of a directory for each.
-    pub roll: Option<Roll>,
+/// Keys of an output that are no sink of a registry.
+pub fn output_keys() -> [&'static [Key]; 3] {
+    [keys::OUTPUT, keys::WATCHED, keys::CALLED]
 }
 
-/// Where the files of batches are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FilePlace {
-    /// In `<path>/<TIME_MS>`, or in `<path>` when they roll.
-    Directory(String),
-    /// `saveAsTextFiles`: in `<prefix>-<TIME_MS>[.<suffix>]`.
-    Prefix {
-        /// What comes before the time.
-        prefix: String,
-        /// What comes behind it.
-        suffix: Option<String>,
-    },
+/// Reads what stands behind the key of an output that says where its rows go.
+pub(super) fn read_target<'t>(
+    r: &mut Reader<'t>,
+    key: &str,
+    value: &'t Value<'t>,
+    connectors: &Connectors,
+) -> Option<Target> {
+    match key {
+        "print" => read_print(r, value),
+        "for_each_batch" => r.text(value).map(Target::ForEachBatch),
+        sink => connectors.read_sink(sink, r, value).map(Target::Sink),
+    }
 }
 
-/// How rows are written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FileFormat {
-    /// A line of text for every row.
-    Text {
-        /// The column that is written; by default the only one.
-        column: Option<Name>,
-    },
-    /// JSON lines.
-    Json,
-    /// Delimited text.
-    Csv {
-        /// Whether every file begins with the names of the columns. Default true.
-        header: bool,
-        /// One byte. Default `,`.
-        delimiter: u8,
-        /// The text that means null. Default none.
-        null: String,
-    },
-    /// Parquet.
-    Parquet,
-    /// `saveAsObjectFiles`: Arrow IPC files.
-    Object,
-}
-
-/// When a file of a rolling set is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Roll {
-    /// It has this many bytes. Default 64 MiB.
-    pub bytes: u64,
-    /// Its first batch is this much older than the newest, in batch time. Default 10 min.
-    pub age: Duration,
-}
-
-/// Most bytes of one request: they are in the driver's memory.
-pub const MAX_BODY_BYTES: usize = 64 << 20;
-
-/// One request per batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpSink {
-    /// Where to.
-    pub url: String,
-    /// How long one attempt may take. Default 10 s.
-    pub timeout: Duration,
-    /// Attempts after the first. Default 5.
-    pub retries: u32,
-    /// Further headers.
-    pub headers: Vec<(String, String)>,
+fn read_print<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Target> {
+    if value.get_ref().is_bool() {
+        r.only_true(value)?;
+        return Some(Target::Print { rows: 10 });
+    }
+    let table = r.table(value, "`print`", value.span(), &[keys::PRINT])?;
+    match table.get("rows") {
+        Some(rows) => Some(Target::Print { rows: r.small_count(rows, keys::PRINT_ROWS)? }),
+        None => Some(Target::Print { rows: 10 }),
+    }
 }

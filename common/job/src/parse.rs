@@ -3,7 +3,7 @@
 use super::check;
 use super::draft::{Draft, Drafts};
 use super::keys::{self, Key};
-use super::{JobDef, OutputDef, Settings, Span, learn, limits, rate, sink, source, stream, table};
+use super::{JobDef, OutputDef, Settings, Span, learn, limits, output, rate, source, stream, table};
 use std::time::Duration;
 use tidemill_common::definition::{JOB_NAME_MARKS, NAME_MARKS, Reader, Table, Value};
 use tidemill_common::diag::{Diagnostic, Diagnostics};
@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 const MIN_BLOCK_INTERVAL: Duration = Duration::from_micros(500);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Reads a definition whose sources are of the kinds that come with Tidemill.
+/// Reads a definition whose sources and sinks are of the kinds that come with Tidemill.
 ///
 /// # Errors
 /// Everything that is wrong with it, as far as that can be told without knowing the types of expressions.
@@ -23,7 +23,7 @@ pub fn parse(text: &str) -> Result<JobDef, Diagnostics> {
     parse_with(text, &Connectors::default())
 }
 
-/// Reads a definition whose sources are of these kinds.
+/// Reads a definition whose sources and sinks are of these kinds.
 ///
 /// # Errors
 /// The same.
@@ -63,7 +63,7 @@ fn read_drafts<'t>(r: &mut Reader<'t>, document: &'t Value<'t>, connectors: &Con
     let sources = read_named(r, &table, "source", |r, table, name| source::read(r, table, name, connectors));
     let models = read_named(r, &table, "model", learn::read_model);
     let streams = read_named(r, &table, "stream", stream::read);
-    let outputs = read_outputs(r, &table);
+    let outputs = read_outputs(r, &table, connectors);
     let tables = read_named(r, &table, "table", table::read);
     if r.complete() {
         check::references(r, &sources, &streams, &tables, &models, &outputs);
@@ -168,7 +168,7 @@ fn check_settings<'t>(r: &mut Reader<'t>, job: &Table<'t>, s: &Settings, batch_i
     r.diagnostics.len() == before
 }
 
-fn read_outputs<'t>(r: &mut Reader<'t>, job: &Table<'t>) -> Vec<Draft<OutputDef>> {
+fn read_outputs<'t>(r: &mut Reader<'t>, job: &Table<'t>, connectors: &Connectors) -> Vec<Draft<OutputDef>> {
     let Some(value) = job.get("output") else { return Vec::new() };
     if value.get_ref().is_table() {
         // After a syntax error it may well have been written as a list.
@@ -179,12 +179,12 @@ fn read_outputs<'t>(r: &mut Reader<'t>, job: &Table<'t>) -> Vec<Draft<OutputDef>
         return Vec::new();
     }
     let Some(items) = r.array(value) else { return Vec::new() };
-    items.iter().map(|item| read_output(r, item)).collect()
+    items.iter().map(|item| read_output(r, item, connectors)).collect()
 }
 
-fn read_output<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Draft<OutputDef> {
-    let span = value.span();
-    let Some(table) = r.table(value, "[[output]]", span, &[keys::OUTPUT, keys::SINKS]) else {
+fn read_output<'t>(r: &mut Reader<'t>, value: &'t Value<'t>, connectors: &Connectors) -> Draft<OutputDef> {
+    let (known, sinks) = (keys::output(connectors), keys::sinks(connectors));
+    let Some(table) = r.table(value, "[[output]]", value.span(), &known) else {
         return Draft { name: None, from: Vec::new(), def: None };
     };
     let (from, of_model) = read_output_from(r, &table);
@@ -192,10 +192,10 @@ fn read_output<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Draft<OutputDef>
         Some(value) => r.name(value),
         None => from.clone(),
     };
-    let sink = exactly_one(r, &table, keys::SINKS, "sink", &[keys::OUTPUT, keys::SINKS]);
-    let sink = sink.and_then(|(key, _, value)| sink::read(r, key, value));
-    let def = match (name.clone(), from.clone(), sink) {
-        (Some(name), Some(from), Some(sink)) => Some(OutputDef { name, from, of_model, sink }),
+    let target = exactly_one(r, &table, &sinks, "sink", &known);
+    let target = target.and_then(|(key, _, value)| output::read_target(r, key, value, connectors));
+    let def = match (name.clone(), from.clone(), target) {
+        (Some(name), Some(from), Some(target)) => Some(OutputDef { name, from, of_model, target }),
         _ => None,
     };
     Draft { name, from: from.filter(|_| !of_model).into_iter().collect(), def }
@@ -222,17 +222,17 @@ fn read_output_from<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> (Option<super:
 pub(super) fn exactly_one<'t>(
     r: &mut Reader<'t>,
     table: &Table<'t>,
-    alternatives: &'static [Key],
+    alternatives: &[&'static [Key]],
     what: &str,
     known: &[&'static [Key]],
 ) -> Option<(&'static str, Span, &'t Value<'t>)> {
     let mut present = table.present(alternatives).into_iter();
     let Some((first, key, value)) = present.next() else {
-        let is_one = |key: &str| alternatives.iter().any(|one| one.name == key);
+        let is_one = |key: &str| alternatives.iter().copied().flatten().any(|one| one.name == key);
         if let Some((name, meant, value)) = table.misspelt(known).find(|(_, meant, _)| is_one(meant)) {
             return Some((meant, name.span, value));
         }
-        let names: Vec<_> = alternatives.iter().map(|key| format!("`{}`", key.name)).collect();
+        let names: Vec<_> = alternatives.iter().copied().flatten().map(|key| format!("`{}`", key.name)).collect();
         r.missing(table, &format!("{what} (one of {})", names.join(", ")));
         return None;
     };

@@ -1,8 +1,7 @@
 //! How fast sources are read, and reading what says so.
 
 use super::keys;
-use super::stream::optional;
-use tidemill_common::definition::{Reader, Table, Value};
+use tidemill_common::definition::{Reader, Table, Value, optional};
 
 /// Spark's `spark.streaming.backpressure`: a PID controller that finds the rate at which a source is read.
 #[derive(Debug, Clone, Copy, PartialEq)]

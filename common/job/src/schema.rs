@@ -11,10 +11,11 @@ pub fn schema() -> Value {
     schema_with(&Connectors::default())
 }
 
-/// The same, with sources of these kinds.
+/// The same, with sources and sinks of these kinds.
 pub fn schema_with(connectors: &Connectors) -> Value {
     let mut schema = table(&[keys::JOB]);
     schema["properties"]["source"]["additionalProperties"] = sources(connectors);
+    schema["properties"]["output"]["items"] = output(connectors);
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema["title"] = json!("Tidemill job");
     schema["required"] = json!(["name", "batch_interval", "output"]);
@@ -95,7 +96,10 @@ fn shape(shape: &Shape) -> Value {
             schema["dependentRequired"] = json!({ "split": ["by"], "by": ["split"] });
             schema
         }
-        Shape::TextSink => one_of(table(&[keys::TEXT]), &[&["path"], &["prefix"]]),
+        Shape::TableWithOneOf(keys, names) => {
+            let alternatives: Vec<&[&str]> = names.iter().map(std::slice::from_ref).collect();
+            one_of(table(&[keys]), &alternatives)
+        }
         Shape::Batches => {
             let lines = json!({ "type": "array", "minItems": 1, "items": { "type": "string" } });
             json!({ "type": "array", "minItems": 1, "items": lines })
@@ -146,14 +150,16 @@ fn of_kind(kind: TableKind) -> Value {
         // Which kinds there are is not known here.
         TableKind::Source => open_table(keys::SOURCE),
         TableKind::Model => open_table(keys::MODEL),
-        TableKind::Stream => one_key_of(table(&[keys::STREAM, keys::OPERATORS]), keys::OPERATORS),
+        TableKind::Stream => one_key_of(table(&[keys::STREAM, keys::OPERATORS]), &[keys::OPERATORS]),
         TableKind::Table => table(&[keys::TABLE]),
-        TableKind::Output => {
-            let mut output = one_key_of(table(&[keys::OUTPUT, keys::SINKS]), keys::SINKS);
-            output["allOf"] = json!([{ "oneOf": [{ "required": ["from"] }, { "required": ["from_model"] }] }]);
-            output
-        }
+        TableKind::Output => open_table(keys::OUTPUT),
     }
+}
+
+fn output(connectors: &Connectors) -> Value {
+    let mut output = one_key_of(table(&keys::output(connectors)), &keys::sinks(connectors));
+    output["allOf"] = json!([{ "oneOf": [{ "required": ["from"] }, { "required": ["from_model"] }] }]);
+    output
 }
 
 fn sources(connectors: &Connectors) -> Value {
@@ -198,8 +204,8 @@ fn formats() -> Value {
 }
 
 /// Exactly one of `keys` must be there.
-fn one_key_of(schema: Value, keys: &[Key]) -> Value {
-    let alternatives: Vec<[&str; 1]> = keys.iter().map(|key| [key.name]).collect();
+fn one_key_of(schema: Value, keys: &[&[Key]]) -> Value {
+    let alternatives: Vec<[&str; 1]> = keys.iter().copied().flatten().map(|key| [key.name]).collect();
     let alternatives: Vec<&[&str]> = alternatives.iter().map(|names| names.as_slice()).collect();
     one_of(schema, &alternatives)
 }
@@ -257,9 +263,13 @@ mod tests {
         assert_eq!(properties(reduce), names(&[keys::REDUCE_BY_KEY_AND_WINDOW]));
         assert_eq!(properties(&operators["slice"]), names(&[keys::SLICE]));
         let output = &schema["properties"]["output"]["items"];
-        assert_eq!(properties(output), names(&[keys::OUTPUT, keys::SINKS]));
-        assert_eq!(properties(&output["properties"]["text"]), names(&[keys::TEXT]));
-        assert_eq!(properties(&output["properties"]["http"]), names(&[keys::HTTP]));
+        let connectors = Connectors::default();
+        assert_eq!(properties(output), names(&keys::output(&connectors)));
+        assert_eq!(output["oneOf"].as_array().map(Vec::len), Some(keys::sinks(&connectors).len()));
+        for key in connectors.sinks().flatten() {
+            let (Shape::Table(keys) | Shape::TableWithOneOf(keys, _)) = &key.shape else { continue };
+            assert_eq!(properties(&output["properties"][key.name]), names(&[keys]), "{}", key.name);
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn refuse_keys_of_others(r: &mut Reader<'_>, table: &Table<'_>, all: &[Descripti
     let has = |connector: &Description, name: &str| {
         keys::of_source(connector).into_iter().flatten().any(|key: &Key| key.name == name)
     };
-    let theirs = all.iter().flat_map(keys::of_source).flat_map(|keys| table.present(keys));
+    let theirs = all.iter().flat_map(|source| table.present(&keys::of_source(source)));
     let mut seen = HashSet::new();
     for (name, ..) in theirs.filter(|(name, ..)| !has(ours, &name.text)) {
         if !seen.insert(name.text.clone()) {

@@ -11,7 +11,7 @@ use super::{
 };
 use super::{order, together};
 use tidemill_common::definition::read_type;
-use tidemill_common::definition::{Reader, Table, Value};
+use tidemill_common::definition::{Reader, Table, Value, optional};
 use tidemill_common::diag::Diagnostic;
 
 /// Reads a stream.
@@ -20,7 +20,7 @@ pub(super) fn read<'t>(r: &mut Reader<'t>, table: &Table<'t>, name: &Name) -> Dr
     r.check_required(table, &[keys::STREAM], &[keys::STREAM, keys::OPERATORS]);
     let from = table.get("from").and_then(|v| r.names(v));
     let known = [keys::STREAM, keys::OPERATORS];
-    let operator = exactly_one(r, table, keys::OPERATORS, "operator", &known).and_then(|(key, span, value)| {
+    let operator = exactly_one(r, table, &[keys::OPERATORS], "operator", &known).and_then(|(key, span, value)| {
         let operator = read_operator(r, key, value)?;
         Some((operator, key, span))
     });
@@ -211,15 +211,6 @@ fn read_map_with_state<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<O
         initial: optional(initial)?,
     };
     distinct.then_some(Operator::MapWithState(Box::new(operator)))
-}
-
-/// Tells a key that is not there, which is fine, from one that is wrong, which is not.
-pub(super) fn optional<T>(value: Option<Option<T>>) -> Option<Option<T>> {
-    match value {
-        Some(None) => None,
-        Some(value) => Some(value),
-        None => Some(None),
-    }
 }
 
 fn read_state_column<'t>(r: &mut Reader<'t>, name: Name, value: &'t Value<'t>) -> Option<StateColumn> {

@@ -6,9 +6,10 @@ mod wrong;
 
 use super::*;
 use tidemill_common::diag::Diagnostic;
-use tidemill_connect::Source;
+use tidemill_connect::sinks::files::{FileFormat, FilePlace, FileSink, Json};
 use tidemill_connect::sources::generate::{Generate, GenerateConfig};
 use tidemill_connect::sources::socket::{Socket, SocketConfig};
+use tidemill_connect::{Sink, Source};
 
 const FULL: &str = r#"
 name = "full.job-1"
@@ -175,17 +176,11 @@ fn everything_that_can_be_said() {
 
     let names: Vec<_> = job.outputs.iter().map(|output| output.name.text.as_str()).collect();
     assert_eq!(names, ["revenue", "files", "rows"]);
-    assert_eq!(job.outputs[0].sink, Sink::Print { rows: 20 });
-    assert_eq!(
-        job.outputs[1].sink,
-        Sink::Files(FileSink {
-            place: FilePlace::Directory("out".into()),
-            format: FileFormat::Json,
-            compression: None,
-            roll: None
-        })
-    );
-    assert_eq!(job.outputs[2].sink, Sink::Print { rows: 10 });
+    assert_eq!(job.outputs[0].target, Target::Print { rows: 20 });
+    let files =
+        FileSink { place: FilePlace::Directory("out".into()), format: FileFormat::Json, compression: None, roll: None };
+    assert_eq!(job.outputs[1].target, Target::Sink(Sink::new(Json, files)));
+    assert_eq!(job.outputs[2].target, Target::Print { rows: 10 });
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Reading operators over several streams, and whether a stream reads as many as its operator takes.
 
-use super::stream::optional;
 use super::{Inputs, JoinKind, Name, On, Operator, keys};
-use tidemill_common::definition::{Reader, Value};
+use tidemill_common::definition::{Reader, Value, optional};
 use tidemill_common::diag::Diagnostic;
 
 /// Whether the operator behind this key can read so many streams.

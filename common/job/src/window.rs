@@ -1,9 +1,9 @@
 //! Reading the operators over windows.
 
 use super::keys::{self, Key};
-use super::stream::{optional, read_columns};
+use super::stream::read_columns;
 use super::{Frame, Operator};
-use tidemill_common::definition::{Reader, Table, Value};
+use tidemill_common::definition::{Reader, Table, Value, optional};
 use tidemill_common::diag::Diagnostic;
 
 /// Reads the operator with this key.

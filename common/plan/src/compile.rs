@@ -31,7 +31,6 @@ mod window;
 use crate::decode::{SourcePlan, bad_schema};
 
 use crate::exec::FixedTable;
-use crate::files::RowEncoding;
 use crate::fragment::Fragment;
 use crate::keys::KEY_ENCODING_VERSION;
 use crate::learn::predict::Declared;
@@ -51,7 +50,7 @@ use std::sync::Arc;
 use tidemill_common::diag::{Diagnostic, Diagnostics};
 use tidemill_common::ids::{OutputIdx, SourceIdx};
 use tidemill_job::limits::MAX_COLUMNS;
-use tidemill_job::{self as job, FileFormat, Format, JobDef, Name, Operator, OutputDef, Sink, Span, StreamDef};
+use tidemill_job::{self as job, Format, JobDef, Name, Operator, OutputDef, Span, StreamDef, Target};
 use twox_hash::XxHash3_64;
 
 /// Compiles a job; `base_dir` is the folder of the job file, for the files it names; `functions` are those that its
@@ -314,39 +313,34 @@ impl<'a> Compiler<'a> {
         let settled = self.stages.settle_shared();
         self.checked(settled);
         let output = |(output, schema, rhythm): (&OutputDef, _, _)| {
-            let (name, sink) = (output.name.text.clone(), output.sink.clone());
-            OutputPlan { name, sink, schema, rhythm }
+            let (name, target) = (output.name.text.clone(), output.target.clone());
+            OutputPlan { name, target, schema, rhythm }
         };
         ends.into_iter().map(output).collect()
     }
 
     /// Rows as the output needs them: in an order, or all in one place.
     fn for_output(&mut self, rows: Rows, output: &OutputDef) -> Option<Rows> {
-        let rows = match &output.sink {
-            Sink::ForEachBatch(function) => {
+        let rows = match &output.target {
+            Target::ForEachBatch(function) => {
                 self.registered(FunctionKind::ForEachBatch, function)?;
                 self.stages.in_one_place(rows, &output.name.text)
             }
-            Sink::Print { .. } | Sink::Files(_) | Sink::Http(_) => self.stages.in_order(rows, &output.name.text),
+            Target::Print { .. } => self.stages.in_order(rows, &output.name.text),
+            Target::Sink(sink) => {
+                if let Some(sink) = self.functions.find_sink(sink.name()) {
+                    self.uses.add(sink);
+                }
+                self.stages.in_order(rows, &output.name.text)
+            }
         };
         self.checked(rows)
     }
 
-    /// Notes what an output's format cannot hold.
+    /// Notes what a sink cannot take.
     fn sink(&mut self, output: &OutputDef, schema: &SchemaRef) {
-        let Sink::Files(files) = &output.sink else { return };
-        if let Err(wrong) = RowEncoding::new(files.format.clone(), schema.clone()).check() {
-            let place = match &files.format {
-                FileFormat::Text { column: Some(column) } => column.span.clone(),
-                _ => output.from.span.clone(),
-            };
-            let names = schema.fields().iter().map(|field| field.name().as_str());
-            let wrong = Diagnostic::new(wrong).at(place);
-            self.report([match &files.format {
-                FileFormat::Text { column: Some(column) } => wrong.did_you_mean(&column.text, names),
-                FileFormat::Text { .. } => wrong.help("name one with `column`, or make one with `select`"),
-                _ => wrong,
-            }]);
+        if let Target::Sink(sink) = &output.target {
+            self.reported(sink.check(schema, output.from.span.clone()));
         }
     }
 

@@ -1,14 +1,13 @@
 //! Decoders of this crate, for tests that give them any bytes: each function panics when its decoder does not do as it should.
 
 use crate::decode::{SourcePlan, arrow_type};
-use crate::files::{read_part, write_part};
 use crate::ipc::from_ipc;
 use crate::keys::{decode_keys, encode_keys};
 use crate::{CompileError, Functions, compile_text};
 use bytes::Bytes;
 use datafusion::arrow::array::BinaryArray;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
-use std::io::{Cursor, Read, copy, sink};
+use std::io::{Read, copy, sink};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tidemill_job::{ColumnDef, ColumnType, Format, Name, OnBadRecord};
@@ -152,19 +151,6 @@ pub fn key(bytes: &[u8]) {
         let again = decode_keys(&encoded, &fields).expect("a key that is encoded reads");
         assert_eq!(encode_keys(&again).expect("a key that reads can be encoded"), encoded);
     }
-}
-
-/// Reads what a task brings for an output; what reads to its end is written as it was.
-pub fn part(bytes: &[u8]) {
-    let Ok(rows) = read_part(Cursor::new(bytes)) else { return };
-    let mut all = Vec::new();
-    for row in rows {
-        let Ok(row) = row else { return };
-        all.push(row);
-    }
-    let mut written = Vec::new();
-    write_part(&mut written, &all).expect("rows that were read can be written");
-    assert_eq!(bytes.get(..written.len()), Some(&written[..]));
 }
 
 /// Compiles a job definition.

@@ -10,7 +10,6 @@ mod conditions;
 mod decode;
 mod error;
 mod exec;
-mod files;
 mod fragment;
 mod functions;
 #[cfg(any(test, feature = "testkit"))]
@@ -45,7 +44,6 @@ pub use compile::compile;
 pub use datafusion::arrow;
 pub use decode::{BadRecord, BadRecords, Decoded, SourcePlan};
 pub use error::PlanError;
-pub use files::{FileOutput, PartRow, RowEncoding, RowWriter, merge, read_part, write_part};
 pub use fragment::{Fragment, Runner};
 pub use ipc::{from_ipc, to_ipc};
 pub use join_within::JoinOp;

@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use std::sync::Arc;
 use tidemill_common::diag::Diagnostics;
 use tidemill_common::ids::{BatchId, ExchangeId, OutputIdx, SourceIdx, StageId};
-use tidemill_job::{JobDef, Sink};
+use tidemill_job::{JobDef, Target};
 
 /// The hidden last column of the rows of a stage with placement [`Placement::KeyGroups`]: the encoded key (binary).
 /// Users neither see nor name it.
@@ -220,7 +220,7 @@ pub struct OutputPlan {
     /// Its name.
     pub name: String,
     /// How it leaves.
-    pub sink: Sink,
+    pub target: Target,
     /// What users see, without [`KEY_COLUMN`].
     pub schema: SchemaRef,
     /// When it has rows.

@@ -27,7 +27,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
-use tidemill_connect::{Connectors, SourceConnector};
+use tidemill_connect::{Connectors, SinkConnector, SourceConnector};
 use tidemill_job::ColumnType;
 
 /// What a function is for.
@@ -45,6 +45,8 @@ pub enum FunctionKind {
     Receiver,
     /// A kind of source: `connector = "NAME"`.
     Source,
+    /// A kind of sink: a key of `[[output]]`.
+    Sink,
 }
 
 impl FunctionKind {
@@ -57,12 +59,14 @@ impl FunctionKind {
             Self::ForEachBatch => "for_each_batch",
             Self::Receiver => "receiver",
             Self::Source => "source",
+            Self::Sink => "sink",
         }
     }
 
     /// The kind of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        let all = [Self::Scalar, Self::Aggregate, Self::BatchMap, Self::ForEachBatch, Self::Receiver, Self::Source];
+        use FunctionKind::{Aggregate, BatchMap, ForEachBatch, Receiver, Scalar, Sink, Source};
+        let all = [Scalar, Aggregate, BatchMap, ForEachBatch, Receiver, Source, Sink];
         all.into_iter().find(|kind| kind.name() == name)
     }
 }
@@ -245,6 +249,20 @@ impl Functions {
     pub fn source<C: SourceConnector>(&mut self, connector: C) -> Result<(), RegisterError> {
         self.connectors.source(connector)?;
         self.name(FunctionKind::Source, C::NAME, UNVERSIONED)
+    }
+
+    /// Registers a kind of sink, which definitions can then name as a key of `[[output]]`. It has no version.
+    ///
+    /// # Errors
+    /// When its key cannot be used.
+    pub fn sink<C: SinkConnector>(&mut self) -> Result<(), RegisterError> {
+        self.connectors.sink::<C>(&tidemill_job::output_keys())?;
+        self.name(FunctionKind::Sink, C::KEY[0].name, UNVERSIONED)
+    }
+
+    /// The registered kind of sink of this name; those that come with Tidemill are known everywhere.
+    pub(crate) fn find_sink(&self, name: &str) -> Option<&FunctionRef> {
+        self.known.iter().find(|known| known.kind == FunctionKind::Sink && known.name == name)
     }
 
     /// The registered kind of source of this name; those that come with Tidemill are known everywhere.

@@ -81,8 +81,8 @@ pub enum Shape {
     StateByColumn(&'static [Key]),
     /// The table of `flat_map`, which has alternatives.
     FlatMap,
-    /// The table of `text` of an output, which has alternatives.
-    TextSink,
+    /// A table of these keys, of which exactly one of some has to be there.
+    TableWithOneOf(&'static [Key], &'static [&'static str]),
     /// Name to text.
     TextByName,
     /// Lists of lines, one for each batch.

@@ -40,6 +40,15 @@ pub struct Sql {
     pub span: Span,
 }
 
+/// What may be left out: none if it is there and wrong.
+pub fn optional<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+    match value {
+        Some(None) => None,
+        Some(value) => Some(value),
+        None => Some(None),
+    }
+}
+
 /// A duration as written, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Period {

@@ -57,8 +57,8 @@ impl<'t> Table<'t> {
     }
 
     /// Those of `keys` that are there, in the order they were written.
-    pub fn present(&self, keys: &'static [Key]) -> Vec<(Name, &'static Key, &'t Value<'t>)> {
-        let find = |name: &str| keys.iter().find(|key| key.name == name);
+    pub fn present(&self, keys: &[&'static [Key]]) -> Vec<(Name, &'static Key, &'t Value<'t>)> {
+        let find = |name: &str| keys.iter().copied().flatten().find(|key| key.name == name);
         in_order(self.entries)
             .into_iter()
             .filter_map(|(name, value)| find(&name.text).map(|key| (name, key, value)))

@@ -1,16 +1,32 @@
 //! Models as files or objects: one for every batch that is saved, and `latest.json`.
 
-use super::Failure;
 use crate::core::SavedModel;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use tidemill_common::location::Location;
+use tidemill_connect::CommitError;
 use tidemill_ml::Model;
-use tidemill_store::Objects;
+use tidemill_store::{Objects, StoreError};
+
+/// Why a model could not be saved.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Disk(#[from] io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Writes the model as JSON if it is its turn. Each file appears as a whole; doing it again writes the same.
-pub(super) fn save(model: &SavedModel) -> Result<(), Failure> {
+pub(super) fn save(model: &SavedModel) -> Result<(), CommitError> {
+    write(model).map_err(|failure| match failure {
+        Failure::Disk(error) => CommitError::lasting(format!("{}: {error}", model.directory)),
+        Failure::Store(error) => CommitError { reason: error.to_string(), passing: error.is_passing() },
+    })
+}
+
+fn write(model: &SavedModel) -> Result<(), Failure> {
     let SavedModel { name, directory, every, time_ms, bytes, sync } = model;
     let read = Model::from_bytes(bytes).map_err(io::Error::other)?;
     let (batches, ..) = read.seen();
@@ -48,8 +64,18 @@ fn put(directory: &Path, file: &str, text: &str, sync: bool) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::tests::{names, read};
     use serde_json::{Value, json};
+
+    fn read(path: &Path) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entry = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().to_string_lossy().into_owned();
+        let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(entry).collect();
+        names.sort_unstable();
+        names
+    }
 
     fn model(directory: Location, every: u64, batches: u64) -> SavedModel {
         let document = json!({

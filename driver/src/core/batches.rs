@@ -4,13 +4,13 @@ use super::choices::FIRST;
 use super::job::Job;
 use super::run::{BatchRun, CommitState, TaskResult};
 use super::topology::{OutputKind, Topology};
-use super::{Action, Commit, CommitFiles, Cx, Post, SavedModel};
+use super::{Action, Commit, CommitRows, Cx, SavedModel};
 use crate::models::{Publication, PublishedModel};
 use crate::record::{Ending, JobRecord, ReceiverKey, Totals};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tidemill_common::ids::{BatchId, OutputIdx};
+use tidemill_connect::Part;
 use tidemill_job::Durability;
-use tidemill_plan::BatchContext;
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control::{self as pb, driver_message};
 
@@ -140,20 +140,7 @@ impl Job {
         }
         let Some(run) = &mut self.run else { return };
         let sync = self.settings.durability == Durability::Disk;
-        let mut outputs = Vec::new();
-        for (number, output) in self.topology.outputs.iter().enumerate() {
-            if let OutputKind::Files(to) = &output.kind {
-                let parts = run.results.iter().flat_map(|result| &result.done.parts);
-                let mut parts: Vec<String> =
-                    parts.filter(|part| part.output as usize == number).map(|part| part.file.clone()).collect();
-                parts.sort_unstable();
-                let (output, to) = (OutputIdx(number as u32), to.clone());
-                if !parts.is_empty() {
-                    outputs.push(Commit::Files(CommitFiles { output, to, time_ms: run.time_ms, parts, sync }));
-                }
-            }
-        }
-        outputs.extend(posts(&self.topology, &run.context(), &run.results).into_iter().map(Commit::Post));
+        let mut outputs: Vec<Commit> = rows(&self.topology, run, sync).map(Commit::Rows).collect();
         outputs.extend(saved(&self.topology, run, sync).map(Commit::Model));
         run.commit = if outputs.is_empty() { CommitState::Done } else { CommitState::Asked };
         if run.commit == CommitState::Asked {
@@ -200,17 +187,12 @@ impl Job {
             champions.extend(done.champions);
             rows.extend(done.rows.into_iter().map(|rows| ((rows.output, rows.lane, rows.order), rows)));
         }
-        let mut outputs = super::report::merge_outputs(&self.topology, &context, rows);
+        let outputs = super::report::merge_outputs(&self.topology, &context, rows);
         for (number, output) in self.topology.outputs.iter().enumerate() {
             if let Some(batch) = outputs.iter().find(|batch| batch.name == output.name) {
                 totals.output_rows[number] += batch.total;
             }
         }
-        // What was posted is not shown as well.
-        outputs.retain(|batch| {
-            let kind = self.topology.outputs.iter().find(|output| output.name == batch.name).map(|output| &output.kind);
-            !matches!(kind, Some(OutputKind::Http(_)))
-        });
         self.state_keys = state_keys;
         self.last_batch_micros = micros;
         // First who answers from now on: a batch that is complete is not asked again.
@@ -274,28 +256,24 @@ fn saved<'a>(topology: &'a Topology, run: &'a BatchRun, sync: bool) -> impl Iter
     })
 }
 
-/// The requests of a batch, one for each output that has rows.
-fn posts(topology: &Topology, context: &BatchContext, results: &[TaskResult]) -> Vec<Post> {
-    let posted = |output: u32| {
-        let kind = topology.outputs.get(output as usize).map(|output| &output.kind);
-        matches!(kind, Some(OutputKind::Http(_)))
-    };
-    let rows = results.iter().flat_map(|result| &result.done.rows).filter(|rows| posted(rows.output));
-    let rows: BTreeMap<_, _> = rows.map(|rows| ((rows.output, rows.lane, rows.order), rows.clone())).collect();
-    if rows.is_empty() {
-        return Vec::new();
-    }
-    let mut batches = super::report::merge_outputs(topology, context, rows);
-    batches.retain(|batch| batch.total > 0);
-    let post = |batch: client_pb::OutputBatch| {
-        let kind = topology.outputs.iter().find(|output| output.name == batch.name).map(|output| &output.kind);
-        let Some(OutputKind::Http(to)) = kind else { return None };
-        let mut body = Vec::with_capacity(batch.rows.iter().map(|row| row.len() + 1).sum());
-        for row in batch.rows {
-            body.extend_from_slice(row.as_bytes());
-            body.push(b'\n');
+/// The rows of a batch that go to sinks, of each output that has some.
+fn rows<'a>(topology: &'a Topology, run: &'a BatchRun, sync: bool) -> impl Iterator<Item = CommitRows> + 'a {
+    let outputs = topology.outputs.iter().enumerate();
+    outputs.filter_map(move |(number, output)| {
+        let OutputKind::Sink(to) = &output.kind else { return None };
+        let parts = run.results.iter().flat_map(|result| &result.done.parts);
+        let parts = parts.filter(|part| part.output as usize == number && part.rows > 0);
+        let mut parts: Vec<Part> = parts
+            .map(|part| match part.file.is_empty() {
+                true => Part::Held(part.part.clone()),
+                false => Part::Staged(part.file.clone()),
+            })
+            .collect();
+        if parts.is_empty() {
+            return None;
         }
-        Some(Post { output: batch.name, to: to.clone(), body })
-    };
-    batches.into_iter().filter_map(post).collect()
+        parts.sort_unstable();
+        let (output, name, to) = (OutputIdx(number as u32), output.name.clone(), to.clone());
+        Some(CommitRows { output, name, to, time_ms: run.time_ms, parts, sync })
+    })
 }

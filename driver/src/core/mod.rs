@@ -39,11 +39,10 @@ use members::Members;
 use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, JobId, OutputIdx, Term, WorkerId};
 use tidemill_common::location::Location;
-use tidemill_job::HttpSink;
-use tidemill_plan::FileOutput;
+use tidemill_connect::Part;
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control as pb;
-use topology::Topology;
+use topology::{SinkOutput, Topology};
 
 pub use event::{Compiled, Event, NewJob, Now, RequestId, SessionId};
 pub use imports::NewModel;
@@ -125,27 +124,27 @@ pub enum Action {
 }
 
 /// What one output of one batch brings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Commit {
-    /// Files to put in place.
-    Files(CommitFiles),
-    /// A request to send.
-    Post(Post),
+    /// Rows for a sink.
+    Rows(CommitRows),
     /// A model to save.
     Model(SavedModel),
 }
 
-/// The part files of one output of one batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommitFiles {
+/// The rows of one output of one batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommitRows {
     /// The output.
     pub output: OutputIdx,
-    /// Where they go and how they are written.
-    pub to: FileOutput,
-    /// Batch time: names the batch's directory.
+    /// Its name.
+    pub name: String,
+    /// Where they go.
+    pub to: SinkOutput,
+    /// Batch time.
     pub time_ms: i64,
     /// Parts of the winning attempts.
-    pub parts: Vec<String>,
+    pub parts: Vec<Part>,
     /// Whether they have to be on the disk.
     pub sync: bool,
 }
@@ -165,17 +164,6 @@ pub struct SavedModel {
     pub bytes: Bytes,
     /// Whether the files have to be on the disk.
     pub sync: bool,
-}
-
-/// The request of one output of one batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Post {
-    /// The output's name.
-    pub output: String,
-    /// Where to.
-    pub to: HttpSink,
-    /// All rows in order, as JSON lines.
-    pub body: Vec<u8>,
 }
 
 /// What every part of the core may use while it handles an event.

@@ -6,6 +6,7 @@ use super::{Core, Cx, Now};
 use crate::record::{DurableJob, Ending};
 use std::collections::BTreeMap;
 use tidemill_common::ids::{BatchId, WorkerId};
+use tidemill_connect::Delivery;
 use tidemill_plan::BatchContext;
 use tidemill_proto::client as pb;
 use tidemill_proto::control::OutputRows;
@@ -24,8 +25,7 @@ pub(crate) fn merge_outputs(topology: &Topology, context: &BatchContext, rows: U
     for (number, output) in topology.outputs.iter().enumerate() {
         let (limit, shown) = match output.kind {
             OutputKind::Rows { limit, shown } => (limit, shown),
-            OutputKind::Http(_) => (None, None),
-            OutputKind::Files(_) | OutputKind::Seen => continue,
+            OutputKind::Sink(_) | OutputKind::Seen => continue,
         };
         if output.rhythm.fires(context).is_none() {
             continue;
@@ -76,12 +76,12 @@ impl Job {
         status.tables = self.table_status();
         for (number, output) in self.topology.outputs.iter().enumerate() {
             let rows = self.durable.totals.output_rows.get(number).copied().unwrap_or(0);
-            let delivery = match output.kind {
-                OutputKind::Rows { .. } => "to whoever watches",
-                OutputKind::Files(_) => "exactly once",
-                OutputKind::Http(_) | OutputKind::Seen => "at least once",
+            let delivery = match &output.kind {
+                OutputKind::Rows { .. } => "to whoever watches".to_string(),
+                OutputKind::Sink(to) => to.sink.delivery().to_string(),
+                OutputKind::Seen => Delivery::AtLeastOnce.to_string(),
             };
-            status.outputs.push(pb::OutputStatus { name: output.name.clone(), delivery: delivery.into(), rows });
+            status.outputs.push(pb::OutputStatus { name: output.name.clone(), delivery, rows });
         }
         status
     }

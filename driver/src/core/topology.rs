@@ -1,13 +1,15 @@
 //! What the core needs to know of a compiled job: its shape, without expressions or Arrow.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
 use tidemill_common::location::Location;
-use tidemill_job::{DEFAULT_KEEP, HttpSink, MaxBadRecords, ModelDef, Sink, TableDef};
+use tidemill_connect::Sink;
+use tidemill_job::{DEFAULT_KEEP, MaxBadRecords, ModelDef, TableDef, Target};
 use tidemill_ml::{Model, ModelSpec};
-use tidemill_plan::{AskedModel, BranchTarget, FileOutput, JobPlan, ModelPlan, Placement, Rhythm, StageInput};
+use tidemill_plan::arrow::datatypes::SchemaRef;
+use tidemill_plan::{AskedModel, BranchTarget, JobPlan, ModelPlan, Placement, Rhythm, StageInput};
 
 /// The shape of a job.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,7 +108,7 @@ pub struct SourceShape {
 }
 
 /// The shape of an output.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OutputShape {
     /// Its name.
     pub name: String,
@@ -117,7 +119,7 @@ pub struct OutputShape {
 }
 
 /// What happens to the rows of an output.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum OutputKind {
     /// The first rows of a batch go to watchers; all of them without a limit.
     Rows {
@@ -126,12 +128,21 @@ pub enum OutputKind {
         /// How many of them `print` shows.
         shown: Option<u32>,
     },
-    /// Rows in files.
-    Files(FileOutput),
-    /// One request per batch.
-    Http(HttpSink),
+    /// A sink takes them.
+    Sink(SinkOutput),
     /// A function on the worker has seen them.
     Seen,
+}
+
+/// A sink and what it has to know of its output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SinkOutput {
+    /// The sink.
+    pub sink: Sink,
+    /// Columns of the rows.
+    pub schema: SchemaRef,
+    /// What relative paths are relative to.
+    pub base_dir: PathBuf,
 }
 
 impl Topology {
@@ -158,12 +169,14 @@ impl Topology {
         let outputs = plan.outputs.iter().map(|output| OutputShape {
             name: output.name.clone(),
             rhythm: output.rhythm,
-            kind: match &output.sink {
+            kind: match &output.target {
                 _ if capture => OutputKind::Rows { limit: None, shown: None },
-                Sink::Print { rows } => OutputKind::Rows { limit: Some(watched_rows.max(*rows)), shown: Some(*rows) },
-                Sink::Files(files) => OutputKind::Files(FileOutput::new(files, output.schema.clone(), base_dir)),
-                Sink::Http(http) => OutputKind::Http(http.clone()),
-                Sink::ForEachBatch(_) => OutputKind::Seen,
+                Target::Print { rows } => OutputKind::Rows { limit: Some(watched_rows.max(*rows)), shown: Some(*rows) },
+                Target::Sink(sink) => {
+                    let (schema, base_dir) = (output.schema.clone(), base_dir.to_path_buf());
+                    OutputKind::Sink(SinkOutput { sink: sink.clone(), schema, base_dir })
+                }
+                Target::ForEachBatch(_) => OutputKind::Seen,
             },
         });
         let tables = plan.def.tables.iter().map(|table| TableShape::new(table, saves));
@@ -185,7 +198,7 @@ impl Topology {
     /// Directories that no other job may write to.
     pub fn directories(&self) -> impl Iterator<Item = Location> {
         let outputs = self.outputs.iter().filter_map(|output| match &output.kind {
-            OutputKind::Files(files) => Some(files.root()),
+            OutputKind::Sink(to) => Some(Location::resolve(&to.base_dir, to.sink.place()?)),
             _ => None,
         });
         outputs.chain(self.models.iter().filter_map(|model| Some(model.save.as_ref()?.0.clone())))

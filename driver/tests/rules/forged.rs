@@ -39,7 +39,12 @@ fn task_result() -> impl Strategy<Value = task_report::Result> {
         total,
         ..Default::default()
     });
-    let part = (small(), number()).prop_map(|(output, rows)| pb::OutputPart { output, rows, file: "f".into() });
+    let part = (small(), number()).prop_map(|(output, rows)| pb::OutputPart {
+        output,
+        rows,
+        file: "f".into(),
+        ..Default::default()
+    });
     let model = small().prop_map(|model| pb::TrainedModel { model, bytes: vec![1, 2].into() });
     let done = (
         prop::collection::vec(champion, 0..3),

@@ -1,9 +1,10 @@
-//! The file system that all share, the server that rows are posted to, and how often what happened.
+//! The file system that all share, the server that rows are sent to, and how often what happened.
 
 use crate::compute::Rows;
 use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, JobId};
-use tidemill_driver::core::CommitFiles;
+use tidemill_connect::Part;
+use tidemill_driver::core::CommitRows;
 use tidemill_proto::client as client_pb;
 
 /// A part file: rows per unit.
@@ -16,22 +17,22 @@ pub(crate) struct PartFile {
     pub(crate) rows: Vec<(u64, Rows)>,
 }
 
-/// Part files, those that are in place, and what was posted.
+/// Part files, those that are in place, and what was sent.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     pub(crate) parts: BTreeMap<String, PartFile>,
     /// By job, output and batch time.
     pub(crate) committed: BTreeMap<(u64, u32, i64), Vec<String>>,
-    /// Requests, by job, output and batch.
-    pub(crate) posted: BTreeSet<(u64, u32, BatchId)>,
+    /// Batches that were sent, by job, output and batch.
+    pub(crate) sent: BTreeSet<(u64, u32, BatchId)>,
     pub(crate) counts: Counts,
 }
 
 impl Files {
     /// Puts parts in place, once; gives back what is in place now, by lane and order tag.
-    pub(crate) fn commit(&mut self, job: JobId, batch: BatchId, files: &CommitFiles) -> Vec<((u32, u64), Rows)> {
+    pub(crate) fn commit(&mut self, job: JobId, batch: BatchId, files: &CommitRows) -> Vec<((u32, u64), Rows)> {
         let place = (job.0, files.output.0, files.time_ms);
-        let parts = self.committed.entry(place).or_insert_with(|| files.parts.clone());
+        let parts = self.committed.entry(place).or_insert_with(|| files.parts.iter().map(name_of).collect());
         let mut rows = Vec::new();
         for name in parts.iter() {
             let part = &self.parts[name];
@@ -43,6 +44,13 @@ impl Files {
             rows.extend(part.rows.iter().map(|(order, rows)| ((part.lane, *order), rows.clone())));
         }
         rows
+    }
+}
+
+fn name_of(part: &Part) -> String {
+    match part {
+        Part::Staged(name) => name.clone(),
+        Part::Held(_) => panic!("a part that is no file"),
     }
 }
 
@@ -114,8 +122,8 @@ counts!(
     reloads,
     tables_read,
     rates,
-    posts,
-    posts_again,
+    sent,
+    sent_again,
 );
 
 impl Counts {

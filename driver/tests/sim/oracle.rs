@@ -6,10 +6,13 @@ use crate::models;
 use crate::receiving::{Block, READ, number};
 use crate::scenario::Spec;
 use crate::tables;
+use crate::tasks::is_staged;
 use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, JobId, OutputIdx};
+use tidemill_connect::Part;
+use tidemill_connect::parts::{merge, read_part};
+use tidemill_driver::core::CommitRows;
 use tidemill_driver::core::topology::{AskedShape, OutputKind};
-use tidemill_driver::core::{CommitFiles, Post};
 use tidemill_driver::record::{BlockMeta, Durable, FrozenBatch, JobRecord, Record, Totals};
 use tidemill_plan::{BatchContext, Placement};
 use tidemill_proto::client::{self as client_pb, watch_event};
@@ -178,7 +181,7 @@ impl Oracle {
         files: &mut Files,
         job: JobId,
         batch: BatchId,
-        commit: &CommitFiles,
+        commit: &CommitRows,
     ) {
         let place = (job.0, commit.output.0, commit.time_ms);
         files.counts.commits_again += u64::from(files.committed.contains_key(&place));
@@ -200,16 +203,27 @@ impl Oracle {
         assert_eq!(shown(&rows), shown(&expected.outputs[&commit.output.0]), "files of batch {batch} are wrong");
     }
 
-    /// The rows of an output are posted: at least once, and always the same.
-    pub(crate) fn on_post(&mut self, specs: &[Spec], files: &mut Files, job: JobId, batch: BatchId, post: &Post) {
-        let outputs = &spec_of(specs, job).shape.topology.outputs;
-        let number = outputs.iter().position(|output| output.name == post.output).expect("an output of the job");
-        let first = files.posted.insert((job.0, number as u32, batch));
-        files.counts.posts += 1;
-        files.counts.posts_again += u64::from(!first);
-        let rows = self.truths[&job].batches[&batch].outputs.get(&(number as u32)).expect("there are rows");
-        let body: String = rows.iter().map(|row| show(row) + "\n").collect();
-        assert_eq!(String::from_utf8_lossy(&post.body), body, "what is posted of batch {batch} is wrong");
+    /// The rows of an output are sent: at least once, and always the same.
+    pub(crate) fn on_send(
+        &mut self,
+        specs: &[Spec],
+        files: &mut Files,
+        job: JobId,
+        batch: BatchId,
+        commit: &CommitRows,
+    ) {
+        let number = commit.output.0;
+        assert_eq!(spec_of(specs, job).shape.topology.outputs[number as usize].name, commit.name);
+        let first = files.sent.insert((job.0, number, batch));
+        files.counts.sent += 1;
+        files.counts.sent_again += u64::from(!first);
+        let rows = self.truths[&job].batches[&batch].outputs.get(&number).expect("there are rows");
+        let part = |part: &Part| match part {
+            Part::Held(bytes) => read_part(std::io::Cursor::new(bytes.clone())).unwrap(),
+            Part::Staged(name) => panic!("{name} is a file"),
+        };
+        let sent = merge(commit.parts.iter().map(part).collect()).map(|row| String::from_utf8(row.unwrap()).unwrap());
+        assert_eq!(sent.collect::<Vec<_>>(), rows.iter().map(show).collect::<Vec<_>>(), "batch {batch} is wrong");
     }
 
     /// Workers are told to drop blocks.
@@ -262,9 +276,9 @@ fn check_totals(spec: &Spec, files: &Files, job: JobId, truth: &Truth, batch: Ba
     assert_eq!(totals.output_rows, (0..outputs.len()).map(rows).collect::<Vec<_>>(), "rows of batch {batch}");
     for (number, output) in outputs.iter().enumerate() {
         let in_place = files.committed.contains_key(&(job.0, number as u32, expected.context.time_ms));
-        let there = match output.kind {
-            OutputKind::Files { .. } => in_place,
-            OutputKind::Http(_) => files.posted.contains(&(job.0, number as u32, batch)),
+        let there = match &output.kind {
+            OutputKind::Sink(to) if is_staged(to) => in_place,
+            OutputKind::Sink(_) => files.sent.contains(&(job.0, number as u32, batch)),
             OutputKind::Rows { .. } | OutputKind::Seen => true,
         };
         assert!(there || rows(number) == 0, "batch {batch} is complete, output {number} is not in place");

@@ -4,14 +4,16 @@ use crate::compute::{Op, Shape, Stage, Target};
 use crate::models::{self, When};
 use crate::tables;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
-use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
-use tidemill_job::{FileFormat, FilePlace, FileSink, HttpSink};
+use tidemill_connect::Sink;
+use tidemill_connect::sinks::files::{FileFormat, FilePlace, FileSink, Json};
+use tidemill_connect::sinks::http::{Http, HttpConfig};
+use tidemill_driver::core::topology::{OutputKind, OutputShape, SinkOutput, SourceShape, StageShape, Topology};
 use tidemill_plan::arrow::datatypes::Schema;
-use tidemill_plan::{FileOutput, Placement, Rhythm};
+use tidemill_plan::{Placement, Rhythm};
 
 /// Shapes there are.
 pub(crate) const SHAPES: u32 = 10;
@@ -35,16 +37,15 @@ impl Shape {
         use Target::{Gather, Hash, Output};
         use models::When::{After, Before};
         let rows = |limit| OutputKind::Rows { limit, shown: limit };
-        let sink = FileSink {
-            place: FilePlace::Directory("out".into()),
-            format: FileFormat::Json,
-            compression: None,
-            roll: None,
+        let sink =
+            |sink| OutputKind::Sink(SinkOutput { sink, schema: Arc::new(Schema::empty()), base_dir: PathBuf::new() });
+        let files = || {
+            let (place, format) = (FilePlace::Directory("out".into()), FileFormat::Json);
+            sink(Sink::new(Json, FileSink { place, format, compression: None, roll: None }))
         };
-        let files = || OutputKind::Files(FileOutput::new(&sink, Arc::new(Schema::empty()), Path::new("")));
         let http = || {
             let (url, timeout) = ("http://127.0.0.1/".to_string(), Duration::from_secs(1));
-            OutputKind::Http(HttpSink { url, timeout, retries: 0, headers: Vec::new() })
+            sink(Sink::new(Http, HttpConfig { url, timeout, retries: 0, headers: Vec::new() }))
         };
         let slide = Rhythm::Every { slide_ms: sizes.slide_ms };
         let mut build = Builder { stages: Vec::new(), shapes: Vec::new(), own_rhythm: BTreeMap::new() };

@@ -9,7 +9,9 @@ use crate::receiving::Block;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use tidemill_common::ids::BatchId;
-use tidemill_driver::core::topology::OutputKind;
+use tidemill_connect::part_of;
+use tidemill_connect::parts::PartRow;
+use tidemill_driver::core::topology::{OutputKind, SinkOutput};
 use tidemill_plan::BatchContext;
 use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_message};
 
@@ -279,19 +281,20 @@ impl Process {
             let total: u64 = units.iter().map(|(_, rows)| rows.len() as u64).sum();
             let lane = shape.lane(task.stage as usize, output);
             cx.files.counts.further_lanes += u64::from(lane > 0 && total > 0);
-            match shape.topology.outputs[output as usize].kind {
-                OutputKind::Files { .. } if total > 0 => {
+            match &shape.topology.outputs[output as usize].kind {
+                OutputKind::Sink(_) if total == 0 => {}
+                OutputKind::Sink(to) if is_staged(to) => {
                     let file = format!("{output}-{}-{}", task.task_id, cx.proc.slot);
                     let (job, batch) = (task.job, task.batch);
                     cx.files.parts.insert(file.clone(), PartFile { job, batch, output, lane, rows: units });
-                    done.parts.push(pb::OutputPart { output, file, rows: total });
+                    done.parts.push(pb::OutputPart { output, file, rows: total, ..Default::default() });
                 }
-                OutputKind::Files { .. } | OutputKind::Seen => {}
-                OutputKind::Rows { .. } | OutputKind::Http(_) => {
-                    let limit = match shape.topology.outputs[output as usize].kind {
-                        OutputKind::Rows { limit, .. } => limit,
-                        _ => None,
-                    };
+                OutputKind::Sink(_) => {
+                    let part = held(lane, shape.keyed(task.stage as usize), &units);
+                    done.parts.push(pb::OutputPart { output, rows: total, part, ..Default::default() });
+                }
+                OutputKind::Seen => {}
+                OutputKind::Rows { limit, .. } => {
                     let keyed = shape.keyed(task.stage as usize);
                     if keyed && cx.knobs.merged_rows && !units.is_empty() {
                         let order = units[0].0;
@@ -316,4 +319,19 @@ impl Process {
             }
         }
     }
+}
+
+/// Whether tasks leave the rows of an output in files.
+pub(crate) fn is_staged(to: &SinkOutput) -> bool {
+    to.sink.staging(&to.base_dir).is_some()
+}
+
+/// The rows of a task as they come with its report.
+fn held(lane: u32, keyed: bool, units: &[(u64, Rows)]) -> bytes::Bytes {
+    let row = |order: u64, row: &(u32, f64)| {
+        let (order, key) = if keyed { (0, row.0.to_be_bytes().to_vec()) } else { (order, Vec::new()) };
+        PartRow { lane, order, key, row: show(row).into_bytes() }
+    };
+    let rows = units.iter().flat_map(|(order, rows)| rows.iter().map(|of| row(*order, of)));
+    part_of(rows.collect()).unwrap().into()
 }

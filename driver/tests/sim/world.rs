@@ -8,6 +8,7 @@ use crate::oracle::Oracle;
 use crate::receiving::Block;
 use crate::scenario::Scenario;
 use crate::tables;
+use crate::tasks::is_staged;
 use crate::tasks::{self, reaches};
 use std::collections::{BTreeMap, VecDeque};
 use tidemill_common::ids::JobId;
@@ -198,9 +199,8 @@ impl World {
                 for output in outputs.iter().filter(|_| ok) {
                     let (specs, files) = (&self.scenario.specs, &mut self.files);
                     match output {
-                        Commit::Files(of) if of.parts.is_empty() => {}
-                        Commit::Files(of) => self.oracle.on_commit(specs, files, job, batch, of),
-                        Commit::Post(post) => self.oracle.on_post(specs, files, job, batch, post),
+                        Commit::Rows(of) if is_staged(&of.to) => self.oracle.on_commit(specs, files, job, batch, of),
+                        Commit::Rows(of) => self.oracle.on_send(specs, files, job, batch, of),
                         Commit::Model(model) => panic!("`{}` is not saved", model.name),
                     }
                 }

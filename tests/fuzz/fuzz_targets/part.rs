@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidemill_plan::fuzz::part(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidemill_connect::fuzz::part(bytes));

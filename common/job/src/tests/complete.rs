@@ -1,7 +1,7 @@
 //! Parser, list of keys, documentation and example jobs agree.
 
 use super::{good, mistakes};
-use crate::keys::{self, Key};
+use crate::keys::{self, Key, Shape};
 use crate::parse;
 use tidemill_connect::Connectors;
 
@@ -79,18 +79,27 @@ fn the_parser_reads_every_key_it_lists() {
     }
     keys::ON_DRIFT.iter().for_each(|key| object("[stream.s]\ntrain = { drift = { ", key, " } }"));
     keys::OUTPUT.iter().for_each(|key| object("[[output]]\n", key, ""));
-    keys::SINKS.iter().for_each(|key| object("[[output]]\n", key, ""));
+    let connectors = Connectors::default();
+    keys::sinks(&connectors).into_iter().flatten().for_each(|key| object("[[output]]\n", key, ""));
     keys::PRINT.iter().for_each(|key| object("[[output]]\nprint = { ", key, " }"));
-    keys::JSON.iter().for_each(|key| object("[[output]]\njson = { ", key, " }"));
-    for key in keys::TEXT {
-        let prefix = if key.name == "suffix" { "prefix = \"a\", " } else { "" };
-        object(&format!("[[output]]\ntext = {{ {prefix}"), key, " }");
+    for sink in connectors.sinks().flatten() {
+        let keys = of_table(&sink.shape);
+        assert!(!keys.is_empty(), "{}", sink.name);
+        for key in keys {
+            let prefix = if key.name == "suffix" { "prefix = \"a\", " } else { "" };
+            object(&format!("[[output]]\n{} = {{ {prefix}", sink.name), key, " }");
+            let below = format!("[[output]]\n{} = {{ {} = {{ ", sink.name, key.name);
+            of_table(&key.shape).iter().for_each(|key| object(&below, key, " } }"));
+        }
     }
-    keys::CSV.iter().for_each(|key| object("[[output]]\ncsv = { ", key, " }"));
-    keys::PARQUET.iter().for_each(|key| object("[[output]]\nparquet = { ", key, " }"));
-    keys::OBJECT.iter().for_each(|key| object("[[output]]\nobject = { ", key, " }"));
-    keys::ROLL.iter().for_each(|key| object("[[output]]\njson = { roll = { ", key, " } }"));
-    keys::HTTP.iter().for_each(|key| object("[[output]]\nhttp = { ", key, " }"));
+}
+
+/// Keys of the table that may stand behind a key.
+fn of_table(shape: &Shape) -> &'static [Key] {
+    match shape {
+        Shape::Table(keys) | Shape::TrueOrTable(keys) | Shape::TableWithOneOf(keys, _) => keys,
+        _ => &[],
+    }
 }
 
 const DOCUMENTATION: &str = include_str!("../../../../docs/job-definition.md");
@@ -144,19 +153,14 @@ fn the_documentation_names_every_key_and_its_examples_are_good() {
         keys::CHOOSE,
         keys::DETECT_DRIFT,
         keys::OUTPUT,
-        keys::SINKS,
         keys::PRINT,
-        keys::JSON,
-        keys::TEXT,
-        keys::CSV,
-        keys::PARQUET,
-        keys::OBJECT,
-        keys::ROLL,
-        keys::HTTP,
     ];
     let connectors = Connectors::default();
     let sources = connectors.sources().flat_map(|connector| keys::of_source(&connector));
-    for key in all.into_iter().chain(sources).flatten() {
+    let sinks = keys::sinks(&connectors).into_iter().chain(connectors.sinks().map(|sink| of_table(&sink[0].shape)));
+    let sinks: Vec<&[Key]> = sinks.collect();
+    let below = sinks.iter().copied().flatten().map(|key| of_table(&key.shape));
+    for key in all.into_iter().chain(sources).chain(sinks.iter().copied()).chain(below).flatten() {
         assert!(DOCUMENTATION.contains(&format!("| `{}` |", key.name)), "{} has no row", key.name);
     }
     let examples = examples();

@@ -1,8 +1,8 @@
 use super::*;
-use crate::files::RowEncoding;
 use proptest::prelude::*;
 use std::sync::Arc;
-use tidemill_job::{ColumnDef, FileFormat, Name};
+use tidemill_connect::sinks::files::{FileFormat, RowEncoding};
+use tidemill_job::{ColumnDef, Name};
 use tidemill_rows::rows_to_json;
 
 fn columns(columns: &[(&str, ColumnType)]) -> Vec<ColumnDef> {

@@ -1,4 +1,3 @@
-use crate::files::{PartRow, write_part};
 use crate::ipc::to_ipc;
 use crate::keys::encode_keys;
 use datafusion::arrow::array::*;
@@ -10,7 +9,7 @@ use parquet::file::properties::WriterProperties;
 use std::io::Write;
 use std::sync::Arc;
 use tidemill_common::testkit::{Decoder, has_target};
-use tidemill_job::Compression;
+use tidemill_rows::Compression;
 use tidemill_rows::Compressor;
 
 fn run(name: &str, decode: fn(&[u8]), seeds: Vec<Vec<u8>>, most_bytes: u64, one_in: u32) {
@@ -134,18 +133,6 @@ fn key() {
     let encoded = keys.iter().map(|columns| encode_keys(columns).unwrap());
     let seeds = encoded.flat_map(|keys| keys.iter().flatten().map(<[u8]>::to_vec).collect::<Vec<_>>());
     run("key", super::key, seeds.collect(), 1 << 20, 4);
-}
-
-#[test]
-fn part() {
-    let row = |lane, order, key: &[u8], row: &[u8]| PartRow { lane, order, key: key.to_vec(), row: row.to_vec() };
-    let written = |rows: &[PartRow]| {
-        let mut bytes = Vec::new();
-        write_part(&mut bytes, rows).unwrap();
-        bytes
-    };
-    let seeds = vec![written(&[]), written(&[row(0, 7, b"", b"a"), row(1, 0, b"key", b"")])];
-    run("part", super::part, seeds, 1 << 20, 1);
 }
 
 #[test]

@@ -1,16 +1,17 @@
 //! A row as bytes: a line of text, or Arrow's row format for the columnar ones.
 
-use crate::error::PlanError;
+use super::FileFormat;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::arrow::row::{RowConverter, SortField};
-use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::fmt::Write as _;
-use tidemill_job::{Compression, FileFormat};
-use tidemill_rows::rows_to_json;
+use tidemill_common::definition::Span;
+use tidemill_common::diag::Diagnostic;
+use tidemill_rows::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use tidemill_rows::arrow::datatypes::{DataType, SchemaRef};
+use tidemill_rows::arrow::error::ArrowError;
+use tidemill_rows::arrow::row::{RowConverter, SortField};
+use tidemill_rows::arrow::util::display::{ArrayFormatter, FormatOptions};
+use tidemill_rows::{Compression, RowError, rows_to_json};
 
 /// How the rows of an output are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,40 +46,53 @@ impl RowEncoding {
         format!("{format}{}", self.compression.map_or("", Compression::suffix))
     }
 
-    /// Whether rows of these columns can be written so; if not, says why.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Whether rows of these columns can be written so.
+    pub(super) fn check(&self, from: Span) -> Result<(), Diagnostic> {
         let nested = |data_type: &DataType| data_type.is_nested();
         let fields = self.schema.fields();
+        let wrong = |message: String| Err(Diagnostic::new(message).at(from.clone()));
         match &self.format {
             FileFormat::Json => Ok(()),
             FileFormat::Text { column: None } if fields.len() != 1 => {
                 let names: Vec<_> = fields.iter().map(|field| format!("`{}`", field.name())).collect();
-                Err(format!("a line of text is one column, and there are {}: {}", names.len(), names.join(", ")))
+                let message =
+                    format!("a line of text is one column, and there are {}: {}", names.len(), names.join(", "));
+                wrong(message).map_err(|wrong| wrong.help("name one with `column`, or make one with `select`"))
             }
-            FileFormat::Text { .. } => {
-                let field = &fields[self.text_column()?];
-                let message = || format!("column `{}` is a list or struct, and has no text", field.name());
-                if nested(field.data_type()) { Err(message()) } else { Ok(()) }
-            }
+            FileFormat::Text { column } => self.check_text(column.as_ref().map_or(from.clone(), |c| c.span.clone())),
             FileFormat::Csv { .. } => match fields.iter().find(|field| nested(field.data_type())) {
-                Some(field) => Err(format!("column `{}` is a list or struct, which csv cannot hold", field.name())),
+                Some(field) => wrong(format!("column `{}` is a list or struct, which csv cannot hold", field.name())),
                 None => Ok(()),
             },
             FileFormat::Parquet | FileFormat::Object => {
                 if RowConverter::supports_fields(&self.sort_fields()) {
                     return Ok(());
                 }
-                Err("these columns have a type that cannot be written so".to_string())
+                wrong("these columns have a type that cannot be written so".to_string())
             }
         }
     }
 
-    fn text_column(&self) -> Result<usize, String> {
+    fn check_text(&self, place: Span) -> Result<(), Diagnostic> {
+        let Some(column) = self.text_column() else {
+            let FileFormat::Text { column: Some(column) } = &self.format else { return Ok(()) };
+            let names = self.schema.fields().iter().map(|field| field.name().as_str());
+            let wrong = Diagnostic::new(format!("there is no column `{}`", column.text)).at(place);
+            return Err(wrong.did_you_mean(&column.text, names));
+        };
+        let field = &self.schema.fields()[column];
+        if !field.data_type().is_nested() {
+            return Ok(());
+        }
+        let message = format!("column `{}` is a list or struct, and has no text", field.name());
+        Err(Diagnostic::new(message).at(place).help("name another with `column`, or make one with `select`"))
+    }
+
+    /// The column of a line of text, if it is there.
+    fn text_column(&self) -> Option<usize> {
         match &self.format {
-            FileFormat::Text { column: Some(name) } => {
-                self.schema.index_of(&name.text).map_err(|_| format!("there is no column `{}`", name.text))
-            }
-            _ => Ok(0),
+            FileFormat::Text { column: Some(name) } => self.schema.index_of(&name.text).ok(),
+            _ => Some(0),
         }
     }
 
@@ -90,12 +104,12 @@ impl RowEncoding {
     ///
     /// # Errors
     /// For values that have no text, such as dates outside of the calendar.
-    pub fn encode(&self, batch: &RecordBatch) -> Result<Vec<Vec<u8>>, PlanError> {
+    pub fn encode(&self, batch: &RecordBatch) -> Result<Vec<Vec<u8>>, RowError> {
         match &self.format {
             FileFormat::Json => Ok(rows_to_json(batch)?.into_iter().map(String::into_bytes).collect()),
             FileFormat::Text { .. } => {
-                let column = self.text_column().map_err(PlanError::Internal)?;
-                let cell = cells(batch.column(column))?;
+                let missing = || ArrowError::SchemaError("the column of the text is not there".into());
+                let cell = cells(batch.column(self.text_column().ok_or_else(missing)?))?;
                 (0..batch.num_rows()).map(|row| Ok(cell(row)?.unwrap_or_else(|| "null".into()).into_bytes())).collect()
             }
             FileFormat::Csv { delimiter, null, .. } => csv_lines(batch, *delimiter, null),
@@ -117,10 +131,10 @@ impl RowEncoding {
     }
 }
 
-type Cells<'a> = Box<dyn Fn(usize) -> Result<Option<String>, PlanError> + 'a>;
+type Cells<'a> = Box<dyn Fn(usize) -> Result<Option<String>, RowError> + 'a>;
 
 /// The values of a column as text; none for null.
-fn cells(column: &ArrayRef) -> Result<Cells<'_>, PlanError> {
+fn cells(column: &ArrayRef) -> Result<Cells<'_>, RowError> {
     if let DataType::Binary = column.data_type() {
         let array = column.as_binary::<i32>();
         return Ok(Box::new(move |row| Ok(array.is_valid(row).then(|| BASE64.encode(array.value(row))))));
@@ -131,12 +145,13 @@ fn cells(column: &ArrayRef) -> Result<Cells<'_>, PlanError> {
             return Ok(None);
         }
         let mut text = String::new();
-        write!(text, "{}", formatter.value(row).try_to_string()?).map_err(|e| PlanError::Internal(e.to_string()))?;
+        write!(text, "{}", formatter.value(row).try_to_string()?)
+            .map_err(|e| ArrowError::from_external_error(Box::new(e)))?;
         Ok(Some(text))
     }))
 }
 
-fn csv_lines(batch: &RecordBatch, delimiter: u8, null: &str) -> Result<Vec<Vec<u8>>, PlanError> {
+fn csv_lines(batch: &RecordBatch, delimiter: u8, null: &str) -> Result<Vec<Vec<u8>>, RowError> {
     let columns = batch.columns().iter().map(cells).collect::<Result<Vec<_>, _>>()?;
     let line = |row| {
         let mut line = String::new();

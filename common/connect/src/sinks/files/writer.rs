@@ -1,14 +1,14 @@
 //! Files of an output's format, row by row.
 
+use super::FileFormat;
 use super::encoding::RowEncoding;
-use datafusion::arrow::ipc::writer::FileWriter;
-use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::arrow::row::{RowConverter, RowParser};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use std::io::{self, Write};
-use tidemill_job::{Compression, FileFormat};
-use tidemill_rows::Compressor;
+use tidemill_rows::arrow::array::RecordBatch;
+use tidemill_rows::arrow::ipc::writer::FileWriter;
+use tidemill_rows::arrow::row::{RowConverter, RowParser};
+use tidemill_rows::{Compression, Compressor};
 
 /// Rows that the columnar formats take at once.
 const ROWS_AT_ONCE: usize = 8192;
@@ -152,13 +152,13 @@ fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Err
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arrow::array::{ArrayRef, BinaryArray, Float64Array, Int64Array, ListArray, StringArray};
-    use crate::arrow::datatypes::Int64Type;
-    use crate::arrow::ipc::reader::FileReader;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use std::io::{Cursor, Read};
     use std::sync::Arc;
-    use tidemill_job::Name;
+    use tidemill_common::definition::Name;
+    use tidemill_rows::arrow::array::{ArrayRef, BinaryArray, Float64Array, Int64Array, ListArray, StringArray};
+    use tidemill_rows::arrow::datatypes::Int64Type;
+    use tidemill_rows::arrow::ipc::reader::FileReader;
 
     fn batch() -> RecordBatch {
         let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
@@ -171,7 +171,7 @@ mod tests {
 
     fn written(format: FileFormat, batch: &RecordBatch) -> Vec<u8> {
         let encoding = RowEncoding::new(format, batch.schema());
-        assert_eq!(encoding.check(), Ok(()));
+        assert_eq!(encoding.check(0..0), Ok(()));
         let mut writer = encoding.writer(Vec::new()).unwrap();
         encoding.encode(batch).unwrap().into_iter().for_each(|row| writer.write(row).unwrap());
         writer.finish().unwrap()
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_refused() {
-        let refused = |format| RowEncoding::new(format, batch().schema()).check().unwrap_err();
+        let refused = |format| RowEncoding::new(format, batch().schema()).check(0..0).unwrap_err().message;
         assert!(refused(FileFormat::Text { column: None }).contains("there are 4"));
         let name = Name { text: "nam".into(), span: 0..0 };
         assert!(refused(FileFormat::Text { column: Some(name) }).contains("no column `nam`"));

@@ -5,13 +5,12 @@
 //! appended; nothing before that end ever changes. So a reader that goes by the manifest sees whole batches, each
 //! once, and one that keeps an older manifest loses nothing.
 
-use super::{Writer, rows, sync_dir};
-use crate::core::CommitFiles;
+use super::{FileSink, Roll, sync_dir};
+use crate::sink::Commit;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom};
 use std::path::Path;
-use tidemill_job::Roll;
 
 /// The manifest; other programs leave out names that begin with `_`.
 const MANIFEST: &str = "_manifest.json";
@@ -73,36 +72,36 @@ struct Entry {
 }
 
 /// Appends a batch, unless it is in the files already.
-pub(super) fn append(writer: &Writer, files: &CommitFiles, roll: Roll, folder: &Path, parts: &Path) -> io::Result<()> {
+pub(super) fn append(sink: &FileSink, commit: &Commit, roll: Roll, folder: &Path, parts: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let _lock = lock(folder)?;
     let mut manifest = Manifest::load(folder)?;
-    if manifest.writer != writer.job_name() {
+    if manifest.writer != commit.job_name() {
         // A job that wrote here before has ended. Its files stay, and its batches have other numbers.
         manifest.close();
-        manifest = Manifest { version: 1, writer: writer.job_name(), batch: 0, ..manifest };
+        manifest = Manifest { version: 1, writer: commit.job_name(), batch: 0, ..manifest };
     }
-    if manifest.batch >= writer.batch.0 {
+    if manifest.batch >= commit.batch.0 {
         return Ok(());
     }
-    manifest.close_if_full(roll, files.time_ms);
+    manifest.close_if_full(roll, commit.time_ms);
     let mut open = match manifest.open.take() {
         Some(open) => open,
         None => {
             let number = manifest.archived + manifest.files.len();
-            let name = format!("part-{number:08}{}", files.to.encoding.extension());
+            let name = format!("part-{number:08}{}", sink.encoding(commit.schema.clone()).extension());
             OpenFile { name, bytes: 0, rows: 0, batches: Vec::new() }
         }
     };
-    let (bytes, count) = append_rows(files, parts, folder, &open)?;
-    open.batches.push(Entry { batch: writer.batch.0, time_ms: files.time_ms, offset: open.bytes, rows: count });
+    let (bytes, count) = append_rows(sink, commit, parts, folder, &open)?;
+    open.batches.push(Entry { batch: commit.batch.0, time_ms: commit.time_ms, offset: open.bytes, rows: count });
     open.bytes += bytes;
     open.rows += count;
     manifest.open = Some(open);
-    manifest.batch = writer.batch.0;
-    manifest.time_ms = files.time_ms;
-    manifest.archive(folder, files.sync)?;
-    replace(folder, MANIFEST, &manifest, files.sync)
+    manifest.batch = commit.batch.0;
+    manifest.time_ms = commit.time_ms;
+    manifest.archive(folder, commit.sync)?;
+    replace(folder, MANIFEST, &manifest, commit.sync)
 }
 
 /// One at a time: a job that was stopped at once may still be at its last batch when the next one begins.
@@ -117,7 +116,14 @@ fn lock(folder: &Path) -> io::Result<File> {
 }
 
 /// Writes the rows behind the end that counts; gives back how many bytes and rows they are.
-fn append_rows(files: &CommitFiles, parts: &Path, folder: &Path, open: &OpenFile) -> io::Result<(u64, u64)> {
+fn append_rows(
+    sink: &FileSink,
+    commit: &Commit,
+    parts: &Path,
+    folder: &Path,
+    open: &OpenFile,
+) -> io::Result<(u64, u64)> {
+    let encoding = sink.encoding(commit.schema.clone());
     let path = folder.join(&open.name);
     let mut file = File::options().create(true).truncate(false).write(true).open(&path)?;
     if file.metadata()?.len() < open.bytes {
@@ -126,15 +132,15 @@ fn append_rows(files: &CommitFiles, parts: &Path, folder: &Path, open: &OpenFile
     }
     file.set_len(open.bytes)?;
     file.seek(SeekFrom::End(0))?;
-    let mut out = files.to.encoding.appender(BufWriter::new(file), open.bytes == 0)?;
+    let mut out = encoding.appender(BufWriter::new(file), open.bytes == 0)?;
     let mut count = 0;
-    for row in rows(files, parts)? {
+    for row in commit.rows(parts)? {
         out.write(row?)?;
         count += 1;
     }
     let mut file = out.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
     let bytes = file.stream_position()?.saturating_sub(open.bytes);
-    if files.sync {
+    if commit.sync {
         file.sync_all()?;
     }
     Ok((bytes, count))
@@ -206,12 +212,11 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::put;
-    use crate::commit::tests::{Output, names, read};
+    use crate::sinks::files::tests::{Output, names, read};
     use std::io::Read;
     use std::time::Duration;
     use tidemill_common::ids::JobId;
-    use tidemill_job::Compression;
+    use tidemill_rows::Compression;
 
     fn rolling(bytes: u64) -> Output {
         Output::new(Some(Roll { bytes, age: Duration::from_secs(10) }))
@@ -219,7 +224,7 @@ mod tests {
 
     fn batch(output: &Output, batch: u64, row: &str) {
         output.part(batch, "0000-1", &[(0, row)]);
-        put(&output.writer(batch), &output.files(batch as i64 * 1000, &["0000-1"])).unwrap();
+        output.put(batch, batch as i64 * 1000, &["0000-1"]).unwrap();
     }
 
     #[test]
@@ -308,7 +313,7 @@ mod tests {
         batch(&output, 1, "one");
         fs::write(output.path("part-00000000.jsonl"), "").unwrap();
         output.part(2, "0000-1", &[(0, "two")]);
-        let error = put(&output.writer(2), &output.files(2000, &["0000-1"])).unwrap_err();
+        let error = output.put(2, 2000, &["0000-1"]).unwrap_err();
         assert!(error.to_string().contains("shorter than its manifest"), "{error}");
     }
 }

@@ -1,46 +1,19 @@
-//! Reading what stands behind the sink of an `[[output]]`.
+//! Reading what a definition says of files.
 
 use super::keys;
-use super::{Compression, FileFormat, FilePlace, FileSink, HttpSink, Name, Roll, Sink};
+use super::{FileFormat, FilePlace, FileSink, Roll};
 use std::time::Duration;
-use tidemill_common::definition::read_delimiter;
-use tidemill_common::definition::{Reader, Table, Value};
+use tidemill_common::definition::{Key, Name, Reader, Table, Value, optional, read_delimiter};
 use tidemill_common::diag::Diagnostic;
 use tidemill_common::location::Location;
-
-/// Reads the sink that `key` names.
-pub(super) fn read<'t>(r: &mut Reader<'t>, key: &str, value: &'t Value<'t>) -> Option<Sink> {
-    let file = match key {
-        "print" => return read_print(r, value),
-        "http" => return read_http(r, value),
-        "for_each_batch" => return r.text(value).map(Sink::ForEachBatch),
-        "text" => read_text(r, value),
-        "csv" => read_csv(r, value),
-        "parquet" => read_plain(r, value, "`parquet`", keys::PARQUET, FileFormat::Parquet),
-        "object" => read_plain(r, value, "`object`", keys::OBJECT, FileFormat::Object),
-        _ => read_plain(r, value, "`json`", keys::JSON, FileFormat::Json),
-    };
-    file.map(Sink::Files)
-}
-
-fn read_print<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Sink> {
-    if value.get_ref().is_bool() {
-        r.only_true(value)?;
-        return Some(Sink::Print { rows: 10 });
-    }
-    let table = r.table(value, "`print`", value.span(), &[keys::PRINT])?;
-    match table.get("rows") {
-        Some(rows) => Some(Sink::Print { rows: r.small_count(rows, keys::PRINT_ROWS)? }),
-        None => Some(Sink::Print { rows: 10 }),
-    }
-}
+use tidemill_rows::Compression;
 
 /// `path`, and `roll` where the format has it.
-fn read_plain<'t>(
+pub(super) fn plain<'t>(
     r: &mut Reader<'t>,
     value: &'t Value<'t>,
     title: &str,
-    known: &'static [keys::Key],
+    known: &'static [Key],
     format: FileFormat,
 ) -> Option<FileSink> {
     let table = r.table(value, title, value.span(), &[known])?;
@@ -75,7 +48,7 @@ fn read_null<'t>(r: &mut Reader<'t>, table: &Table<'t>, delimiter: u8) -> Option
     Some(text.to_owned())
 }
 
-fn read_csv<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<FileSink> {
+pub(super) fn csv<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<FileSink> {
     let table = r.table(value, "`csv`", value.span(), &[keys::CSV])?;
     let path = table.get("path").and_then(|v| r.location(v, "a directory"));
     let header = match table.get("header") {
@@ -94,13 +67,13 @@ fn read_csv<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<FileSink> {
     Some(FileSink { place: place?, format, compression: compression?, roll: roll? })
 }
 
-fn read_text<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<FileSink> {
+pub(super) fn text<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<FileSink> {
     let table = r.table(value, "`text`", value.span(), &[keys::TEXT])?;
     let place = read_place(r, &table);
     let column = table.get("column").map(|v| r.column(v));
     let roll = read_roll(r, &table, place.as_ref());
     let compression = read_compression(r, &table);
-    let format = FileFormat::Text { column: super::stream::optional(column)? };
+    let format = FileFormat::Text { column: optional(column)? };
     Some(FileSink { place: place?, format, compression: compression?, roll: roll? })
 }
 
@@ -118,7 +91,7 @@ fn read_place<'t>(r: &mut Reader<'t>, table: &Table<'t>) -> Option<FilePlace> {
         }
         (None, Some(prefix)) => {
             let prefix = r.location(prefix, "a path whose last part begins the names of directories")?;
-            let suffix: Option<Name> = super::stream::optional(suffix)?;
+            let suffix: Option<Name> = optional(suffix)?;
             if let Some(bad) =
                 suffix.as_ref().filter(|suffix| suffix.text.contains(['/', '\\']) || suffix.text.is_empty())
             {
@@ -172,66 +145,11 @@ fn read_limits<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Roll> {
     let table = r.table(value, "`roll`", value.span(), &[keys::ROLL])?;
     let bytes = table.get("bytes").map(|v| r.size(v));
     let age = table.get("age").map(|v| r.duration(v));
-    if let Some(bytes) = super::stream::optional(bytes)? {
+    if let Some(bytes) = optional(bytes)? {
         roll.bytes = bytes;
     }
-    if let Some(age) = super::stream::optional(age)? {
+    if let Some(age) = optional(age)? {
         roll.age = age;
     }
     Some(roll)
-}
-
-fn read_http<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Sink> {
-    let table = r.table(value, "`http`", value.span(), &[keys::HTTP])?;
-    let url = table.get("url").and_then(|v| read_url(r, v));
-    let timeout = match table.get("timeout") {
-        Some(value) => r.duration(value),
-        None => Some(Duration::from_secs(10)),
-    };
-    let retries = match table.get("retries") {
-        Some(value) => r.small_count(value, keys::RETRIES),
-        None => Some(5),
-    };
-    let headers = match table.get("headers") {
-        Some(value) => read_headers(r, value),
-        None => Some(Vec::new()),
-    };
-    Some(Sink::Http(HttpSink { url: url?, timeout: timeout?, retries: retries?, headers: headers? }))
-}
-
-fn read_url<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<String> {
-    let Name { text, span } = r.text(value)?;
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
-    let good = !host.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
-    if !good {
-        let wrong = Diagnostic::new(format!("`{text}` is not a URL")).at(span);
-        r.push(wrong.label("expected `http://..` or `https://..`"));
-    }
-    good.then_some(text)
-}
-
-/// Names of headers that the sender sets itself.
-const OWN_HEADERS: [&str; 4] = ["idempotency-key", "content-type", "content-length", "host"];
-
-fn read_headers<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<(String, String)>> {
-    let entries = r.entries(value)?;
-    let count = entries.len();
-    let mut headers = Vec::new();
-    for (name, value) in entries {
-        let Some(text) = r.text(value) else { continue };
-        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if name.text.is_empty() || !name.text.chars().all(token) {
-            let wrong = Diagnostic::new(format!("`{}` cannot name a header", name.text));
-            r.push(wrong.at(name.span).label("expected letters, digits and `-`"));
-        } else if OWN_HEADERS.contains(&name.text.to_ascii_lowercase().as_str()) {
-            r.push(Diagnostic::new(format!("header `{}` is set by the output itself", name.text)).at(name.span));
-        } else if text.text.chars().any(|c| c.is_control() || !c.is_ascii()) {
-            let wrong = Diagnostic::new("the value of a header is printable ASCII").at(text.span);
-            r.push(wrong);
-        } else {
-            headers.push((name.text, text.text));
-        }
-    }
-    (headers.len() == count).then_some(headers)
 }

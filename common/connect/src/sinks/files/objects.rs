@@ -5,15 +5,15 @@
 //! the tasks have put beside the batches.
 
 use super::batch::{self, WrittenFile};
-use super::{Failure, Writer};
-use crate::core::CommitFiles;
+use super::{Failure, FileSink};
+use crate::sink::{Commit, Part};
+use crate::staging::parts_dir;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::thread;
-use tidemill_job::layout::parts_dir;
 use tidemill_store::{Objects, StoreError};
 
 /// The manifest; other programs leave out names that begin with `_`.
@@ -47,21 +47,21 @@ struct ManifestFile {
 }
 
 /// Puts a batch in place, unless it is there already, and removes what its tasks have left.
-pub(super) fn place(objects: &Objects, writer: &Writer, files: &CommitFiles) -> Result<(), Failure> {
-    let batch = files.to.place.batch_name(files.time_ms);
-    let parts = parts_dir(writer.job, writer.batch, files.output);
+pub(super) fn place(objects: &Objects, sink: &FileSink, commit: &Commit) -> Result<(), Failure> {
+    let batch = sink.place.batch_name(commit.time_ms);
+    let parts = parts_dir(commit.job, commit.batch, commit.number);
     if objects.entry(&format!("{batch}/{MANIFEST}"))?.is_none() {
         let work = tempfile::tempdir()?;
         let (brought, staging) = (work.path().join("parts"), work.path().join("files"));
         fs::create_dir(&brought)?;
         fs::create_dir(&staging)?;
-        for few in files.parts.chunks(AT_ONCE) {
+        for few in commit.parts.chunks(AT_ONCE) {
             fetch_all(objects, &parts, few, &brought)?;
         }
         // These files need not outlive this.
-        let unsynced = CommitFiles { sync: false, ..files.clone() };
-        let written = batch::write(&unsynced, &brought, &staging, batch::FILE_BYTES)?;
-        publish(objects, writer, files, &batch, &staging, written)?;
+        let unsynced = Commit { sync: false, ..commit.clone() };
+        let written = batch::write(sink, &unsynced, &brought, &staging, batch::FILE_BYTES)?;
+        publish(objects, commit, &batch, &staging, written)?;
     }
     // The batch is in place. What stays of its parts is no loss, and must not end the job.
     if let Err(error) = objects.names_below(&parts).and_then(|names| objects.remove(names)) {
@@ -71,13 +71,14 @@ pub(super) fn place(objects: &Objects, writer: &Writer, files: &CommitFiles) -> 
 }
 
 /// Fetches some parts at the same time: each costs little but a wait.
-fn fetch_all(objects: &Objects, parts: &str, few: &[String], to: &Path) -> Result<(), Failure> {
+fn fetch_all(objects: &Objects, parts: &str, few: &[Part], to: &Path) -> Result<(), Failure> {
     thread::scope(|scope| {
-        let begin = |part: &String| {
+        let begin = |part: &Part| {
+            let Part::Staged(part) = part else { return None };
             let (name, to) = (format!("{parts}/{part}"), to.join(part));
-            scope.spawn(move || fetch(objects, &name, &to))
+            Some(scope.spawn(move || fetch(objects, &name, &to)))
         };
-        let running: Vec<_> = few.iter().map(begin).collect();
+        let running: Vec<_> = few.iter().filter_map(begin).collect();
         let panicked = |_| Err(Failure::Disk(io::Error::other("a part could not be fetched")));
         running.into_iter().try_for_each(|fetched| fetched.join().unwrap_or_else(panicked))
     })
@@ -94,8 +95,7 @@ fn fetch(objects: &Objects, name: &str, to: &Path) -> Result<(), Failure> {
 
 fn publish(
     objects: &Objects,
-    writer: &Writer,
-    files: &CommitFiles,
+    commit: &Commit,
     batch: &str,
     staging: &Path,
     written: Vec<WrittenFile>,
@@ -110,9 +110,9 @@ fn publish(
     remove_others(objects, batch, &described)?;
     let manifest = Manifest {
         version: 1,
-        writer: writer.job_name(),
-        batch: writer.batch.0,
-        time_ms: files.time_ms,
+        writer: commit.job_name(),
+        batch: commit.batch.0,
+        time_ms: commit.time_ms,
         files: described,
     };
     let text = serde_json::to_string_pretty(&manifest).map_err(io::Error::from)? + "\n";
@@ -145,10 +145,10 @@ fn checksum(file: &Path) -> io::Result<(u64, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::tests::{Output, part};
+    use crate::sinks::files::FilePlace;
+    use crate::sinks::files::tests::{Output, part};
     use std::sync::Arc;
     use tidemill_common::location::Location;
-    use tidemill_job::FilePlace;
     use tidemill_store::testkit::TestStore;
 
     /// An output whose folder is in a store, with the parts of one batch.
@@ -179,8 +179,8 @@ mod tests {
     fn only_what_counts_appears_in_order_and_a_second_commit_changes_nothing() {
         let (output, objects) = output(&TestStore::new(), directory());
         bring(&objects);
-        let files = output.files(1000, &PARTS);
-        place(&objects, &output.writer(1), &files).unwrap();
+        let commit = output.commit(1, 1000, &PARTS);
+        place(&objects, &output.sink(), &commit).unwrap();
         let names = ["1000/_SUCCESS", "1000/part-00000.jsonl"];
         assert_eq!(objects.names_below("").unwrap(), names);
         assert_eq!(text(&objects, names[1]), "one\nthree\nfive\n");
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!((manifest.batch, manifest.time_ms, manifest.files), (1, 1000, vec![file]));
         // After a crash the batch runs again, and other tasks bring its parts.
         objects.put(".tidemill/1-1-0/0001-99", part(&[(0, "again")])).unwrap();
-        place(&objects, &output.writer(1), &output.files(1000, &["0001-99"])).unwrap();
+        place(&objects, &output.sink(), &output.commit(1, 1000, &["0001-99"])).unwrap();
         assert_eq!(objects.names_below("").unwrap(), names);
         assert_eq!(text(&objects, names[1]), "one\nthree\nfive\n");
     }
@@ -203,16 +203,16 @@ mod tests {
     fn wherever_a_request_fails_doing_it_again_leaves_the_same_objects() {
         let store = TestStore::new();
         let (output, objects) = output(&store, directory());
-        let files = output.files(1000, &PARTS);
+        let commit = output.commit(1, 1000, &PARTS);
         bring(&objects);
-        place(&objects, &output.writer(1), &files).unwrap();
+        place(&objects, &output.sink(), &commit).unwrap();
         let expected = store.contents();
         let mut failures = 0;
         loop {
             store.clear();
             bring(&objects);
             store.fail_at(failures);
-            let first = place(&objects, &output.writer(1), &files);
+            let first = place(&objects, &output.sink(), &commit);
             if store.requests() <= failures {
                 first.unwrap();
                 break;
@@ -221,7 +221,7 @@ mod tests {
             let (contents, manifest) = (store.contents(), "out/1000/_SUCCESS");
             assert!(first.is_err() || contents.contains_key(manifest), "{failures}");
             assert!(!contents.contains_key(manifest) || contents[manifest] == expected[manifest], "{failures}");
-            place(&objects, &output.writer(1), &files).unwrap();
+            place(&objects, &output.sink(), &commit).unwrap();
             assert_eq!(store.contents(), expected, "{failures}");
             failures += 1;
         }
@@ -234,7 +234,7 @@ mod tests {
         bring(&objects);
         objects.put("1000/part-00001.jsonl", "half").unwrap();
         objects.put("10000/part-00001.jsonl", "of another batch").unwrap();
-        place(&objects, &output.writer(1), &output.files(1000, &PARTS)).unwrap();
+        place(&objects, &output.sink(), &output.commit(1, 1000, &PARTS)).unwrap();
         let names = ["1000/_SUCCESS", "1000/part-00000.jsonl", "10000/part-00001.jsonl"];
         assert_eq!(objects.names_below("").unwrap(), names);
     }
@@ -244,7 +244,7 @@ mod tests {
         let place_of = FilePlace::Prefix { prefix: "gs://bucket/a/words".into(), suffix: Some("txt".into()) };
         let (output, objects) = output(&TestStore::new(), place_of);
         bring(&objects);
-        place(&objects, &output.writer(1), &output.files(1000, &PARTS)).unwrap();
+        place(&objects, &output.sink(), &output.commit(1, 1000, &PARTS)).unwrap();
         assert_eq!(text(&objects, "words-1000.txt/part-00000.jsonl"), "one\nthree\nfive\n");
     }
 }
