@@ -3,7 +3,11 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array1, Array2};
 use std::hint::black_box;
-use tidemill_ml::{KMeansSpec, LinearSpec, Mode, Model, ModelSpec, Rows};
+use tidemill_ml::families::{
+    kmeans::{KMeans, KMeansSpec},
+    linear::{LinearRegression, LinearSpec, LogisticRegression, Mode},
+};
+use tidemill_ml::{Model, ModelSpec, Rows};
 
 const ROWS: usize = 10_000;
 const FEATURES: usize = 100;
@@ -15,11 +19,11 @@ fn models(c: &mut Criterion) {
     let once = LinearSpec { iterations: 1, ..LinearSpec::default() };
     let per_record = LinearSpec { mode: Mode::PerRecord, step_size: 0.001, ..LinearSpec::default() };
     let specs = [
-        ("linear_regression", ModelSpec::LinearRegression(once.clone())),
-        ("linear_regression_50_updates", ModelSpec::LinearRegression(LinearSpec::default())),
-        ("linear_regression_per_record", ModelSpec::LinearRegression(per_record)),
-        ("logistic_regression", ModelSpec::LogisticRegression(once)),
-        ("kmeans_10", ModelSpec::KMeans(KMeansSpec { k: 10, ..KMeansSpec::default() })),
+        ("linear_regression", ModelSpec::of::<LinearRegression>(once.clone())),
+        ("linear_regression_50_updates", ModelSpec::of::<LinearRegression>(LinearSpec::default())),
+        ("linear_regression_per_record", ModelSpec::of::<LinearRegression>(per_record)),
+        ("logistic_regression", ModelSpec::of::<LogisticRegression>(once)),
+        ("kmeans_10", ModelSpec::of::<KMeans>(KMeansSpec { k: 10, ..KMeansSpec::default() })),
     ];
     for (name, spec) in specs {
         let mut model = Model::new(spec).expect("the parameters can be");

@@ -4,7 +4,7 @@
 //! smaller differences than a test of two independent groups.
 
 use crate::{
-    codec::{self, Envelope},
+    envelope::{self, Envelope},
     error::{DecodeError, ModelError, SpecError, at_least_one, number},
     stats::{Moments, paired_p_value},
 };
@@ -220,13 +220,13 @@ impl Champion {
 
     /// The state, exactly.
     pub fn to_bytes(&self) -> Vec<u8> {
-        CHAMPION.seal(&(codec::spec_text(&self.spec), &self.state))
+        CHAMPION.seal(&(envelope::spec_text(&self.spec), &self.state))
     }
 
     /// The state that [`Champion::to_bytes`] wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Champion, DecodeError> {
         let (spec, state): (String, ChampionState) = CHAMPION.open(bytes)?;
-        let spec: ChampionSpec = codec::read_spec(&spec)?;
+        let spec: ChampionSpec = envelope::read_spec(&spec)?;
         spec.validate()?;
         let models = spec.models as usize;
         let empty = Losses::new(models);

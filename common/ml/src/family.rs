@@ -1,86 +1,176 @@
-//! What every family of models does, and the states of all families.
+//! What a family of models is: its name, its parameters, what it can do, and how it learns.
+//!
+//! A family is one file in `families/` with a type that implements [`Family`], and an entry in the list there. All that knows families
+//! (reading definitions, storing models, messages, checks) goes through that list; `docs/adding-a-model-family.md` shows the steps.
 
 use crate::{
-    bandit::{Arms, EpsilonGreedySpec, LinUcbSpec, ThompsonSamplingSpec, Ucb1Spec},
-    bayes::{Gaussian, Multinomial},
-    error::ModelError,
-    kmeans::KMeansState,
-    linear::Linear,
-    model::{Counters, Learned, LearnedKind, Trained},
+    error::{ModelError, SpecError},
     partial::Partial,
-    passive::PassiveAggressive,
-    prepare::{Categories, ImputerSpec, MinMaxScalerSpec, Seen, StandardScalerSpec},
-    rls::Rls,
+    report::{Counters, Learned, Shape, Trained},
     rows::{Row, Table},
-    softmax::Softmax,
-    spec::ModelSpec,
-    tree::HoeffdingTree,
 };
 use ndarray::ArrayView2;
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, de::DeserializeOwned};
+use std::fmt::Debug;
 
-/// Names and kinds of what a family has learnt.
-pub(crate) type Shape = &'static [(&'static str, LearnedKind)];
+/// Plain data: what parameters and states are.
+pub trait Data: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {}
 
-/// What a model of a family has learnt, and how it learns on. The number of features of rows is checked by the caller.
-pub(crate) trait Family: Sized {
-    /// Its parameters.
-    type Spec;
+impl<T: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static> Data for T {}
 
-    /// What [`Family::learned`] gives.
+/// What a model answers when it is asked about a row, and so what it learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers<'a> {
+    /// A number; labels are numbers.
+    Number,
+    /// A class and the probability of each; labels are 0 to `classes - 1`.
+    Class {
+        /// Number of classes.
+        classes: usize,
+    },
+    /// The index of the nearest centre, and the distance to it. There are no labels.
+    Cluster,
+    /// The row's numbers made fit for other models. There are no labels.
+    Features,
+    /// Numbers made of the row's texts. There are no labels.
+    FeaturesOfText,
+    /// An arm; labels are rewards, and the first feature of a row to learn is the place of the arm that was chosen.
+    Arm {
+        /// Names of the arms.
+        arms: &'a [String],
+        /// Whether the choice depends on features of the row.
+        contextual: bool,
+    },
+}
+
+/// How a batch is learnt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learns {
+    /// Row after row ([`Family::record`]), each predicted before it is learnt.
+    ByRecord,
+    /// In one step from sums over the rows ([`Family::SUMS`]), which may be made where the rows are.
+    FromSums,
+    /// From all rows in one place ([`Family::batch`]).
+    FromRows,
+}
+
+/// A number of features that a definition fixes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fixed {
+    /// The parameter that fixes it.
+    pub parameter: &'static str,
+    /// Number of features, at least 1.
+    pub features: usize,
+}
+
+/// A family of models; a value of it is what one model has learnt. The number of features of rows is checked by the caller.
+///
+/// As serialised it is the stored form of a model: fields stay as they are, or the format gets a new number (`stored.rs`). Numbers that
+/// may be infinite or not a number go through `exact`.
+pub trait Family: Data {
+    /// Its parameters. Every one has a default; one that is not known is refused (`#[serde(default, deny_unknown_fields)]`).
+    type Spec: Data;
+
+    /// `kind` in definitions and in stored models: it stays for ever.
+    const NAME: &'static str;
+
+    /// Names and kinds of what [`Family::learned`] gives: the columns of `from_model`.
     const SHAPE: Shape;
 
-    /// Before any data.
-    fn new(spec: &Self::Spec, dimension: usize) -> Self;
+    /// How it makes sums over rows ([`Sums::of`]), if [`Family::learns`] ever says so.
+    const SUMS: Option<Sums<Self>> = None;
 
-    /// Number of features, if the parameters fix it.
-    fn fixed_dimension(_: &Self::Spec) -> Option<usize> {
+    /// Whether the parameters can be. The error names the first that cannot and what to do.
+    ///
+    /// # Errors
+    /// See [`SpecError`].
+    fn validate(spec: &Self::Spec) -> Result<(), SpecError>;
+
+    /// What its models answer.
+    fn answers(spec: &Self::Spec) -> Answers<'_>;
+
+    /// How it learns a batch of rows with so many features. Whether it learns by record does not depend on their number.
+    fn learns(spec: &Self::Spec, features: usize) -> Learns;
+
+    /// Before any data.
+    fn new(spec: &Self::Spec, features: usize) -> Self;
+
+    /// The number of features, if the parameters fix it.
+    fn fixed(_: &Self::Spec) -> Option<Fixed> {
         None
     }
 
-    /// Number of features.
-    fn dimension(&self) -> usize;
+    /// Of transformers: how many numbers so many columns become; None if it is made for another number of columns.
+    fn width(_: &Self::Spec, columns: usize) -> Option<usize> {
+        Some(columns)
+    }
 
-    /// Whether all parameters are finite.
+    /// Number of features.
+    fn features(&self) -> usize;
+
+    /// Whether all numbers are finite. A model with others has diverged.
     fn finite(&self) -> bool;
 
     /// Whether all lists have the lengths they must have; for what was stored elsewhere.
     fn consistent(&self, spec: &Self::Spec) -> bool;
 
-    /// Value, class or index of the nearest centre. Not a number for what predicts nothing ([`ModelSpec::predicts`]).
+    /// Value, class or index of the nearest centre. Not a number for what predicts nothing.
     fn predict(&self, _: &Self::Spec, _: &[f64]) -> f64 {
         f64::NAN
     }
 
-    /// Probability of every class; None if it is no classifier.
+    /// Of classifiers: the probability of every class.
     fn probabilities(&self, _: &Self::Spec, _: &[f64]) -> Option<Vec<f64>> {
         None
     }
 
-    /// The features of a row made fit for other models; None if it is no transformer of numbers.
+    /// Of clusterings: the distances to the nearest and to the second nearest centre (infinite if there is one centre).
+    fn distances(&self, _: &Self::Spec, _: &[f64]) -> Option<[f64; 2]> {
+        None
+    }
+
+    /// Of transformers of numbers: the features of a row made fit for other models.
     fn transform(&self, _: &Self::Spec, _: &[f64]) -> Option<Vec<f64>> {
         None
     }
 
-    /// The place of an arm for every row of these ids and contexts (rows x context); None if it is no bandit.
+    /// Of transformers of text: the texts of a row, one per column, as numbers.
+    fn transform_text(&self, _: &Self::Spec, _: &[Option<&str>]) -> Option<Vec<f64>> {
+        None
+    }
+
+    /// Of transformers of text: the sums over rows of texts, one per column.
+    fn gather_text(&self, _: &Self::Spec, _rows: &mut dyn Iterator<Item = Vec<Option<&str>>>) -> Option<Partial> {
+        None
+    }
+
+    /// Of bandits: the place of an arm for every row of these ids and contexts (rows x context).
     fn choose(&self, _: &Self::Spec, _: &Counters, _ids: &[u64], _context: &ArrayView2<'_, f64>) -> Option<Vec<usize>> {
         None
     }
 
-    /// Learns a row; gives its loss before, or None if the row is not one to learn.
-    fn record(&mut self, spec: &Self::Spec, row: &Row<'_>) -> Option<f64>;
-
-    /// Learns a batch; row after row if the family knows no better.
-    fn batch(&mut self, spec: &Self::Spec, splits: &[Table<'_>]) -> Trained {
-        Trained::of_records(splits.iter().flat_map(Table::rows), |row| self.record(spec, row))
+    /// Of what learns by record: learns a row; gives its loss before, or None if the row is not one to learn.
+    fn record(&mut self, _: &Self::Spec, _: &Row<'_>) -> Option<f64> {
+        None
     }
 
-    /// What it has learnt.
+    /// Of what learns from rows: learns a batch.
+    fn batch(&mut self, _: &Self::Spec, _splits: &[Table<'_>]) -> Trained {
+        Trained::default()
+    }
+
+    /// What it has learnt, in the order of [`Family::SHAPE`].
     fn learned(&self) -> Vec<Learned>;
+
+    /// Definitions, without `kind`, with which all checks of families are made: every mode, and whatever is computed by other code.
+    #[cfg(test)]
+    fn definitions() -> Vec<serde_json::Value> {
+        vec![serde_json::json!({})]
+    }
 }
 
-/// A family that learns a batch, or some batches ([`ModelSpec::one_pass`]), from sums over its rows.
-pub(crate) trait OnePass: Family {
+/// A family that learns a batch, or some batches ([`Learns::FromSums`]), from sums over its rows.
+pub trait OnePass: Family {
     /// The sums over no rows.
     fn nothing(&self, spec: &Self::Spec) -> Partial;
 
@@ -96,185 +186,30 @@ pub(crate) trait OnePass: Family {
     fn learn(&mut self, spec: &Self::Spec, sums: &Partial) -> Trained;
 }
 
-/// The sums of one split.
-fn partial<T: OnePass>(state: &T, spec: &T::Spec, split: &Table<'_>) -> Partial {
+/// Learns one batch from the sums of its splits. An error only for sums that are not of this model.
+type Apply<F> = fn(&mut F, &<F as Family>::Spec, &[Partial]) -> Result<Trained, ModelError>;
+
+/// How a family makes sums over rows, and learns from them.
+pub struct Sums<F: Family> {
+    /// The sums of one split.
+    pub(crate) partial: fn(&F, &F::Spec, &Table<'_>) -> Partial,
+    pub(crate) apply: Apply<F>,
+}
+
+impl<F: OnePass> Sums<F> {
+    /// As [`OnePass`] says.
+    pub(crate) const fn of() -> Sums<F> {
+        Sums { partial: partial::<F>, apply: apply::<F> }
+    }
+}
+
+fn partial<F: OnePass>(state: &F, spec: &F::Spec, split: &Table<'_>) -> Partial {
     let mut sums = state.nothing(spec);
     state.gather(spec, split, &mut sums);
     sums
 }
 
-/// One batch from the sums of its splits.
-fn apply<T: OnePass>(state: &mut T, spec: &T::Spec, partials: &[Partial]) -> Result<Trained, ModelError> {
-    let sums = state.nothing(spec).total(partials, T::merge)?;
+fn apply<F: OnePass>(state: &mut F, spec: &F::Spec, partials: &[Partial]) -> Result<Trained, ModelError> {
+    let sums = state.nothing(spec).total(partials, F::merge)?;
     Ok(state.learn(spec, &sums))
-}
-
-/// What a model has learnt; the variants are those of [`ModelSpec`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum State {
-    LinearRegression(Linear<false>),
-    LogisticRegression(Linear<true>),
-    #[serde(rename = "kmeans")]
-    KMeans(KMeansState),
-    PassiveAggressiveRegressor(PassiveAggressive<false>),
-    PassiveAggressiveClassifier(PassiveAggressive<true>),
-    RecursiveLeastSquares(Rls),
-    Softmax(Softmax),
-    GaussianNaiveBayes(Gaussian),
-    MultinomialNaiveBayes(Multinomial),
-    HoeffdingTree(HoeffdingTree),
-    StandardScaler(Seen<StandardScalerSpec>),
-    MinMaxScaler(Seen<MinMaxScalerSpec>),
-    Imputer(Seen<ImputerSpec>),
-    OneHot(Categories),
-    EpsilonGreedy(Arms<EpsilonGreedySpec>),
-    Ucb1(Arms<Ucb1Spec>),
-    ThompsonSampling(Arms<ThompsonSamplingSpec>),
-    LinUcb(Arms<LinUcbSpec>),
-}
-
-/// `$body` with the parameters `$s` and the state `$t` of the family that both are of. A state is made of its definition, and one that
-/// was stored is checked against it ([`State::check`]).
-macro_rules! paired {
-    ($spec:expr, $state:expr, |$s:ident, $t:ident| $body:expr) => {
-        paired!(@ $spec, $state, $s, $t, $body, LinearRegression, LogisticRegression, KMeans, PassiveAggressiveRegressor,
-            PassiveAggressiveClassifier, RecursiveLeastSquares, Softmax, GaussianNaiveBayes, MultinomialNaiveBayes, HoeffdingTree,
-            StandardScaler, MinMaxScaler, Imputer, OneHot, EpsilonGreedy, Ucb1, ThompsonSampling, LinUcb)
-    };
-    (@ $spec:expr, $state:expr, $s:ident, $t:ident, $body:expr, $($family:ident),*) => {
-        match ($spec, $state) {
-            $((ModelSpec::$family($s), State::$family($t)) => $body,)*
-            _ => unreachable!("a state is one of its definition's family"),
-        }
-    };
-}
-
-/// As [`paired`], for the families that may learn in one pass; None for the others.
-macro_rules! summed {
-    ($spec:expr, $state:expr, |$s:ident, $t:ident| $body:expr) => {
-        summed!(@ $spec, $state, $s, $t, $body, LinearRegression, LogisticRegression, KMeans, Softmax, GaussianNaiveBayes,
-            MultinomialNaiveBayes, StandardScaler, MinMaxScaler, Imputer, OneHot, EpsilonGreedy, Ucb1, ThompsonSampling, LinUcb)
-    };
-    (@ $spec:expr, $state:expr, $s:ident, $t:ident, $body:expr, $($family:ident),*) => {
-        match ($spec, $state) {
-            $((ModelSpec::$family($s), State::$family($t)) => Some($body),)*
-            _ => None,
-        }
-    };
-}
-
-/// `$body` with the parameters `$s` and the type of state `$T` of a definition's family, and the variant to make of it.
-macro_rules! by_family {
-    ($spec:expr, |$s:ident, $T:ident, $wrap:ident| $body:expr) => {
-        by_family!(@ $spec, $s, $T, $wrap, $body, LinearRegression: Linear<false>, LogisticRegression: Linear<true>,
-            KMeans: KMeansState, PassiveAggressiveRegressor: PassiveAggressive<false>,
-            PassiveAggressiveClassifier: PassiveAggressive<true>, RecursiveLeastSquares: Rls, Softmax: Softmax,
-            GaussianNaiveBayes: Gaussian, MultinomialNaiveBayes: Multinomial, HoeffdingTree: HoeffdingTree,
-            StandardScaler: Seen<StandardScalerSpec>, MinMaxScaler: Seen<MinMaxScalerSpec>, Imputer: Seen<ImputerSpec>,
-            OneHot: Categories, EpsilonGreedy: Arms<EpsilonGreedySpec>, Ucb1: Arms<Ucb1Spec>,
-            ThompsonSampling: Arms<ThompsonSamplingSpec>, LinUcb: Arms<LinUcbSpec>)
-    };
-    (@ $spec:expr, $s:ident, $T:ident, $wrap:ident, $body:expr, $($family:ident: $state:ty),*) => {
-        match $spec {
-            $(ModelSpec::$family($s) => {
-                type $T = $state;
-                #[allow(unused_variables, reason = "not every body makes a state")]
-                let $wrap = State::$family;
-                $body
-            })*
-        }
-    };
-}
-
-impl State {
-    pub(crate) fn new(spec: &ModelSpec, dimension: usize) -> State {
-        by_family!(spec, |s, T, wrap| wrap(T::new(s, dimension)))
-    }
-
-    /// Number of features that a definition fixes.
-    pub(crate) fn fixed_dimension(spec: &ModelSpec) -> Option<usize> {
-        by_family!(spec, |s, T, wrap| T::fixed_dimension(s))
-    }
-
-    pub(crate) fn shape(spec: &ModelSpec) -> Shape {
-        by_family!(spec, |_s, T, wrap| T::SHAPE)
-    }
-
-    pub(crate) fn dimension(&self, spec: &ModelSpec) -> usize {
-        paired!(spec, self, |_s, t| t.dimension())
-    }
-
-    pub(crate) fn finite(&self, spec: &ModelSpec) -> bool {
-        paired!(spec, self, |_s, t| t.finite())
-    }
-
-    pub(crate) fn predict(&self, spec: &ModelSpec, x: &[f64]) -> f64 {
-        paired!(spec, self, |s, t| t.predict(s, x))
-    }
-
-    pub(crate) fn probabilities(&self, spec: &ModelSpec, x: &[f64]) -> Option<Vec<f64>> {
-        paired!(spec, self, |s, t| t.probabilities(s, x))
-    }
-
-    pub(crate) fn transform(&self, spec: &ModelSpec, x: &[f64]) -> Option<Vec<f64>> {
-        paired!(spec, self, |s, t| t.transform(s, x))
-    }
-
-    pub(crate) fn choose(
-        &self,
-        spec: &ModelSpec,
-        seen: &Counters,
-        ids: &[u64],
-        context: &ArrayView2<'_, f64>,
-    ) -> Option<Vec<usize>> {
-        paired!(spec, self, |s, t| t.choose(s, seen, ids, context))
-    }
-
-    pub(crate) fn record(&mut self, spec: &ModelSpec, row: &Row<'_>) -> Option<f64> {
-        paired!(spec, self, |s, t| t.record(s, row))
-    }
-
-    /// Learns a batch. An error only for sums that are not of this model.
-    pub(crate) fn batch(&mut self, spec: &ModelSpec, splits: &[Table<'_>]) -> Result<Trained, ModelError> {
-        if spec.per_record() {
-            return Ok(Trained::of_records(splits.iter().flat_map(Table::rows), |row| self.record(spec, row)));
-        }
-        if spec.one_pass(self.dimension(spec)) {
-            let partials: Option<Vec<_>> = splits.iter().map(|split| self.partial(spec, split)).collect();
-            return self.apply(spec, &partials.unwrap_or_default());
-        }
-        Ok(paired!(spec, self, |s, t| t.batch(s, splits)))
-    }
-
-    /// What a split adds to a batch; None if the family never learns in one pass.
-    pub(crate) fn partial(&self, spec: &ModelSpec, split: &Table<'_>) -> Option<Partial> {
-        summed!(spec, self, |s, t| partial(t, s, split))
-    }
-
-    /// Learns a batch from what its splits add to it, in their order.
-    pub(crate) fn apply(&mut self, spec: &ModelSpec, partials: &[Partial]) -> Result<Trained, ModelError> {
-        summed!(spec, self, |s, t| apply(t, s, partials)).unwrap_or(Err(ModelError::Partial))
-    }
-
-    pub(crate) fn learned(&self, spec: &ModelSpec) -> Vec<Learned> {
-        paired!(spec, self, |_s, t| t.learned())
-    }
-
-    /// Whether it is a state that a model of this definition may have.
-    pub(crate) fn check(&self, spec: &ModelSpec) -> Result<(), String> {
-        if std::mem::discriminant(self) != std::mem::discriminant(&State::new(spec, 1)) {
-            return Err(format!("the state is not one of a model of kind {}", spec.kind()));
-        }
-        let dimension = self.dimension(spec);
-        if dimension == 0 || !paired!(spec, self, |s, t| t.consistent(s)) {
-            return Err("the lists of the state have wrong lengths".to_owned());
-        }
-        match State::fixed_dimension(spec) {
-            Some(fixed) if fixed != dimension => {
-                Err(format!("the state has {dimension} features, the definition fixes {fixed}"))
-            }
-            _ => Ok(()),
-        }
-    }
 }

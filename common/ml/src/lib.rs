@@ -1,6 +1,7 @@
 //! Learning on streams.
 //!
-//! What a model is ([`ModelSpec`]), what it has learnt so far ([`Model`]), and how it learns from one batch after another. Nothing here
+//! What a model is ([`ModelSpec`], of one of the [`families`]), what it has learnt so far ([`Model`]), and how it learns from one batch
+//! after another. Nothing here
 //! reads a clock, a file or a network: a model after a batch is a pure function of the model before it and of the rows of the batch.
 //!
 //! Two things keep it the same to the bit wherever it runs: sums are made per split and added in the order of the splits, in the fixed
@@ -9,9 +10,11 @@
 //!
 //! ```
 //! use ndarray::array;
-//! use tidemill_ml::{LinearSpec, Model, ModelSpec, Rows};
+//! use tidemill_ml::families::linear::{LinearRegression, LinearSpec};
+//! use tidemill_ml::{Model, ModelSpec, Rows};
 //!
-//! let mut model = Model::new(ModelSpec::LinearRegression(LinearSpec { step_size: 0.5, ..LinearSpec::default() }))?;
+//! let spec = LinearSpec { step_size: 0.5, ..LinearSpec::default() };
+//! let mut model = Model::new(ModelSpec::of::<LinearRegression>(spec))?;
 //! let (x, y) = (array![[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], array![2.0, -1.0, 1.0]);
 //! for _batch in 0..10 {
 //!     let predicted_before_it_is_learnt = model.predict(x.view())?;
@@ -23,53 +26,42 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod bandit;
-mod bayes;
 pub mod champion;
 mod cholesky;
-mod codec;
+mod classes;
 pub mod drift;
+mod envelope;
+mod erased;
 mod error;
 mod exact;
+pub mod families;
 mod family;
 #[cfg(any(test, feature = "testkit"))]
 #[doc(hidden)]
 pub mod fuzz;
 mod kernel;
-mod kmeans;
-mod linear;
 pub mod metrics;
 mod model;
 mod partial;
-mod passive;
 mod prepare;
 mod random;
 mod replace;
-mod rls;
+mod report;
 mod rows;
-mod softmax;
 mod spec;
 pub mod stats;
-mod tree;
+mod stored;
 mod watched;
 
-pub use bandit::{EpsilonGreedySpec, LinUcbSpec, Rewards, ThompsonSamplingSpec, Ucb1Spec};
-pub use bayes::{GaussianNaiveBayesSpec, MultinomialNaiveBayesSpec};
 pub use error::{DecodeError, ModelError, SpecError};
-pub use kmeans::{KMeansSpec, TimeUnit};
-pub use linear::{LinearSpec, Mode, Optimizer, Regularization, Schedule};
-pub use model::{Health, Learned, LearnedKind, Model, Trained};
+pub use family::{Answers, Fixed};
+pub use model::Model;
 pub use ndarray;
 pub use partial::Partial;
-pub use passive::{PassiveAggressiveSpec, Variant};
-pub use prepare::{
-    FeatureHasher, ImputerSpec, MinMaxScalerSpec, OneHotSpec, StandardScalerSpec, polynomial, polynomial_features,
-};
+pub use prepare::{FeatureHasher, polynomial, polynomial_features};
 pub use random::hashed;
 pub use replace::ReplaceError;
-pub use rls::RlsSpec;
+pub use report::{Health, Learned, LearnedKind, Trained};
 pub use rows::Rows;
-pub use softmax::SoftmaxSpec;
 pub use spec::ModelSpec;
-pub use tree::{HoeffdingTreeSpec, LeafPrediction};
 pub use watched::{Acted, DriftAction, Watched, WatchedBatch};

@@ -5,10 +5,10 @@
 //! the model is the same to the bit.
 
 use crate::{
-    codec::{Envelope, are_counts},
+    envelope::{Envelope, are_counts},
     error::{DecodeError, ModelError},
     exact, kernel,
-    model::Trained,
+    report::Trained,
 };
 use serde::{Deserialize, Serialize};
 

@@ -36,7 +36,7 @@ pub(crate) fn unit(bits: u64) -> f64 {
 
 /// Numbers drawn one after another; what is left to draw is a function of `key` and `drawn`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stream {
+pub struct Stream {
     key: u64,
     drawn: u64,
 }

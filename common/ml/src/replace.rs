@@ -66,7 +66,7 @@ impl Model {
         }
         match (features, model.dimension()) {
             (Some(expected), Some(found)) if expected != found => Err(ReplaceError::Features { expected, found }),
-            _ if !model.state.as_ref().is_none_or(|state| state.finite(spec)) => Err(ReplaceError::NotFinite),
+            _ if !model.state.as_ref().is_none_or(|state| state.finite()) => Err(ReplaceError::NotFinite),
             _ => Ok(model),
         }
     }

@@ -36,7 +36,7 @@ impl Rows<'_> {
 
 /// A row to learn from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Row<'a> {
+pub struct Row<'a> {
     pub(crate) x: &'a [f64],
     /// NaN if there is none.
     pub(crate) y: f64,
@@ -51,7 +51,7 @@ impl Row<'_> {
 }
 
 /// The rows of a split side by side in memory: copied only if they are not so already.
-pub(crate) struct Table<'a> {
+pub struct Table<'a> {
     columns: usize,
     x: Cow<'a, [f64]>,
     y: Option<Cow<'a, [f64]>>,

@@ -1,202 +1,167 @@
 //! What a model is: its family and its parameters, as in a job definition.
 
 use crate::{
-    bandit::{EpsilonGreedySpec, LinUcbSpec, Policy, ThompsonSamplingSpec, Ucb1Spec},
-    bayes::{GaussianNaiveBayesSpec, MultinomialNaiveBayesSpec},
+    erased::{AnySpec, Defined},
     error::SpecError,
-    kmeans::KMeansSpec,
-    linear::{LinearSpec, Mode},
-    passive::PassiveAggressiveSpec,
-    prepare::{ImputerSpec, MinMaxScalerSpec, OneHotSpec, StandardScalerSpec},
-    rls::RlsSpec,
-    softmax::SoftmaxSpec,
-    tree::HoeffdingTreeSpec,
+    families::{FAMILIES, kinds},
+    family::{Answers, Family, Fixed, Learns},
 };
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, MapAccess, Visitor},
+    ser::{self, SerializeMap},
+};
+use serde_json::{Map, Value};
+use std::{fmt, sync::Arc};
 
 /// Family and parameters of a model. Every parameter has a default; where Spark has the model, it is Spark's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum ModelSpec {
-    /// `y = w.x + b` by stochastic gradient descent on the squared error.
-    LinearRegression(LinearSpec),
-    /// `P(y = 1) = 1 / (1 + exp(-(w.x + b)))` by stochastic gradient descent on the log loss.
-    LogisticRegression(LinearSpec),
-    /// k centres that forget.
-    #[serde(rename = "kmeans")]
-    KMeans(KMeansSpec),
-    /// `y = w.x + b`, moved by every record just as far as to be near enough to it.
-    PassiveAggressiveRegressor(PassiveAggressiveSpec),
-    /// Class 1 if `w.x + b > 0`, moved by every record just as far as to be on its right side.
-    PassiveAggressiveClassifier(PassiveAggressiveSpec),
-    /// `y = w.x + b`, the least squares of all rows so far, with forgetting.
-    RecursiveLeastSquares(RlsSpec),
-    /// Several classes, `P(y = c)` in proportion to `exp(w_c.x + b_c)`.
-    Softmax(SoftmaxSpec),
-    /// Several classes, every feature normal within a class.
-    GaussianNaiveBayes(GaussianNaiveBayesSpec),
-    /// Several classes, features that are counts.
-    MultinomialNaiveBayes(MultinomialNaiveBayesSpec),
-    /// Several classes, a tree that splits where it is sure enough; adaptive or not.
-    HoeffdingTree(HoeffdingTreeSpec),
-    /// A transformer: every feature less its mean, by its deviation.
-    StandardScaler(StandardScalerSpec),
-    /// A transformer: every feature between two bounds.
-    MinMaxScaler(MinMaxScalerSpec),
-    /// A transformer: something in place of what is missing.
-    Imputer(ImputerSpec),
-    /// A transformer: categories as features.
-    OneHot(OneHotSpec),
-    /// A bandit: the best arm so far, sometimes any.
-    EpsilonGreedy(EpsilonGreedySpec),
-    /// A bandit: the arm that may be best.
-    Ucb1(Ucb1Spec),
-    /// A bandit: every arm as often as it is likely to be best.
-    ThompsonSampling(ThompsonSamplingSpec),
-    /// A bandit: the arm that may be best in the row's context.
-    LinUcb(LinUcbSpec),
-}
+///
+/// As JSON or TOML it is a table of the parameters with, under `kind`, the name of the family.
+#[derive(Clone)]
+pub struct ModelSpec(pub(crate) Arc<dyn AnySpec>);
 
 impl ModelSpec {
+    /// The definition of a model of a family. Its parameters are not checked yet ([`ModelSpec::validate`]).
+    pub fn of<F: Family>(parameters: F::Spec) -> ModelSpec {
+        ModelSpec(Arc::new(Defined::<F>(Arc::new(parameters))))
+    }
+
     /// Whether the parameters can be. The error names the first that cannot and what to do.
     pub fn validate(&self) -> Result<(), SpecError> {
-        match self {
-            ModelSpec::LinearRegression(spec) => spec.validate_regression(),
-            ModelSpec::LogisticRegression(spec) => spec.validate_classification(),
-            ModelSpec::KMeans(spec) => spec.validate(),
-            ModelSpec::PassiveAggressiveRegressor(spec) => spec.validate(false),
-            ModelSpec::PassiveAggressiveClassifier(spec) => spec.validate(true),
-            ModelSpec::RecursiveLeastSquares(spec) => spec.validate(),
-            ModelSpec::Softmax(spec) => spec.validate(),
-            ModelSpec::GaussianNaiveBayes(spec) => spec.validate(),
-            ModelSpec::MultinomialNaiveBayes(spec) => spec.validate(),
-            ModelSpec::HoeffdingTree(spec) => spec.validate(),
-            ModelSpec::StandardScaler(spec) => spec.validate(),
-            ModelSpec::MinMaxScaler(spec) => spec.validate(),
-            ModelSpec::Imputer(spec) => spec.validate(),
-            ModelSpec::OneHot(spec) => spec.validate(),
-            ModelSpec::EpsilonGreedy(spec) => spec.validate(),
-            ModelSpec::Ucb1(spec) => spec.validate(),
-            ModelSpec::ThompsonSampling(spec) => spec.validate(),
-            ModelSpec::LinUcb(spec) => spec.validate(),
-        }
+        self.0.validate()
     }
 
     /// Name of the family, as in a definition.
     pub fn kind(&self) -> &'static str {
-        match self {
-            ModelSpec::LinearRegression(_) => "linear_regression",
-            ModelSpec::LogisticRegression(_) => "logistic_regression",
-            ModelSpec::KMeans(_) => "kmeans",
-            ModelSpec::PassiveAggressiveRegressor(_) => "passive_aggressive_regressor",
-            ModelSpec::PassiveAggressiveClassifier(_) => "passive_aggressive_classifier",
-            ModelSpec::RecursiveLeastSquares(_) => "recursive_least_squares",
-            ModelSpec::Softmax(_) => "softmax",
-            ModelSpec::GaussianNaiveBayes(_) => "gaussian_naive_bayes",
-            ModelSpec::MultinomialNaiveBayes(_) => "multinomial_naive_bayes",
-            ModelSpec::HoeffdingTree(_) => "hoeffding_tree",
-            ModelSpec::StandardScaler(_) => "standard_scaler",
-            ModelSpec::MinMaxScaler(_) => "min_max_scaler",
-            ModelSpec::Imputer(_) => "imputer",
-            ModelSpec::OneHot(_) => "one_hot",
-            ModelSpec::EpsilonGreedy(_) => "epsilon_greedy",
-            ModelSpec::Ucb1(_) => "ucb1",
-            ModelSpec::ThompsonSampling(_) => "thompson_sampling",
-            ModelSpec::LinUcb(_) => "lin_ucb",
-        }
+        self.0.name()
+    }
+
+    /// What a model of it answers.
+    pub fn answers(&self) -> Answers<'_> {
+        self.0.answers()
     }
 
     /// Whether it learns from labels; those of a bandit are rewards.
     pub fn supervised(&self) -> bool {
-        !self.clusters() && !self.transforms()
+        matches!(self.answers(), Answers::Number | Answers::Class { .. } | Answers::Arm { .. })
     }
 
     /// Whether it finds clusters.
     pub fn clusters(&self) -> bool {
-        matches!(self, ModelSpec::KMeans(_))
+        self.answers() == Answers::Cluster
     }
 
     /// Whether it is there to make features fit for other models ([`Model::transform`](crate::Model::transform)).
     pub fn transforms(&self) -> bool {
-        match self {
-            ModelSpec::StandardScaler(_) | ModelSpec::MinMaxScaler(_) | ModelSpec::Imputer(_) => true,
-            _ => self.one_hot().is_some(),
-        }
+        matches!(self.answers(), Answers::Features | Answers::FeaturesOfText)
     }
 
-    /// The parameters of the transformer whose columns are text and not numbers
-    /// ([`Model::transform_text`](crate::Model::transform_text)).
-    pub fn one_hot(&self) -> Option<&OneHotSpec> {
-        match self {
-            ModelSpec::OneHot(spec) => Some(spec),
-            _ => None,
-        }
+    /// Whether its columns are text and not numbers ([`Model::transform_text`](crate::Model::transform_text)).
+    pub fn takes_text(&self) -> bool {
+        self.answers() == Answers::FeaturesOfText
     }
 
     /// Names of what a bandit chooses from ([`Model::choose`](crate::Model::choose)).
     pub fn arms(&self) -> Option<&[String]> {
-        match self {
-            ModelSpec::EpsilonGreedy(spec) => Some(spec.shared().arms),
-            ModelSpec::Ucb1(spec) => Some(spec.shared().arms),
-            ModelSpec::ThompsonSampling(spec) => Some(spec.shared().arms),
-            ModelSpec::LinUcb(spec) => Some(spec.shared().arms),
+        match self.answers() {
+            Answers::Arm { arms, .. } => Some(arms),
             _ => None,
         }
     }
 
     /// Whether its choices depend on a context.
     pub fn contextual(&self) -> bool {
-        matches!(self, ModelSpec::LinUcb(_))
+        matches!(self.answers(), Answers::Arm { contextual: true, .. })
     }
 
     /// Whether it predicts: values, classes or clusters.
     pub fn predicts(&self) -> bool {
-        !self.transforms() && self.arms().is_none()
-    }
-
-    /// Whether it learns record by record, each predicted before it is learnt, instead of a batch at a time. Passive-aggressive models,
-    /// recursive least squares and trees always do.
-    pub fn per_record(&self) -> bool {
-        match self {
-            ModelSpec::LinearRegression(spec) | ModelSpec::LogisticRegression(spec) => spec.per_record(),
-            ModelSpec::PassiveAggressiveRegressor(_)
-            | ModelSpec::PassiveAggressiveClassifier(_)
-            | ModelSpec::RecursiveLeastSquares(_)
-            | ModelSpec::HoeffdingTree(_) => true,
-            ModelSpec::Softmax(spec) => spec.mode == Mode::PerRecord,
-            ModelSpec::GaussianNaiveBayes(spec) => spec.mode == Mode::PerRecord,
-            ModelSpec::MultinomialNaiveBayes(spec) => spec.mode == Mode::PerRecord,
-            _ => false,
-        }
-    }
-
-    /// Whether a batch of rows with so many features is learnt from one pass over them, so that the sums may be made where the rows are
-    /// ([`Model::partial`](crate::Model::partial)). Otherwise the rows have to be in one place.
-    pub fn one_pass(&self, dimension: usize) -> bool {
-        match self {
-            ModelSpec::LinearRegression(spec) => spec.one_pass(true, dimension),
-            ModelSpec::LogisticRegression(spec) => spec.one_pass(false, dimension),
-            ModelSpec::KMeans(_) => true,
-            ModelSpec::Softmax(spec) => spec.mode == Mode::Batch && spec.iterations == 1,
-            ModelSpec::GaussianNaiveBayes(spec) => spec.mode == Mode::Batch,
-            ModelSpec::MultinomialNaiveBayes(spec) => spec.mode == Mode::Batch,
-            ModelSpec::PassiveAggressiveRegressor(_)
-            | ModelSpec::PassiveAggressiveClassifier(_)
-            | ModelSpec::RecursiveLeastSquares(_)
-            | ModelSpec::HoeffdingTree(_) => false,
-            _ => !self.predicts(),
-        }
+        matches!(self.answers(), Answers::Number | Answers::Class { .. } | Answers::Cluster)
     }
 
     /// Number of classes of a classifier.
     pub fn classes(&self) -> Option<usize> {
-        match self {
-            ModelSpec::LogisticRegression(_) | ModelSpec::PassiveAggressiveClassifier(_) => Some(2),
-            ModelSpec::Softmax(spec) => Some(spec.classes as usize),
-            ModelSpec::GaussianNaiveBayes(spec) => Some(spec.classes as usize),
-            ModelSpec::MultinomialNaiveBayes(spec) => Some(spec.classes as usize),
-            ModelSpec::HoeffdingTree(spec) => Some(spec.classes as usize),
+        match self.answers() {
+            Answers::Class { classes } => Some(classes),
             _ => None,
         }
+    }
+
+    /// Whether it learns record by record, each predicted before it is learnt, instead of a batch at a time.
+    pub fn per_record(&self) -> bool {
+        self.0.learns(0) == Learns::ByRecord
+    }
+
+    /// Whether a batch of rows with so many features is learnt from one pass over them, so that the sums may be made where the rows are
+    /// ([`Model::partial`](crate::Model::partial)). Otherwise the rows have to be in one place.
+    pub fn one_pass(&self, features: usize) -> bool {
+        self.0.learns(features) == Learns::FromSums
+    }
+
+    /// The number of features, if a parameter fixes it.
+    pub fn fixed(&self) -> Option<Fixed> {
+        self.0.fixed()
+    }
+
+    /// Of a transformer: how many numbers so many columns become; None if it is made for another number of columns.
+    pub fn width(&self, columns: usize) -> Option<usize> {
+        self.0.width(columns)
+    }
+}
+
+impl fmt::Debug for ModelSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl PartialEq for ModelSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.equals(&*other.0)
+    }
+}
+
+impl Serialize for ModelSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Value::Object(parameters) = self.0.parameters().map_err(ser::Error::custom)? else {
+            return Err(ser::Error::custom("the parameters of a model are a table"));
+        };
+        let mut map = serializer.serialize_map(Some(1 + parameters.len()))?;
+        map.serialize_entry("kind", self.kind())?;
+        for (name, value) in &parameters {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for ModelSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(SpecVisitor)
+    }
+}
+
+struct SpecVisitor;
+
+impl<'de> Visitor<'de> for SpecVisitor {
+    type Value = ModelSpec;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the parameters of a model, with its `kind`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ModelSpec, A::Error> {
+        let mut parameters = Map::new();
+        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+            if parameters.contains_key(&name) {
+                return Err(A::Error::custom(format!("duplicate field `{name}`")));
+            }
+            parameters.insert(name, value);
+        }
+        let kind = parameters.remove("kind").ok_or_else(|| A::Error::missing_field("kind"))?;
+        let kind = String::deserialize(kind).map_err(A::Error::custom)?;
+        let family = FAMILIES.iter().find(|family| family.name == kind);
+        let family = family.ok_or_else(|| A::Error::unknown_variant(&kind, kinds()))?;
+        (family.read)(parameters).map(ModelSpec).map_err(A::Error::custom)
     }
 }

@@ -9,12 +9,13 @@
 //! one, by a paired test on the rows that both were asked about.
 
 use crate::{
-    codec::Envelope,
+    classes::class_of,
     drift::{Detector, DetectorSpec, Drift},
+    envelope::Envelope,
     error::{DecodeError, ModelError, SpecError},
-    model::{Health, Model, Trained},
+    model::Model,
+    report::{Health, Trained},
     rows::{Rows, Table},
-    softmax::class_of,
     spec::ModelSpec,
     stats::{Moments, paired_p_value},
 };
@@ -106,6 +107,17 @@ struct Stored {
     model: Vec<u8>,
     detector: Vec<u8>,
     background: Option<(Vec<u8>, Moments)>,
+}
+
+impl DetectorSpec {
+    /// Whether it can watch the errors of a model: those of a classifier are 0 or 1, which some need.
+    pub fn watches(&self, model: &ModelSpec) -> Result<(), SpecError> {
+        if model.classes().is_some() || !self.warns() {
+            return Ok(());
+        }
+        let problem = format!("is {}, which looks at errors of 0 or 1; a {} has others", self.kind(), model.kind());
+        Err(SpecError::new("detector", problem, "use adwin, page_hinkley or kswin"))
+    }
 }
 
 impl Watched {
@@ -260,7 +272,7 @@ fn predicted_and_learnt(model: &mut Model, splits: &[Rows<'_>]) -> Result<(Vec<f
     let mut predictions = Vec::new();
     for split in splits {
         predictions.extend(match model.spec() {
-            ModelSpec::KMeans(_) => model.distance(split.x)?,
+            spec if spec.clusters() => model.distance(split.x)?,
             spec if !spec.predicts() => vec![f64::NAN; split.x.nrows()].into(),
             _ => model.predict(split.x)?,
         });

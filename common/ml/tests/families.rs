@@ -1,10 +1,15 @@
 //! What each family promises, on data where the answer is known.
 
 use ndarray::{Array1, Array2, array, s};
-use tidemill_ml::{
-    GaussianNaiveBayesSpec, HoeffdingTreeSpec, Learned, LinearSpec, Mode, Model, ModelSpec, MultinomialNaiveBayesSpec,
-    Optimizer, PassiveAggressiveSpec, Regularization, RlsSpec, Rows, SoftmaxSpec, Variant,
+use tidemill_ml::families::{
+    bayes::{GaussianNaiveBayes, GaussianNaiveBayesSpec, MultinomialNaiveBayes, MultinomialNaiveBayesSpec},
+    linear::{LinearRegression, LinearSpec, LogisticRegression, Mode, Optimizer, Regularization},
+    passive::{PassiveAggressiveRegressor, PassiveAggressiveSpec, Variant},
+    rls::{RecursiveLeastSquares, RlsSpec},
+    softmax::{Softmax, SoftmaxSpec},
+    tree::{HoeffdingTree, HoeffdingTreeSpec},
 };
+use tidemill_ml::{Learned, Model, ModelSpec, Rows};
 
 fn optimizer(name: &str) -> Optimizer {
     serde_json::from_value(serde_json::json!({ "name": name })).unwrap()
@@ -40,7 +45,7 @@ fn every_optimizer_finds_the_plane() {
         [("sgd", 0.1), ("momentum", 0.02), ("adagrad", 0.5), ("rmsprop", 0.02), ("adam", 0.05), ("ftrl", 1.0)]
     {
         for mode in [Mode::Batch, Mode::PerRecord] {
-            let mut model = Model::new(ModelSpec::LinearRegression(LinearSpec {
+            let mut model = Model::new(ModelSpec::of::<LinearRegression>(LinearSpec {
                 optimizer: optimizer(name),
                 step_size,
                 mode,
@@ -64,11 +69,11 @@ fn ftrl_makes_true_zeros_and_l1_beside_an_optimizer_is_refused() {
     let wide =
         ndarray::concatenate![ndarray::Axis(1), x, Array2::from_shape_fn((80, 1), |(i, _)| (i % 2) as f64 * 1e-3)];
     let spec = LinearSpec { optimizer: ftrl, step_size: 0.5, fit_intercept: true, ..LinearSpec::default() };
-    let mut model = Model::new(ModelSpec::LinearRegression(spec.clone())).unwrap();
+    let mut model = Model::new(ModelSpec::of::<LinearRegression>(spec.clone())).unwrap();
     (0..20).for_each(|_| train(&mut model, &wide, &y));
     assert_eq!(list(&model)[2], 0.0);
     let refused = LinearSpec { regularization: Regularization::L1, ..spec };
-    assert_eq!(ModelSpec::LinearRegression(refused).validate().unwrap_err().parameter, "regularization");
+    assert_eq!(ModelSpec::of::<LinearRegression>(refused).validate().unwrap_err().parameter, "regularization");
 }
 
 #[test]
@@ -77,7 +82,7 @@ fn recursive_least_squares_is_ridge_regression_and_follows_a_change_if_it_forget
     let noisy: Array1<f64> = y.iter().enumerate().map(|(i, y)| y + ((i * 31) % 7) as f64 / 7.0).collect();
     let variance = 10.0;
     let rls = RlsSpec { forgetting: 1.0, initial_variance: variance, fit_intercept: false };
-    let mut model = Model::new(ModelSpec::RecursiveLeastSquares(rls)).unwrap();
+    let mut model = Model::new(ModelSpec::of::<RecursiveLeastSquares>(rls)).unwrap();
     train(&mut model, &x, &noisy);
     // (X'X + I / variance) w = X'y, by Cramer's rule.
     let (a, b) = (x.t().dot(&x) + Array2::<f64>::eye(2) / variance, x.t().dot(&noisy));
@@ -88,7 +93,7 @@ fn recursive_least_squares_is_ridge_regression_and_follows_a_change_if_it_forget
     }
     let error_after_a_change = |forgetting| {
         let spec = RlsSpec { forgetting, ..RlsSpec::default() };
-        let mut model = Model::new(ModelSpec::RecursiveLeastSquares(spec)).unwrap();
+        let mut model = Model::new(ModelSpec::of::<RecursiveLeastSquares>(spec)).unwrap();
         (0..20).for_each(|_| train(&mut model, &x, &y));
         train(&mut model, &x, &y.mapv(|y| -y));
         let predicted = model.predict(x.view()).unwrap();
@@ -101,7 +106,7 @@ fn recursive_least_squares_is_ridge_regression_and_follows_a_change_if_it_forget
 #[test]
 fn forgetting_without_news_stays_bounded() {
     let mut model =
-        Model::new(ModelSpec::RecursiveLeastSquares(RlsSpec { forgetting: 0.5, ..RlsSpec::default() })).unwrap();
+        Model::new(ModelSpec::of::<RecursiveLeastSquares>(RlsSpec { forgetting: 0.5, ..RlsSpec::default() })).unwrap();
     let (x, y) = (Array2::zeros((500, 2)), Array1::from_elem(500, 1.0));
     (0..20).for_each(|_| train(&mut model, &x, &y));
     assert!(list(&model).iter().all(|w| w.is_finite()));
@@ -113,7 +118,7 @@ fn forgetting_without_news_stays_bounded() {
 #[test]
 fn passive_aggressive_regression_is_right_about_the_row_it_just_learnt() {
     let spec = PassiveAggressiveSpec { variant: Variant::Pa, fit_intercept: false, ..PassiveAggressiveSpec::default() };
-    let mut model = Model::new(ModelSpec::PassiveAggressiveRegressor(spec)).unwrap();
+    let mut model = Model::new(ModelSpec::of::<PassiveAggressiveRegressor>(spec)).unwrap();
     let (x, y) = plane();
     for i in 0..80 {
         let row = Rows { x: x.slice(s![i..i + 1, ..]), y: Some(y.slice(s![i..i + 1])), weight: None };
@@ -137,9 +142,9 @@ fn several_classes() {
     let softmax = SoftmaxSpec { classes: 3, ..SoftmaxSpec::default() };
     let bayes = GaussianNaiveBayesSpec { classes: 3, ..GaussianNaiveBayesSpec::default() };
     for spec in [
-        ModelSpec::Softmax(softmax.clone()),
-        ModelSpec::Softmax(SoftmaxSpec { mode: Mode::PerRecord, ..softmax }),
-        ModelSpec::GaussianNaiveBayes(bayes),
+        ModelSpec::of::<Softmax>(softmax.clone()),
+        ModelSpec::of::<Softmax>(SoftmaxSpec { mode: Mode::PerRecord, ..softmax }),
+        ModelSpec::of::<GaussianNaiveBayes>(bayes),
     ] {
         let mut model = Model::new(spec).unwrap();
         let even = model.predict_proba(x.view()).unwrap();
@@ -159,8 +164,8 @@ fn softmax_of_two_classes_is_logistic_regression() {
     // Two opposite lists of weights move twice as far apart.
     let logistic =
         LinearSpec { step_size: 0.2, convergence_tolerance: 0.0, fit_intercept: true, ..LinearSpec::default() };
-    let [mut a, mut b] =
-        [ModelSpec::Softmax(softmax), ModelSpec::LogisticRegression(logistic)].map(|s| Model::new(s).unwrap());
+    let [mut a, mut b] = [ModelSpec::of::<Softmax>(softmax), ModelSpec::of::<LogisticRegression>(logistic)]
+        .map(|s| Model::new(s).unwrap());
     train(&mut a, &x, &y);
     train(&mut b, &x, &y);
     let difference = a.predict_proba(x.view()).unwrap() - b.predict_proba(x.view()).unwrap();
@@ -172,7 +177,7 @@ fn naive_bayes_learns_the_same_from_a_batch_and_from_records() {
     let (x, y) = groups();
     let spec = |mode| GaussianNaiveBayesSpec { classes: 3, mode, ..GaussianNaiveBayesSpec::default() };
     let [mut batch, mut records] =
-        [Mode::Batch, Mode::PerRecord].map(|m| Model::new(ModelSpec::GaussianNaiveBayes(spec(m))).unwrap());
+        [Mode::Batch, Mode::PerRecord].map(|m| Model::new(ModelSpec::of::<GaussianNaiveBayes>(spec(m))).unwrap());
     train(&mut batch, &x, &y);
     train(&mut records, &x, &y);
     let difference = batch.predict_proba(x.view()).unwrap() - records.predict_proba(x.view()).unwrap();
@@ -189,7 +194,7 @@ fn multinomial_naive_bayes_as_in_the_book() {
         [1.0, 0.0, 0.0, 0.0, 1.0, 1.0]
     ];
     let y = array![1.0, 1.0, 1.0, 0.0];
-    let mut model = Model::new(ModelSpec::MultinomialNaiveBayes(MultinomialNaiveBayesSpec::default())).unwrap();
+    let mut model = Model::new(ModelSpec::of::<MultinomialNaiveBayes>(MultinomialNaiveBayesSpec::default())).unwrap();
     train(&mut model, &x, &y);
     let p = model.predict_proba(array![[3.0, 0.0, 0.0, 0.0, 1.0, 1.0]].view()).unwrap();
     let china = 3.0 / 4.0 * (3.0f64 / 7.0).powi(3) / 14.0 / 14.0;
@@ -211,7 +216,7 @@ fn corner(batch: usize, turned: bool) -> (Array2<f64>, Array1<f64>) {
 fn a_tree_finds_the_corner_and_an_adaptive_one_takes_back_what_turned_wrong() {
     for adaptive in [false, true] {
         let spec = HoeffdingTreeSpec { adaptive, ..HoeffdingTreeSpec::default() };
-        let mut model = Model::new(ModelSpec::HoeffdingTree(spec)).unwrap();
+        let mut model = Model::new(ModelSpec::of::<HoeffdingTree>(spec)).unwrap();
         let mut accuracies = Vec::new();
         for batch in 0..40 {
             let (x, y) = corner(batch, batch >= 20);

@@ -1,9 +1,8 @@
 //! What linear models do beyond Spark's.
 
 use ndarray::{Array1, Array2};
-use tidemill_ml::{
-    Health, Learned, LinearSpec, Mode, Model, ModelSpec, Regularization, Rows, Schedule, SpecError, Trained,
-};
+use tidemill_ml::families::linear::{LinearRegression, LinearSpec, LogisticRegression, Mode, Regularization, Schedule};
+use tidemill_ml::{Health, Learned, Model, ModelSpec, Rows, SpecError, Trained};
 
 /// `y = 2 x0 - x1 + 0 x2 + 5` on a grid.
 fn grid() -> (Array2<f64>, Array1<f64>) {
@@ -14,7 +13,7 @@ fn grid() -> (Array2<f64>, Array1<f64>) {
 
 fn train(spec: LinearSpec, batches: usize) -> (Vec<f64>, f64, Trained) {
     let (x, y) = grid();
-    let mut model = Model::new(ModelSpec::LinearRegression(spec)).unwrap();
+    let mut model = Model::new(ModelSpec::of::<LinearRegression>(spec)).unwrap();
     let mut last = Trained::default();
     for _ in 0..batches {
         last = model.train(&[Rows { x: x.view(), y: Some(y.view()), weight: None }]).unwrap();
@@ -66,7 +65,7 @@ fn a_weight_counts_as_that_many_rows() {
     let twice = ndarray::concatenate![ndarray::Axis(0), x, x];
     let labels = ndarray::concatenate![ndarray::Axis(0), y, y];
     let weight = Array1::from_elem(60, 2.0);
-    let mut model = Model::new(ModelSpec::LinearRegression(spec())).unwrap();
+    let mut model = Model::new(ModelSpec::of::<LinearRegression>(spec())).unwrap();
     let mut other = model.clone();
     model.train(&[Rows { x: twice.view(), y: Some(labels.view()), weight: None }]).unwrap();
     other.train(&[Rows { x: x.view(), y: Some(y.view()), weight: Some(weight.view()) }]).unwrap();
@@ -79,7 +78,7 @@ fn labels_that_are_no_class_and_weights_that_are_no_weight_are_skipped_and_count
     let x = Array2::from_elem((5, 1), 1.0);
     let y = Array1::from_vec(vec![1.0, 2.0, f64::NAN, 0.0, 1.0]);
     let weight = Array1::from_vec(vec![1.0, 1.0, 1.0, -1.0, f64::NAN]);
-    let mut model = Model::new(ModelSpec::LogisticRegression(LinearSpec::default())).unwrap();
+    let mut model = Model::new(ModelSpec::of::<LogisticRegression>(LinearSpec::default())).unwrap();
     let trained = model.train(&[Rows { x: x.view(), y: Some(y.view()), weight: Some(weight.view()) }]).unwrap();
     assert_eq!((trained.rows, trained.skipped), (1, 4));
     assert_eq!(model.seen(), (1, 1, 4));
@@ -89,7 +88,7 @@ fn labels_that_are_no_class_and_weights_that_are_no_weight_are_skipped_and_count
 fn a_model_that_diverges_says_since_when() {
     let (x, y) = grid();
     let wild = LinearSpec { step_size: 1000.0, convergence_tolerance: 0.0, ..LinearSpec::default() };
-    let mut model = Model::new(ModelSpec::LinearRegression(wild)).unwrap();
+    let mut model = Model::new(ModelSpec::of::<LinearRegression>(wild)).unwrap();
     let mut since = None;
     for batch in 1..=20 {
         model.train(&[Rows { x: x.view(), y: Some(y.view()), weight: None }]).unwrap();
@@ -123,7 +122,7 @@ fn a_definition_that_cannot_be_names_the_parameter() {
         ("threshold", LinearSpec { threshold: Some(0.5), ..spec() }),
     ];
     for (name, spec) in wrong {
-        let SpecError { parameter, .. } = ModelSpec::LinearRegression(spec).validate().unwrap_err();
+        let SpecError { parameter, .. } = ModelSpec::of::<LinearRegression>(spec).validate().unwrap_err();
         assert_eq!(parameter, name);
     }
     let text = serde_json::json!({ "kind": "logistic_regression", "step_size": 0.5, "steps": 3 });

@@ -2,8 +2,9 @@
 
 use ndarray::{Array1, array, s};
 use proptest::prelude::*;
+use tidemill_ml::families::kmeans::{KMeans, KMeansSpec};
 use tidemill_ml::metrics::{Evaluator, EvaluatorSpec, Metric, Observed, Task};
-use tidemill_ml::{KMeansSpec, Model, ModelSpec};
+use tidemill_ml::{Model, ModelSpec};
 
 type Batch = Vec<(f64, f64, f64)>;
 
@@ -109,7 +110,7 @@ fn several_classes() {
 #[test]
 fn a_clustering_gives_the_distances_that_are_evaluated() {
     let centers = Some(vec![vec![0.0, 0.0], vec![3.0, 4.0], vec![6.0, 8.0]]);
-    let spec = ModelSpec::KMeans(KMeansSpec { k: 3, initial_centers: centers, ..KMeansSpec::default() });
+    let spec = ModelSpec::of::<KMeans>(KMeansSpec { k: 3, initial_centers: centers, ..KMeansSpec::default() });
     let distances = Model::new(spec).unwrap().distances(array![[3.0, 4.0], [6.0, 7.0]].view()).unwrap();
     assert_eq!(distances, array![[0.0, 5.0], [1.0, 18f64.sqrt()]]);
 }

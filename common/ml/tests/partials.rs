@@ -2,32 +2,35 @@
 
 use ndarray::{Array1, Array2, s};
 use proptest::prelude::*;
-use tidemill_ml::{
-    GaussianNaiveBayesSpec, Health, KMeansSpec, Learned, LinearSpec, Model, ModelError, ModelSpec,
-    MultinomialNaiveBayesSpec, Optimizer, Partial, Regularization, Rows, SoftmaxSpec, Trained,
+use tidemill_ml::families::{
+    bayes::{GaussianNaiveBayes, GaussianNaiveBayesSpec, MultinomialNaiveBayes, MultinomialNaiveBayesSpec},
+    kmeans::{KMeans, KMeansSpec},
+    linear::{LinearRegression, LinearSpec, LogisticRegression, Optimizer, Regularization},
+    softmax::{Softmax, SoftmaxSpec},
 };
+use tidemill_ml::{Health, Learned, Model, ModelError, ModelSpec, Partial, Rows, Trained};
 
 fn one_pass() -> Vec<ModelSpec> {
     let linear = LinearSpec { fit_intercept: true, ..LinearSpec::default() };
     let once = LinearSpec { iterations: 1, ..linear.clone() };
     vec![
-        ModelSpec::LinearRegression(linear.clone()),
-        ModelSpec::LinearRegression(once.clone()),
-        ModelSpec::LinearRegression(LinearSpec {
+        ModelSpec::of::<LinearRegression>(linear.clone()),
+        ModelSpec::of::<LinearRegression>(once.clone()),
+        ModelSpec::of::<LinearRegression>(LinearSpec {
             optimizer: Optimizer::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8 },
             ..linear.clone()
         }),
-        ModelSpec::LinearRegression(LinearSpec {
+        ModelSpec::of::<LinearRegression>(LinearSpec {
             regularization: Regularization::L1,
             reg_param: 0.01,
             fit_intercept: false,
             ..linear
         }),
-        ModelSpec::LogisticRegression(once),
-        ModelSpec::KMeans(KMeansSpec { k: 3, decay_factor: 0.5, ..KMeansSpec::default() }),
-        ModelSpec::Softmax(SoftmaxSpec { iterations: 1, l2: 0.1, ..SoftmaxSpec::default() }),
-        ModelSpec::GaussianNaiveBayes(GaussianNaiveBayesSpec::default()),
-        ModelSpec::MultinomialNaiveBayes(MultinomialNaiveBayesSpec::default()),
+        ModelSpec::of::<LogisticRegression>(once),
+        ModelSpec::of::<KMeans>(KMeansSpec { k: 3, decay_factor: 0.5, ..KMeansSpec::default() }),
+        ModelSpec::of::<Softmax>(SoftmaxSpec { iterations: 1, l2: 0.1, ..SoftmaxSpec::default() }),
+        ModelSpec::of::<GaussianNaiveBayes>(GaussianNaiveBayesSpec::default()),
+        ModelSpec::of::<MultinomialNaiveBayes>(MultinomialNaiveBayesSpec::default()),
     ]
 }
 
@@ -118,7 +121,8 @@ const ALL_ROWS: f64 = 1.0 - f64::EPSILON;
 /// parameter, until one of them is not finite, and when that was.
 fn compared(spec: LinearSpec, batches: usize, size: f64) -> (f64, [Option<u64>; 2]) {
     let passes = LinearSpec { mini_batch_fraction: ALL_ROWS, ..spec.clone() };
-    let [mut one, mut several] = [spec, passes].map(|spec| Model::new(ModelSpec::LinearRegression(spec)).unwrap());
+    let [mut one, mut several] =
+        [spec, passes].map(|spec| Model::new(ModelSpec::of::<LinearRegression>(spec)).unwrap());
     assert!(one.spec().one_pass(4) && !several.spec().one_pass(4));
     let mut worst: f64 = 0.0;
     for batch in 0..batches {
@@ -164,17 +168,21 @@ fn what_takes_several_passes_gives_no_sums() {
     let (x, y) = plane(9, 4, 0, 1.0);
     let rows = Rows { x: x.view(), y: Some(y.view()), weight: None };
     let several = [
-        ModelSpec::LogisticRegression(LinearSpec::default()),
-        ModelSpec::LinearRegression(LinearSpec { mini_batch_fraction: 0.5, ..LinearSpec::default() }),
-        ModelSpec::LinearRegression(LinearSpec { mini_batch_fraction: 0.5, iterations: 1, ..LinearSpec::default() }),
-        ModelSpec::Softmax(SoftmaxSpec::default()),
+        ModelSpec::of::<LogisticRegression>(LinearSpec::default()),
+        ModelSpec::of::<LinearRegression>(LinearSpec { mini_batch_fraction: 0.5, ..LinearSpec::default() }),
+        ModelSpec::of::<LinearRegression>(LinearSpec {
+            mini_batch_fraction: 0.5,
+            iterations: 1,
+            ..LinearSpec::default()
+        }),
+        ModelSpec::of::<Softmax>(SoftmaxSpec::default()),
     ];
     for spec in several {
         let model = Model::new(spec.clone()).unwrap();
         assert!(!spec.one_pass(4));
         assert!(matches!(model.partial(&rows), Err(ModelError::NotGiven { .. })));
     }
-    let wide = |iterations| ModelSpec::LinearRegression(LinearSpec { iterations, ..LinearSpec::default() });
+    let wide = |iterations| ModelSpec::of::<LinearRegression>(LinearSpec { iterations, ..LinearSpec::default() });
     assert_eq!([wide(2).one_pass(17), wide(50).one_pass(400), wide(1000).one_pass(513)], [false, true, false]);
     assert!(wide(1).one_pass(100_000));
 }
@@ -183,10 +191,10 @@ fn what_takes_several_passes_gives_no_sums() {
 fn sums_of_another_model_are_refused_and_change_nothing() {
     let (x, y) = plane(9, 4, 0, 1.0);
     let rows = Rows { x: x.view(), y: Some(y.view()), weight: None };
-    let line = Model::new(ModelSpec::LinearRegression(LinearSpec::default())).unwrap();
+    let line = Model::new(ModelSpec::of::<LinearRegression>(LinearSpec::default())).unwrap();
     let narrow = Rows { x: x.slice(s![.., ..2]), ..rows };
     let sums = [line.partial(&rows).unwrap(), line.partial(&narrow).unwrap()];
-    let mut clusters = Model::new(ModelSpec::KMeans(KMeansSpec::default())).unwrap();
+    let mut clusters = Model::new(ModelSpec::of::<KMeans>(KMeansSpec::default())).unwrap();
     let before = clusters.clone();
     assert_eq!(clusters.apply(&sums[..1]), Err(ModelError::Partial));
     let mut line = line;

@@ -2,10 +2,14 @@
 
 use ndarray::{Array1, Array2, s};
 use serde_json::Value;
-use tidemill_ml::{
-    GaussianNaiveBayesSpec, HoeffdingTreeSpec, LeafPrediction, LinearSpec, Mode, Model, ModelSpec,
-    PassiveAggressiveSpec, Regularization, Rows, StandardScalerSpec, Variant,
+use tidemill_ml::families::{
+    bayes::{GaussianNaiveBayes, GaussianNaiveBayesSpec},
+    linear::{LinearRegression, LinearSpec, LogisticRegression, Mode, Regularization},
+    passive::{PassiveAggressiveClassifier, PassiveAggressiveSpec, Variant},
+    scale::{StandardScaler, StandardScalerSpec},
+    tree::{HoeffdingTree, HoeffdingTreeSpec, LeafPrediction},
 };
+use tidemill_ml::{Model, ModelSpec, Rows};
 
 fn csv(text: &str) -> (Vec<String>, Array2<f64>) {
     let mut lines = text.lines();
@@ -37,7 +41,7 @@ fn play(
     mut see: impl FnMut(usize, &Model, &Array2<f64>),
 ) {
     let mut model = Model::new(spec).unwrap();
-    let mut scaler = Model::new(ModelSpec::StandardScaler(StandardScalerSpec::default())).unwrap();
+    let mut scaler = Model::new(ModelSpec::of::<StandardScaler>(StandardScalerSpec::default())).unwrap();
     for i in 0..y.len() {
         let row = x.slice(s![i..i + 1, ..]);
         let prepared = |scaler: &Model| if scaled { scaler.transform(row).unwrap() } else { row.to_owned() };
@@ -67,7 +71,7 @@ fn apart(name: &str, spec: ModelSpec, scaled: bool) -> f64 {
 
 fn logistic(step_size: f64, l2: f64) -> ModelSpec {
     let regularization = if l2 > 0.0 { Regularization::L2 } else { Regularization::None };
-    ModelSpec::LogisticRegression(LinearSpec {
+    ModelSpec::of::<LogisticRegression>(LinearSpec {
         step_size,
         mode: Mode::PerRecord,
         fit_intercept: true,
@@ -88,7 +92,11 @@ fn logistic_regression_with_and_without_scaler_and_l2() {
 #[test]
 fn passive_aggressive_classifiers() {
     let spec = |c, variant| {
-        ModelSpec::PassiveAggressiveClassifier(PassiveAggressiveSpec { c, variant, ..PassiveAggressiveSpec::default() })
+        ModelSpec::of::<PassiveAggressiveClassifier>(PassiveAggressiveSpec {
+            c,
+            variant,
+            ..PassiveAggressiveSpec::default()
+        })
     };
     assert!(apart("pa1_raw", spec(1.0, Variant::Pa1), false) < 1e-9);
     assert!(apart("pa1_c001", spec(0.01, Variant::Pa1), false) < 1e-9);
@@ -98,7 +106,7 @@ fn passive_aggressive_classifiers() {
 #[test]
 fn gaussian_naive_bayes() {
     let spec = GaussianNaiveBayesSpec { mode: Mode::PerRecord, ..GaussianNaiveBayesSpec::default() };
-    assert!(apart("gaussian_nb", ModelSpec::GaussianNaiveBayes(spec), false) < 1e-9);
+    assert!(apart("gaussian_nb", ModelSpec::of::<GaussianNaiveBayes>(spec), false) < 1e-9);
 }
 
 #[test]
@@ -106,7 +114,7 @@ fn linear_regression_on_a_stream_that_drifts() {
     let (x, y) = friedman();
     for (name, scaled) in [("linreg", false), ("scaler_linreg", true)] {
         // River's squared error has no half, so its steps are twice as long.
-        let spec = ModelSpec::LinearRegression(LinearSpec {
+        let spec = ModelSpec::of::<LinearRegression>(LinearSpec {
             step_size: 0.02,
             mode: Mode::PerRecord,
             fit_intercept: true,
@@ -143,7 +151,7 @@ fn hoeffding_trees() {
         ("hoeffding_tree_nb", bayes),
         ("hoeffding_adaptive_tree_nobootstrap", adaptive),
     ] {
-        let found = apart(name, ModelSpec::HoeffdingTree(spec), false);
+        let found = apart(name, ModelSpec::of::<HoeffdingTree>(spec), false);
         assert!(found < 1e-9, "{name}: {found}");
     }
 }

@@ -2,7 +2,8 @@
 
 use ndarray::{Array1, Array2};
 use serde_json::Value;
-use tidemill_ml::{Learned, LinearSpec, Model, ModelSpec, Rows, Trained};
+use tidemill_ml::families::linear::{LinearRegression, LinearSpec, LogisticRegression};
+use tidemill_ml::{Learned, Model, ModelSpec, Rows, Trained};
 
 fn numbers(value: &Value) -> Vec<f64> {
     serde_json::from_value(value.clone()).unwrap()
@@ -70,15 +71,20 @@ fn error_rate(predictions: &[f64], y: &[f64]) -> f64 {
 
 #[test]
 fn linear_regression_with_one_update_per_batch() {
-    follows(include_str!("vectors/linreg_iter1.json"), ModelSpec::LinearRegression, "mse_before", squared_error);
+    follows(include_str!("vectors/linreg_iter1.json"), ModelSpec::of::<LinearRegression>, "mse_before", squared_error);
 }
 
 #[test]
 fn linear_regression_that_converges_early() {
-    follows(include_str!("vectors/linreg_iter25.json"), ModelSpec::LinearRegression, "mse_before", squared_error);
+    follows(include_str!("vectors/linreg_iter25.json"), ModelSpec::of::<LinearRegression>, "mse_before", squared_error);
 }
 
 #[test]
 fn logistic_regression() {
-    follows(include_str!("vectors/logreg_reg0.json"), ModelSpec::LogisticRegression, "error_rate_before", error_rate);
+    follows(
+        include_str!("vectors/logreg_reg0.json"),
+        ModelSpec::of::<LogisticRegression>,
+        "error_rate_before",
+        error_rate,
+    );
 }

@@ -2,7 +2,8 @@
 //! leaves predict their majority.
 
 use ndarray::{Array1, Array2, s};
-use tidemill_ml::{HoeffdingTreeSpec, LeafPrediction, Model, ModelSpec, Rows};
+use tidemill_ml::families::tree::{HoeffdingTree, HoeffdingTreeSpec, LeafPrediction};
+use tidemill_ml::{Model, ModelSpec, Rows};
 
 const ROWS: usize = 30_000;
 const BATCH: usize = 500;
@@ -25,7 +26,7 @@ fn stream(seed: u64, class: fn(&[f64]) -> bool) -> (Array2<f64>, Array1<f64>) {
 
 /// Share of the last half of the rows that was predicted right before it was learnt.
 fn accuracy(spec: HoeffdingTreeSpec, (x, y): &(Array2<f64>, Array1<f64>)) -> f64 {
-    let mut model = Model::new(ModelSpec::HoeffdingTree(spec)).unwrap();
+    let mut model = Model::new(ModelSpec::of::<HoeffdingTree>(spec)).unwrap();
     let mut right = 0;
     for start in (0..ROWS).step_by(BATCH) {
         let rows = start..start + BATCH;

@@ -2,10 +2,12 @@
 
 use ndarray::{Array1, Array2};
 use tidemill_ml::drift::{DetectorSpec, Drift};
-use tidemill_ml::{
-    Acted, DriftAction, GaussianNaiveBayesSpec, HoeffdingTreeSpec, KMeansSpec, Model, ModelSpec, Rows, Watched,
-    WatchedBatch,
+use tidemill_ml::families::{
+    bayes::{GaussianNaiveBayes, GaussianNaiveBayesSpec},
+    kmeans::{KMeans, KMeansSpec},
+    tree::{HoeffdingTree, HoeffdingTreeSpec},
 };
+use tidemill_ml::{Acted, DriftAction, Model, ModelSpec, Rows, Watched, WatchedBatch};
 
 const CHANGE: u64 = 20;
 
@@ -58,8 +60,8 @@ fn run(model: &ModelSpec, kind: &str, action: DriftAction) -> (f64, Vec<(u64, Ac
 
 #[test]
 fn a_model_that_acts_is_better_after_a_change() {
-    let bayes = ModelSpec::GaussianNaiveBayes(GaussianNaiveBayesSpec::default());
-    let tree = ModelSpec::HoeffdingTree(HoeffdingTreeSpec { grace_period: 50.0, ..HoeffdingTreeSpec::default() });
+    let bayes = ModelSpec::of::<GaussianNaiveBayes>(GaussianNaiveBayesSpec::default());
+    let tree = ModelSpec::of::<HoeffdingTree>(HoeffdingTreeSpec { grace_period: 50.0, ..HoeffdingTreeSpec::default() });
     for (model, kind) in
         [(&bayes, "adwin"), (&bayes, "ddm"), (&bayes, "page_hinkley"), (&tree, "adwin"), (&tree, "ddm")]
     {
@@ -76,7 +78,7 @@ fn a_model_that_acts_is_better_after_a_change() {
 #[test]
 fn a_background_model_that_is_no_better_is_given_up() {
     // The change lasts for one batch: what begins with it is wrong ever after.
-    let bayes = ModelSpec::GaussianNaiveBayes(GaussianNaiveBayesSpec::default());
+    let bayes = ModelSpec::of::<GaussianNaiveBayes>(GaussianNaiveBayesSpec::default());
     let mut watched = Watched::new(Model::new(bayes).unwrap(), detector("adwin"), DriftAction::Replace).unwrap();
     let batches = (0..12).chain([CHANGE]).chain(12..CHANGE);
     let acted: Vec<Acted> = batches.filter_map(|number| train(&mut watched, number).acted).collect();
@@ -85,7 +87,7 @@ fn a_background_model_that_is_no_better_is_given_up() {
 
 #[test]
 fn detectors_of_wrong_and_right_go_with_classifiers_only() {
-    let clusters = Model::new(ModelSpec::KMeans(KMeansSpec::default())).unwrap();
+    let clusters = Model::new(ModelSpec::of::<KMeans>(KMeansSpec::default())).unwrap();
     let wrong = Watched::new(clusters.clone(), detector("ddm"), DriftAction::Warn).unwrap_err();
     assert_eq!(wrong.parameter, "detector");
     let mut watched = Watched::new(clusters, detector("kswin"), DriftAction::Reset).unwrap();

@@ -43,9 +43,7 @@ fn expected(spec: &ModelSpec) -> &'static str {
     match spec.arms() {
         Some(_) if spec.contextual() => "{\"id\": 17, \"features\": [1.0, 2.0]}, or lists of both",
         Some(_) => "{\"id\": 17} or {\"id\": [\"a\", \"b\"]}",
-        None if spec.one_hot().is_some() => {
-            "{\"features\": [\"red\", \"large\"]} or {\"features\": [[\"red\"], [\"blue\"]]}"
-        }
+        None if spec.takes_text() => "{\"features\": [\"red\", \"large\"]} or {\"features\": [[\"red\"], [\"blue\"]]}",
         None => "{\"features\": [1.0, 2.0]} or {\"features\": [[1.0, 2.0], [3.0, 4.0]]}",
     }
 }
@@ -60,7 +58,7 @@ fn say(model: &Model, question: &Question) -> Result<Said, String> {
     }
     let rows = Rows::of(question.features.as_ref())?;
     let wrong = |error: ModelError| error.to_string();
-    let answers = if spec.one_hot().is_some() {
+    let answers = if spec.takes_text() {
         let texts = rows.each(text)?;
         let texts = texts.iter().map(|row| row.iter().map(Option::as_deref).collect());
         vectors(model.transform_text(texts).map_err(wrong)?.view())

@@ -4,7 +4,7 @@
 //! memory and time in the logarithm of its length.
 
 use super::Drift;
-use crate::codec::are_counts;
+use crate::envelope::are_counts;
 use crate::error::{SpecError, at_least_one, number};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;

@@ -2,7 +2,7 @@
 
 use super::Drift;
 use crate::{
-    codec::are_counts,
+    envelope::are_counts,
     error::{SpecError, number},
     stats::Moments,
 };

@@ -8,9 +8,8 @@ mod kswin;
 mod page_hinkley;
 
 use crate::{
-    codec::{self, Envelope},
+    envelope::{self, Envelope},
     error::{DecodeError, SpecError},
-    spec::ModelSpec,
 };
 pub(crate) use adwin::Adwin;
 pub use adwin::AdwinSpec;
@@ -53,15 +52,6 @@ impl DetectorSpec {
     /// Whether it knows a warning before a detection.
     pub fn warns(&self) -> bool {
         matches!(self, DetectorSpec::Ddm(_) | DetectorSpec::Eddm(_))
-    }
-
-    /// Whether it can watch the errors of a model: those of a classifier are 0 or 1, which some need.
-    pub fn watches(&self, model: &ModelSpec) -> Result<(), SpecError> {
-        if model.classes().is_some() || !self.warns() {
-            return Ok(());
-        }
-        let problem = format!("is {}, which looks at errors of 0 or 1; a {} has others", self.kind(), model.kind());
-        Err(SpecError::new("detector", problem, "use adwin, page_hinkley or kswin"))
     }
 
     /// Name of the detector, as in a definition.
@@ -202,15 +192,15 @@ impl Detector {
 
     /// The detector, exactly.
     pub fn to_bytes(&self) -> Vec<u8> {
-        DETECTOR.seal(&(codec::spec_text(&self.spec), &self.state, self.seen, self.detections))
+        DETECTOR.seal(&(envelope::spec_text(&self.spec), &self.state, self.seen, self.detections))
     }
 
     /// The detector that [`Detector::to_bytes`] wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Detector, DecodeError> {
         let (spec, state, seen, detections): (String, State, u64, u64) = DETECTOR.open(bytes)?;
-        let spec: DetectorSpec = codec::read_spec(&spec)?;
+        let spec: DetectorSpec = envelope::read_spec(&spec)?;
         spec.validate()?;
-        if !state.consistent(&spec) || !codec::are_counts(&[seen, detections]) {
+        if !state.consistent(&spec) || !envelope::are_counts(&[seen, detections]) {
             return Err(DecodeError::Content("the state is not one of this detector".to_owned()));
         }
         Ok(Detector { spec, state, seen, detections })

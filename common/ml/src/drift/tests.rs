@@ -36,7 +36,7 @@ fn window(detector: &Detector) -> [f64; 3] {
 #[test]
 fn states_that_cannot_be_are_refused() {
     let bytes =
-        |spec: &DetectorSpec, state: &State, seen: u64| DETECTOR.seal(&(codec::spec_text(spec), state, seen, 0_u64));
+        |spec: &DetectorSpec, state: &State, seen: u64| DETECTOR.seal(&(envelope::spec_text(spec), state, seen, 0_u64));
     for kind in ["adwin", "ddm", "eddm", "page_hinkley", "kswin"] {
         let spec: DetectorSpec = serde_json::from_value(serde_json::json!({ "kind": kind })).unwrap();
         let good = State::new(&spec);

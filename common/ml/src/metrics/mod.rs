@@ -7,7 +7,7 @@ mod report;
 mod sums;
 
 use crate::{
-    codec::{self, Envelope},
+    envelope::{self, Envelope},
     error::{DecodeError, ModelError, SpecError, at_least_one, number},
 };
 use ndarray::{Array2, ArrayView1};
@@ -295,13 +295,13 @@ impl Evaluator {
 
     /// The evaluator, exactly.
     pub fn to_bytes(&self) -> Vec<u8> {
-        EVALUATOR.seal(&(codec::spec_text(&self.spec), &self.state))
+        EVALUATOR.seal(&(envelope::spec_text(&self.spec), &self.state))
     }
 
     /// The evaluator that [`Evaluator::to_bytes`] wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Evaluator, DecodeError> {
         let (spec, state): (String, VecDeque<Sums>) = EVALUATOR.open(bytes)?;
-        let spec: EvaluatorSpec = codec::read_spec(&spec)?;
+        let spec: EvaluatorSpec = envelope::read_spec(&spec)?;
         spec.validate()?;
         if state.len() > spec.window.unwrap_or(1) as usize || !state.iter().all(|sums| sums.is_of(spec.task)) {
             return Err(DecodeError::Content("the sums do not fit the definition".to_owned()));

@@ -6,7 +6,7 @@ use super::{
     welch_t_test,
 };
 use crate::{
-    codec::{self, Envelope},
+    envelope::{self, Envelope},
     error::{DecodeError, ModelError, SpecError, number},
 };
 use ndarray::ArrayView1;
@@ -142,13 +142,13 @@ impl StreamingTest {
 
     /// The test, exactly.
     pub fn to_bytes(&self) -> Vec<u8> {
-        TEST.seal(&(codec::spec_text(&self.spec), &self.state))
+        TEST.seal(&(envelope::spec_text(&self.spec), &self.state))
     }
 
     /// The test that [`StreamingTest::to_bytes`] wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<StreamingTest, DecodeError> {
         let (spec, state): (String, TestState) = TEST.open(bytes)?;
-        let spec: StreamingTestSpec = codec::read_spec(&spec)?;
+        let spec: StreamingTestSpec = envelope::read_spec(&spec)?;
         spec.validate()?;
         Ok(StreamingTest { spec, state })
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use tidemill_common::diag::Diagnostic;
 use tidemill_job::{Name, OnDrift, Train};
 use tidemill_ml::drift::DetectorSpec;
-use tidemill_ml::{DriftAction, ModelError, ModelSpec};
+use tidemill_ml::{Answers, DriftAction, ModelError, ModelSpec};
 use tidemill_rows::type_name;
 
 impl Compiler<'_> {
@@ -28,11 +28,11 @@ impl Compiler<'_> {
         let model = self.declared.iter().position(|model| model.name == train.model.text)?;
         let spec = self.declared[model].spec.clone();
         let schema = input.schema();
-        let takes = match spec.arms() {
-            Some(arms) => Takes::Arms(arms.into()),
-            None if spec.one_hot().is_some() => Takes::Texts,
-            None if spec.transforms() => Takes::Gaps,
-            None => Takes::Numbers,
+        let takes = match spec.answers() {
+            Answers::Arm { arms, .. } => Takes::Arms(arms.into()),
+            Answers::FeaturesOfText => Takes::Texts,
+            Answers::Features => Takes::Gaps,
+            Answers::Number | Answers::Class { .. } | Answers::Cluster => Takes::Numbers,
         };
         let mut exprs: Vec<_> = self.arm(train, &spec, &schema)?.into_iter().collect();
         self.features_given(train, &spec)?;
@@ -101,12 +101,8 @@ impl Compiler<'_> {
         let (expected, found) = (expected - arm, dimension - arm);
         let wrong = format!("model `{name}`: {}", ModelError::Dimension { expected, found });
         let def = self.def.models.iter().find(|def| def.name.text == *name);
-        let fixing = match spec {
-            ModelSpec::KMeans(_) => "initial_centers",
-            ModelSpec::OneHot(_) => "categories",
-            _ => "initial_weights",
-        };
-        let param = def.and_then(|def| def.params.iter().find(|param| param.name.text == fixing));
+        let fixing = spec.fixed().map(|fixed| fixed.parameter);
+        let param = def.and_then(|def| def.params.iter().find(|param| Some(param.name.text.as_str()) == fixing));
         let place = param.map(|param| &param.span).or(def.and_then(|def| def.initial.as_ref()).map(|path| &path.span));
         let wrong = Diagnostic::new(wrong).at(place.unwrap_or(&train.model.span).clone());
         let given: Vec<_> = train.features.iter().map(|feature| format!("`{}`", feature.text)).collect();

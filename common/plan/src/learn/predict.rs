@@ -259,7 +259,7 @@ impl ScalarUDFImpl for Ask {
             return exec_err!("`{}` outside of a batch", self.name);
         };
         let rows = args.number_rows;
-        let as_text = model.spec().one_hot().is_some();
+        let as_text = model.spec().takes_text();
         let features = args.args.get(self.before_features()..).unwrap_or_default().iter().map(|argument| {
             let array = argument.to_array(rows)?;
             match width(array.data_type()) {

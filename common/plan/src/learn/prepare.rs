@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 use ndarray::Array2;
 use std::sync::Arc;
 use tidemill_job::ColumnType;
-use tidemill_ml::{FeatureHasher, Model, ModelError, ModelSpec, polynomial, polynomial_features};
+use tidemill_ml::{FeatureHasher, Fixed, Model, ModelError, ModelSpec, polynomial, polynomial_features};
 
 /// Most features of a vector that is made here.
 const WIDEST: usize = 1_000_000;
@@ -27,23 +27,20 @@ pub(super) fn vector(features: usize) -> Result<DataType> {
 
 /// The type of what a transformer makes of columns of these types.
 pub(super) fn transformed_type(name: &str, spec: &ModelSpec, features: &[FieldRef]) -> Result<DataType> {
-    match spec.one_hot() {
-        Some(one_hot) => {
-            if let Some(field) = features.iter().find(|field| !is_category(field.data_type())) {
-                return plan_err!(
-                    "categories are text or whole numbers, `{}` is a {}",
-                    field.name(),
-                    field.data_type()
-                );
-            }
-            let found = features.len();
-            let width = one_hot.features(found);
-            vector(width.ok_or_else(|| {
-                let lists = one_hot.categories.as_ref().map_or(0, Vec::len);
-                plan_datafusion_err!("`{name}`: the model's `categories` are for {lists} columns, not for {found}")
-            })?)
+    let found = if spec.takes_text() {
+        if let Some(field) = features.iter().find(|field| !is_category(field.data_type())) {
+            return plan_err!("categories are text or whole numbers, `{}` is a {}", field.name(), field.data_type());
         }
-        None => vector(columns_of(features)?),
+        features.len()
+    } else {
+        columns_of(features)?
+    };
+    match (spec.width(found), spec.fixed()) {
+        (Some(width), _) => vector(width),
+        (None, Some(Fixed { parameter, features })) => {
+            plan_err!("`{name}`: the model's `{parameter}` are for {features} columns, not for {found}")
+        }
+        (None, None) => plan_err!("`{name}`: a model of kind {} does not take {found} columns", spec.kind()),
     }
 }
 
@@ -55,7 +52,7 @@ pub(crate) fn is_category(data_type: &DataType) -> bool {
 /// What a transformer makes of these columns. What is missing is null in them, and null in the vectors where it is missing still.
 pub(super) fn transformed(model: &Model, columns: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     let wrong = |error: ModelError| exec_datafusion_err!("{error}");
-    if model.spec().one_hot().is_none() {
+    if !model.spec().takes_text() {
         return vectors(model.transform(with_gaps(columns, rows)?.view()).map_err(wrong)?);
     }
     let columns = texts(columns)?;
