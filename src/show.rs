@@ -242,7 +242,7 @@ pub(crate) async fn stop(args: StopArgs) -> Done {
 
 /// `tidemill schema`.
 pub(crate) fn schema(functions: &Functions) -> Done {
-    print_json(&tidemill_job::schema_with(functions.connectors()))
+    print_json(&tidemill_job::schema(functions.connectors(), tidemill_ml::families::schemas()))
 }
 
 fn print_json(value: &impl Serialize) -> Done {
@@ -258,4 +258,23 @@ fn show_table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Result<
         table.add_row(row);
     }
     say!("{table}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use tidemill_connect::Connectors;
+
+    /// A parameter with the name of a key of every model could not be given.
+    #[test]
+    fn no_parameter_of_a_model_hides_a_key() {
+        let schema = tidemill_job::schema(&Connectors::default(), [("none", Value::Null)]);
+        let keys = &schema["properties"]["model"]["additionalProperties"]["oneOf"][0]["properties"];
+        let keys: Vec<&String> = keys.as_object().into_iter().flat_map(serde_json::Map::keys).collect();
+        assert!(keys.iter().any(|key| *key == "initial"), "{keys:?}");
+        for (family, parameters) in tidemill_ml::families::schemas() {
+            let hidden = keys.iter().find(|key| parameters["properties"].get(key.as_str()).is_some());
+            assert_eq!(hidden, None, "{family}: a key of every model, which is no name for a parameter");
+        }
+    }
 }

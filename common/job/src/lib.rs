@@ -36,7 +36,7 @@ pub use operator::{FlatMapEach, Frame, Inputs, JoinKind, NamedSql, On, Operator,
 pub use output::{OutputDef, Target, output_keys};
 pub use parse::{good_part, parse, parse_with};
 pub use rate::Backpressure;
-pub use schema::{schema, schema_with};
+pub use schema::schema;
 pub use state::{Emit, MapWithState, Per, StateColumn, UpdateKeys, UpdateStateByKey};
 pub use table::{Reload, TableDef};
 pub use tidemill_common::definition::{ColumnDef, ColumnType, FileContent, Format, Name, Period, Span, Sql, limits};

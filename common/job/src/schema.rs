@@ -6,15 +6,12 @@ use super::limits::MAX_NAME_BYTES;
 use serde_json::{Map, Value, json};
 use tidemill_connect::{Connectors, Description, Payload};
 
-/// The JSON Schema (2020-12) of a job definition.
-pub fn schema() -> Value {
-    schema_with(&Connectors::default())
-}
-
-/// The same, with sources and sinks of these kinds.
-pub fn schema_with(connectors: &Connectors) -> Value {
+/// The JSON Schema (2020-12) of a job definition, with sources and sinks of these kinds and models of these: the name of each
+/// family, and the schema of a table of its parameters.
+pub fn schema(connectors: &Connectors, families: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
     let mut schema = table(&[keys::JOB]);
     schema["properties"]["source"]["additionalProperties"] = sources(connectors);
+    schema["properties"]["model"]["additionalProperties"] = models(families);
     schema["properties"]["output"]["items"] = output(connectors);
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema["title"] = json!("Tidemill job");
@@ -147,7 +144,7 @@ fn by_column(value: Value) -> Value {
 
 fn of_kind(kind: TableKind) -> Value {
     match kind {
-        // Which kinds there are is not known here.
+        // Which kinds there are is not known here; `sources`, `models` and `output` say it.
         TableKind::Source => open_table(keys::SOURCE),
         TableKind::Model => open_table(keys::MODEL),
         TableKind::Stream => one_key_of(table(&[keys::STREAM, keys::OPERATORS]), &[keys::OPERATORS]),
@@ -179,6 +176,26 @@ fn source(connector: &Description) -> Value {
     }
     if matches!(connector.payload, Payload::Lines | Payload::Records) {
         schema["allOf"] = json!([formats()]);
+    }
+    schema
+}
+
+fn models(families: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+    let kinds: Vec<Value> = families.into_iter().map(|(name, parameters)| model(name, parameters)).collect();
+    json!({ "oneOf": kinds })
+}
+
+/// The keys of every model, and the parameters of this family.
+fn model(kind: &str, parameters: Value) -> Value {
+    let mut schema = table(&[keys::MODEL]);
+    schema["properties"]["kind"]["enum"] = json!([kind]);
+    let Value::Object(parameters) = parameters else { return schema };
+    for (name, value) in parameters {
+        match (&mut schema[name], value) {
+            (Value::Object(properties), Value::Object(own)) => properties.extend(own),
+            (Value::Array(required), Value::Array(own)) => required.extend(own),
+            (said, value) => *said = value,
+        }
     }
     schema
 }
@@ -230,10 +247,23 @@ mod tests {
         keys.iter().copied().flatten().map(|key| key.name.to_owned()).collect()
     }
 
+    fn family() -> (&'static str, Value) {
+        let decay = json!({ "type": "number", "description": "What is left." });
+        let parameters =
+            json!({ "properties": { "decay": decay }, "required": ["decay"], "additionalProperties": false });
+        ("mean", parameters)
+    }
+
     #[test]
     fn has_the_keys_of_the_parser() {
-        let schema = schema();
+        let schema = schema(&Connectors::default(), [family()]);
         assert_eq!(properties(&schema), names(&[keys::JOB]));
+        let model = &schema["properties"]["model"]["additionalProperties"]["oneOf"][0];
+        assert_eq!(properties(model), names(&[keys::MODEL, &[Key::new("decay", Shape::Number, "")]]));
+        assert_eq!(
+            (&model["properties"]["kind"]["enum"], &model["required"]),
+            (&json!(["mean"]), &json!(["kind", "decay"]))
+        );
         let source = &schema["properties"]["source"]["additionalProperties"]["oneOf"];
         for (number, connector) in Connectors::default().sources().enumerate() {
             let [own, payload, paced] = keys::of_source(&connector);
@@ -288,6 +318,6 @@ mod tests {
                 _ => {}
             }
         }
-        walk(&schema());
+        walk(&schema(&Connectors::default(), [family()]));
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     envelope,
     error::{DecodeError, ModelError, SpecError},
     family::{Answers, Family, Fixed, Learns},
+    parameters,
     partial::Partial,
     report::{Counters, Learned, Shape, Trained},
     rows::Table,
@@ -24,6 +25,8 @@ pub(crate) struct Entry {
     /// [`Family::NAME`]
     pub(crate) name: &'static str,
     pub(crate) read: ReadParameters,
+    /// The JSON Schema of a table of its parameters.
+    pub(crate) schema: fn() -> Value,
     /// [`Family::definitions`]
     #[cfg(test)]
     pub(crate) definitions: fn() -> Vec<Value>,
@@ -37,6 +40,7 @@ impl Entry {
                 let spec: F::Spec = serde_json::from_value(Value::Object(parameters))?;
                 Ok(Arc::new(Defined::<F>(Arc::new(spec))))
             },
+            schema: parameters::schema::<F>,
             #[cfg(test)]
             definitions: F::definitions,
         }

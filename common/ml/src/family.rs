@@ -5,6 +5,7 @@
 
 use crate::{
     error::{ModelError, SpecError},
+    parameters::Parameters,
     partial::Partial,
     report::{Counters, Learned, Shape, Trained},
     rows::{Row, Table},
@@ -68,8 +69,8 @@ pub struct Fixed {
 /// As serialised it is the stored form of a model: fields stay as they are, or the format gets a new number (`stored.rs`). Numbers that
 /// may be infinite or not a number go through `exact`.
 pub trait Family: Data {
-    /// Its parameters. Every one has a default; one that is not known is refused (`#[serde(default, deny_unknown_fields)]`).
-    type Spec: Data;
+    /// Its parameters, as `parameters!` makes them.
+    type Spec: Parameters;
 
     /// `kind` in definitions and in stored models: it stays for ever.
     const NAME: &'static str;

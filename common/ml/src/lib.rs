@@ -42,6 +42,7 @@ pub mod fuzz;
 mod kernel;
 pub mod metrics;
 mod model;
+mod parameters;
 mod partial;
 mod prepare;
 mod random;

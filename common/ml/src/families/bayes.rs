@@ -8,6 +8,7 @@ use crate::{
     exact,
     family::{Answers, Family, Learns, OnePass, Sums},
     kernel,
+    parameters::parameters,
     partial::Partial,
     report::{Learned, LearnedKind, Shape, Trained},
     rows::{Row, Table},
@@ -16,21 +17,15 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
 
-/// Parameters of naive Bayes with normal features.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GaussianNaiveBayesSpec {
-    /// Number of classes; labels are 0 to `classes - 1`. Default 2.
-    pub classes: u32,
-    /// Is added to every density, so that a single feature far off does not decide alone. Default 1e-9, as River.
-    pub floor: f64,
-    /// Whether it learns a batch or a record at a time. Default `batch`.
-    pub mode: Mode,
-}
-
-impl Default for GaussianNaiveBayesSpec {
-    fn default() -> Self {
-        GaussianNaiveBayesSpec { classes: 2, floor: 1e-9, mode: Mode::Batch }
+parameters! {
+    /// Parameters of naive Bayes with normal features.
+    pub struct GaussianNaiveBayesSpec {
+        /// Number of classes; labels are 0 to `classes - 1`. Default 2.
+        pub classes: u32 = 2,
+        /// Is added to every density, so that a single feature far off does not decide alone. Default 1e-9, as River.
+        pub floor: f64 = 1e-9,
+        /// Whether it learns a batch or a record at a time. Default `batch`.
+        pub mode: Mode = Mode::Batch,
     }
 }
 
@@ -41,21 +36,15 @@ impl GaussianNaiveBayesSpec {
     }
 }
 
-/// Parameters of naive Bayes with counts as features.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MultinomialNaiveBayesSpec {
-    /// Number of classes; labels are 0 to `classes - 1`. Default 2.
-    pub classes: u32,
-    /// Is added to every count. Default 1 (Laplace).
-    pub alpha: f64,
-    /// Whether it learns a batch or a record at a time. Default `batch`.
-    pub mode: Mode,
-}
-
-impl Default for MultinomialNaiveBayesSpec {
-    fn default() -> Self {
-        MultinomialNaiveBayesSpec { classes: 2, alpha: 1.0, mode: Mode::Batch }
+parameters! {
+    /// Parameters of naive Bayes with counts as features.
+    pub struct MultinomialNaiveBayesSpec {
+        /// Number of classes; labels are 0 to `classes - 1`. Default 2.
+        pub classes: u32 = 2,
+        /// Is added to every count. Default 1 (Laplace).
+        pub alpha: f64 = 1.0,
+        /// Whether it learns a batch or a record at a time. Default `batch`.
+        pub mode: Mode = Mode::Batch,
     }
 }
 

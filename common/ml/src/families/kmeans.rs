@@ -8,6 +8,7 @@ use crate::{
     exact,
     family::{Answers, Family, Fixed, Learns, OnePass, Sums},
     kernel,
+    parameters::{parameters, words},
     partial::Partial,
     random::Stream,
     report::{Learned, LearnedKind, Shape, Trained},
@@ -15,37 +16,23 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Parameters of streaming k-means; the defaults are Spark's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KMeansSpec {
-    /// Number of clusters. Default 2.
-    pub k: u32,
-    /// What is left of a centre's weight after a unit of time, from 0 (only the newest batch counts) to 1 (all count alike). Default 1.
-    pub decay_factor: f64,
-    /// Instead of `decay_factor`: after how many units of time half of a weight is left.
-    pub half_life: Option<f64>,
-    /// The unit of time. Default `batches`.
-    pub time_unit: TimeUnit,
-    /// Centres before the first batch, `k` lists; they fix the number of features. Default: random, every coordinate from N(0, 1).
-    pub initial_centers: Option<Vec<Vec<f64>>>,
-    /// Weights of the centres before the first batch, `k` numbers. Default 1 each.
-    pub initial_weights: Option<Vec<f64>>,
-    /// Key of the random centres. Default 0.
-    pub seed: u64,
-}
-
-impl Default for KMeansSpec {
-    fn default() -> Self {
-        KMeansSpec {
-            k: 2,
-            decay_factor: 1.0,
-            half_life: None,
-            time_unit: TimeUnit::Batches,
-            initial_centers: None,
-            initial_weights: None,
-            seed: 0,
-        }
+parameters! {
+    /// Parameters of streaming k-means; the defaults are Spark's.
+    pub struct KMeansSpec {
+        /// Number of clusters. Default 2.
+        pub k: u32 = 2,
+        /// What is left of a centre's weight after a unit of time, from 0 (only the newest batch counts) to 1 (all count alike). Default 1.
+        pub decay_factor: f64 = 1.0,
+        /// Instead of `decay_factor`: after how many units of time half of a weight is left.
+        pub half_life: Option<f64> = None,
+        /// The unit of time. Default `batches`.
+        pub time_unit: TimeUnit = TimeUnit::Batches,
+        /// Centres before the first batch, `k` lists; they fix the number of features. Default: random, every coordinate from N(0, 1).
+        pub initial_centers: Option<Vec<Vec<f64>>> = None,
+        /// Weights of the centres before the first batch, `k` numbers. Default 1 each.
+        pub initial_weights: Option<Vec<f64>> = None,
+        /// Key of the random centres. Default 0.
+        pub seed: u64 = 0,
     }
 }
 
@@ -59,6 +46,8 @@ pub enum TimeUnit {
     /// Every row (by its weight) of the batch, whichever centre it is nearest to.
     Points,
 }
+
+words!(TimeUnit: Batches, Points);
 
 impl KMeansSpec {
     fn validate(&self) -> Result<(), SpecError> {

@@ -4,23 +4,18 @@ use crate::{
     error::{SpecError, number},
     exact,
     family::{Answers, Family, Learns, OnePass, Sums},
+    parameters::parameters,
     partial::Partial,
     report::{Learned, LearnedKind, Shape, Trained},
     rows::Table,
 };
 use serde::{Deserialize, Serialize};
 
-/// Parameters of the mean.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MeanSpec {
-    /// What earlier batches count for after a batch, above 0 and at most 1. Default 1.
-    pub decay: f64,
-}
-
-impl Default for MeanSpec {
-    fn default() -> Self {
-        MeanSpec { decay: 1.0 }
+parameters! {
+    /// Parameters of the mean.
+    pub struct MeanSpec {
+        /// What earlier batches count for after a batch, above 0 and at most 1. Default 1.
+        pub decay: f64 = 1.0,
     }
 }
 

@@ -18,6 +18,7 @@ pub mod softmax;
 pub mod tree;
 
 use crate::erased::Entry;
+use serde_json::Value;
 use std::sync::LazyLock;
 
 /// All families.
@@ -48,4 +49,9 @@ pub(crate) static FAMILIES: &[Entry] = &[
 pub fn kinds() -> &'static [&'static str] {
     static KINDS: LazyLock<Vec<&'static str>> = LazyLock::new(|| FAMILIES.iter().map(|family| family.name).collect());
     &KINDS
+}
+
+/// The names of all families, each with the JSON Schema of a table of its parameters (without `kind`).
+pub fn schemas() -> impl Iterator<Item = (&'static str, Value)> {
+    FAMILIES.iter().map(|family| (family.name, (family.schema)()))
 }

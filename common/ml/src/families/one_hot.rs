@@ -3,26 +3,21 @@
 use crate::{
     error::{SpecError, at_least_one},
     family::{Answers, Family, Fixed, Learns, OnePass, Sums},
+    parameters::parameters,
     partial::Partial,
     report::{Learned, LearnedKind, Shape, Trained},
     rows::Table,
 };
 use serde::{Deserialize, Serialize};
 
-/// Every column of text as as many features as it has categories: 1 for the row's own, 0 for the others; all 0 for a category that is
-/// not known (yet), and for none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OneHotSpec {
-    /// The categories of every column. Default: learnt, in the order in which they come.
-    pub categories: Option<Vec<Vec<String>>>,
-    /// Most categories that are learnt of a column, and the number of its features; not with `categories`. Default 16.
-    pub max_categories: u32,
-}
-
-impl Default for OneHotSpec {
-    fn default() -> Self {
-        OneHotSpec { categories: None, max_categories: DEFAULT_CATEGORIES }
+parameters! {
+    /// Every column of text as as many features as it has categories: 1 for the row's own, 0 for the others; all 0 for a category that is
+    /// not known (yet), and for none.
+    pub struct OneHotSpec {
+        /// The categories of every column. Default: learnt, in the order in which they come.
+        pub categories: Option<Vec<Vec<String>>> = None,
+        /// Most categories that are learnt of a column, and the number of its features; not with `categories`. Default 16.
+        pub max_categories: u32 = DEFAULT_CATEGORIES,
     }
 }
 

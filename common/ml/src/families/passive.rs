@@ -9,28 +9,23 @@ use crate::{
     exact,
     family::{Answers, Family, Learns},
     kernel,
+    parameters::{parameters, words},
     report::{Learned, LearnedKind, Shape},
     rows::Row,
 };
 use serde::{Deserialize, Serialize};
 
-/// Parameters of passive-aggressive models.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PassiveAggressiveSpec {
-    /// How aggressive at most; multiplied by a row's weight. Default 1.
-    pub c: f64,
-    /// How it is held back. Default `pa1`.
-    pub variant: Variant,
-    /// Regression only: how far off is no loss. Default 0.1.
-    pub epsilon: Option<f64>,
-    /// Whether a constant is learnt, moved by the same `t s`. Default true.
-    pub fit_intercept: bool,
-}
-
-impl Default for PassiveAggressiveSpec {
-    fn default() -> Self {
-        PassiveAggressiveSpec { c: 1.0, variant: Variant::Pa1, epsilon: None, fit_intercept: true }
+parameters! {
+    /// Parameters of passive-aggressive models.
+    pub struct PassiveAggressiveSpec {
+        /// How aggressive at most; multiplied by a row's weight. Default 1.
+        pub c: f64 = 1.0,
+        /// How it is held back. Default `pa1`.
+        pub variant: Variant = Variant::Pa1,
+        /// Regression only: how far off is no loss. Default 0.1.
+        pub epsilon: Option<f64> = None,
+        /// Whether a constant is learnt, moved by the same `t s`. Default true.
+        pub fit_intercept: bool = true,
     }
 }
 
@@ -46,6 +41,8 @@ pub enum Variant {
     /// `t = l / (|x|^2 + 1 / (2 c))`.
     Pa2,
 }
+
+words!(Variant: Pa, Pa1, Pa2);
 
 impl PassiveAggressiveSpec {
     fn validate(&self, classify: bool) -> Result<(), SpecError> {

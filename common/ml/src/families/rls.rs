@@ -9,26 +9,21 @@ use crate::{
     exact,
     family::{Answers, Family, Learns},
     kernel,
+    parameters::parameters,
     report::{Learned, LearnedKind, Shape},
     rows::Row,
 };
 use serde::{Deserialize, Serialize};
 
-/// Parameters of recursive least squares.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RlsSpec {
-    /// What earlier rows count for after a row, above 0 and at most 1. Default 1: all count alike.
-    pub forgetting: f64,
-    /// How little is known of the weights at the beginning. Default 1000.
-    pub initial_variance: f64,
-    /// Whether a constant is learnt. Default true.
-    pub fit_intercept: bool,
-}
-
-impl Default for RlsSpec {
-    fn default() -> Self {
-        RlsSpec { forgetting: 1.0, initial_variance: 1000.0, fit_intercept: true }
+parameters! {
+    /// Parameters of recursive least squares.
+    pub struct RlsSpec {
+        /// What earlier rows count for after a row, above 0 and at most 1. Default 1: all count alike.
+        pub forgetting: f64 = 1.0,
+        /// How little is known of the weights at the beginning. Default 1000.
+        pub initial_variance: f64 = 1000.0,
+        /// Whether a constant is learnt. Default true.
+        pub fit_intercept: bool = true,
     }
 }
 

@@ -5,8 +5,9 @@
 use crate::{
     error::{SpecError, number},
     exact,
-    family::{Answers, Data, Family, Learns, OnePass, Sums},
+    family::{Answers, Family, Learns, OnePass, Sums},
     kernel,
+    parameters::{Parameters, parameters},
     partial::Partial,
     report::{Learned, LearnedKind, Shape, Trained},
     rows::Table,
@@ -15,45 +16,33 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
 
-/// `(x - mean) / deviation` of the feature so far (of the rows themselves, not of a sample); 0 while there is no deviation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StandardScalerSpec {
-    /// Whether the deviation is divided by. Default true.
-    pub with_std: bool,
-    /// What earlier batches count for after a batch, above 0 and at most 1. Default 1.
-    pub decay: f64,
-}
-
-impl Default for StandardScalerSpec {
-    fn default() -> Self {
-        StandardScalerSpec { with_std: true, decay: 1.0 }
+parameters! {
+    /// `(x - mean) / deviation` of the feature so far (of the rows themselves, not of a sample); 0 while there is no deviation.
+    pub struct StandardScalerSpec {
+        /// Whether the deviation is divided by. Default true.
+        pub with_std: bool = true,
+        /// What earlier batches count for after a batch, above 0 and at most 1. Default 1.
+        pub decay: f64 = 1.0,
     }
 }
 
-/// `low + (high - low) (x - least) / (most - least)` of the feature so far; `low` while there is no difference. What is outside of what
-/// was seen lands outside.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MinMaxScalerSpec {
-    /// Default 0.
-    pub low: f64,
-    /// Default 1.
-    pub high: f64,
-}
-
-impl Default for MinMaxScalerSpec {
-    fn default() -> Self {
-        MinMaxScalerSpec { low: 0.0, high: 1.0 }
+parameters! {
+    /// `low + (high - low) (x - least) / (most - least)` of the feature so far; `low` while there is no difference. What is outside of what
+    /// was seen lands outside.
+    pub struct MinMaxScalerSpec {
+        /// What the least becomes. Default 0.
+        pub low: f64 = 0.0,
+        /// What the largest becomes. Default 1.
+        pub high: f64 = 1.0,
     }
 }
 
-/// What is not a number becomes `value`, or the mean of the feature so far.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ImputerSpec {
-    /// Default: the mean (0 before any number).
-    pub value: Option<f64>,
+parameters! {
+    /// What is not a number becomes `value`, or the mean of the feature so far.
+    pub struct ImputerSpec {
+        /// What stands in for what is missing. Default: the mean (0 before any number).
+        pub value: Option<f64> = None,
+    }
 }
 
 /// What was seen of a feature.
@@ -85,7 +74,7 @@ impl Feature {
 }
 
 /// A step of preparation that goes feature by feature.
-pub trait Step: Data {
+pub trait Step: Parameters {
     /// `kind` in definitions.
     const NAME: &'static str;
 

@@ -8,46 +8,32 @@ use crate::{
     exact,
     family::{Answers, Family, Learns, OnePass, Sums},
     kernel,
+    parameters::parameters,
     partial::Partial,
     report::{Learned, LearnedKind, Shape, Trained},
     rows::{Row, Table},
 };
 use serde::{Deserialize, Serialize};
 
-/// Parameters of softmax regression.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SoftmaxSpec {
-    /// Number of classes; labels are 0 to `classes - 1`. Default 2.
-    pub classes: u32,
-    /// Step of the first update. Default 0.1.
-    pub step_size: f64,
-    /// How the step shrinks. Default `per_batch`.
-    pub schedule: Schedule,
-    /// Updates per batch at most, in mode `batch`. Default 50.
-    pub iterations: u32,
-    /// As linear regression's. Default 0.001.
-    pub convergence_tolerance: f64,
-    /// `l2 / 2 * sum w^2` is added to the loss. Default 0.
-    pub l2: f64,
-    /// Whether a constant per class is learnt. Default true.
-    pub fit_intercept: bool,
-    /// Whether it learns a batch or a record at a time. Default `batch`.
-    pub mode: Mode,
-}
-
-impl Default for SoftmaxSpec {
-    fn default() -> Self {
-        SoftmaxSpec {
-            classes: 2,
-            step_size: 0.1,
-            schedule: Schedule::PerBatch,
-            iterations: 50,
-            convergence_tolerance: 0.001,
-            l2: 0.0,
-            fit_intercept: true,
-            mode: Mode::Batch,
-        }
+parameters! {
+    /// Parameters of softmax regression.
+    pub struct SoftmaxSpec {
+        /// Number of classes; labels are 0 to `classes - 1`. Default 2.
+        pub classes: u32 = 2,
+        /// Step of the first update. Default 0.1.
+        pub step_size: f64 = 0.1,
+        /// How the step shrinks. Default `per_batch`.
+        pub schedule: Schedule = Schedule::PerBatch,
+        /// Updates per batch at most, in mode `batch`. Default 50.
+        pub iterations: u32 = 50,
+        /// As linear regression's. Default 0.001.
+        pub convergence_tolerance: f64 = 0.001,
+        /// `l2 / 2 * sum w^2` is added to the loss. Default 0.
+        pub l2: f64 = 0.0,
+        /// Whether a constant per class is learnt. Default true.
+        pub fit_intercept: bool = true,
+        /// Whether it learns a batch or a record at a time. Default `batch`.
+        pub mode: Mode = Mode::Batch,
     }
 }
 

@@ -3,59 +3,59 @@
 use super::Known;
 use crate::{
     error::{SpecError, number},
-    family::Data,
     kernel,
+    parameters::{Parameters, parameters, words},
     random::Stream,
     stats::Moments,
 };
 use serde::{Deserialize, Serialize};
 
-/// The best mean, but with chance `epsilon` any arm (Sutton and Barto, Reinforcement learning, 2018, 2.2).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EpsilonGreedySpec {
-    /// Names of the arms.
-    pub arms: Vec<String>,
-    /// Default 0.1.
-    pub epsilon: f64,
-    /// Key of all random choices. Default 0.
-    pub seed: u64,
-    /// What earlier rewards count for after a batch, above 0 and at most 1. Default 1: nothing is forgotten.
-    pub decay: f64,
+parameters! {
+    /// The best mean, but with chance `epsilon` any arm (Sutton and Barto, Reinforcement learning, 2018, 2.2).
+    pub struct EpsilonGreedySpec {
+        /// Names of the arms.
+        pub arms: Vec<String> = Vec::new(),
+        /// Chance of any arm instead of the best. Default 0.1.
+        pub epsilon: f64 = 0.1,
+        /// Key of all random choices. Default 0.
+        pub seed: u64 = 0,
+        /// What earlier rewards count for after a batch, above 0 and at most 1. Default 1: nothing is forgotten.
+        pub decay: f64 = 1.0,
+    }
 }
 
-/// The best `mean + exploration * sqrt(ln N / n)` (Auer, Cesa-Bianchi, Fischer, Finite-time analysis of the multiarmed bandit problem,
-/// 2002, for rewards from 0 to 1).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Ucb1Spec {
-    /// Names of the arms.
-    pub arms: Vec<String>,
-    /// Default sqrt(2), as in the paper.
-    pub exploration: f64,
-    /// Key of the choices among arms that have no reward yet. Default 0.
-    pub seed: u64,
-    /// What earlier rewards count for after a batch, above 0 and at most 1. Default 1: nothing is forgotten.
-    pub decay: f64,
+parameters! {
+    /// The best `mean + exploration * sqrt(ln N / n)` (Auer, Cesa-Bianchi, Fischer, Finite-time analysis of the multiarmed bandit problem,
+    /// 2002, for rewards from 0 to 1).
+    pub struct Ucb1Spec {
+        /// Names of the arms.
+        pub arms: Vec<String> = Vec::new(),
+        /// How much uncertainty attracts. Default sqrt(2), as in the paper.
+        pub exploration: f64 = std::f64::consts::SQRT_2,
+        /// Key of the choices among arms that have no reward yet. Default 0.
+        pub seed: u64 = 0,
+        /// What earlier rewards count for after a batch, above 0 and at most 1. Default 1: nothing is forgotten.
+        pub decay: f64 = 1.0,
+    }
 }
 
-/// The best of draws from the posterior of every arm's mean (Thompson, On the likelihood that one unknown probability exceeds another,
-/// 1933; Chapelle and Li, An empirical evaluation of Thompson sampling, 2011).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ThompsonSamplingSpec {
-    /// Names of the arms.
-    pub arms: Vec<String>,
-    /// What rewards are like. Default `unit`.
-    pub rewards: Rewards,
-    /// For `unit`: wins of an arm before any reward. Default 1.
-    pub alpha: f64,
-    /// For `unit`: losses of an arm before any reward. Default 1.
-    pub beta: f64,
-    /// Key of all random choices. Default 0.
-    pub seed: u64,
-    /// What earlier rewards count for after a batch, above 0 and at most 1. Default 1: nothing is forgotten.
-    pub decay: f64,
+parameters! {
+    /// The best of draws from the posterior of every arm's mean (Thompson, On the likelihood that one unknown probability exceeds another,
+    /// 1933; Chapelle and Li, An empirical evaluation of Thompson sampling, 2011).
+    pub struct ThompsonSamplingSpec {
+        /// Names of the arms.
+        pub arms: Vec<String> = Vec::new(),
+        /// What rewards are like. Default `unit`.
+        pub rewards: Rewards = Rewards::Unit,
+        /// For `unit`: wins of an arm before any reward. Default 1.
+        pub alpha: f64 = 1.0,
+        /// For `unit`: losses of an arm before any reward. Default 1.
+        pub beta: f64 = 1.0,
+        /// Key of all random choices. Default 0.
+        pub seed: u64 = 0,
+        /// What earlier rewards count for after a batch, above 0 and at most 1. Default 1: nothing is forgotten.
+        pub decay: f64 = 1.0,
+    }
 }
 
 /// What rewards are like.
@@ -69,42 +69,20 @@ pub enum Rewards {
     Normal,
 }
 
-/// The best `theta . x + alpha sqrt(x' A^-1 x)`, one ridge regression per arm on the context `x` (Li et al., A contextual-bandit
-/// approach to personalized news article recommendation, 2010, disjoint arms).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LinUcbSpec {
-    /// Names of the arms.
-    pub arms: Vec<String>,
-    /// How much uncertainty attracts. Default 1.
-    pub alpha: f64,
-    /// Weight of the ridge. Default 1, as in the paper.
-    pub ridge: f64,
-    /// What earlier rewards count for after a batch, above 0 and at most 1. Default 1: nothing is forgotten.
-    pub decay: f64,
-}
+words!(Rewards: Unit, Normal);
 
-impl Default for EpsilonGreedySpec {
-    fn default() -> Self {
-        EpsilonGreedySpec { arms: Vec::new(), epsilon: 0.1, seed: 0, decay: 1.0 }
-    }
-}
-
-impl Default for Ucb1Spec {
-    fn default() -> Self {
-        Ucb1Spec { arms: Vec::new(), exploration: std::f64::consts::SQRT_2, seed: 0, decay: 1.0 }
-    }
-}
-
-impl Default for ThompsonSamplingSpec {
-    fn default() -> Self {
-        ThompsonSamplingSpec { arms: Vec::new(), rewards: Rewards::Unit, alpha: 1.0, beta: 1.0, seed: 0, decay: 1.0 }
-    }
-}
-
-impl Default for LinUcbSpec {
-    fn default() -> Self {
-        LinUcbSpec { arms: Vec::new(), alpha: 1.0, ridge: 1.0, decay: 1.0 }
+parameters! {
+    /// The best `theta . x + alpha sqrt(x' A^-1 x)`, one ridge regression per arm on the context `x` (Li et al., A contextual-bandit
+    /// approach to personalized news article recommendation, 2010, disjoint arms).
+    pub struct LinUcbSpec {
+        /// Names of the arms.
+        pub arms: Vec<String> = Vec::new(),
+        /// How much uncertainty attracts. Default 1.
+        pub alpha: f64 = 1.0,
+        /// Weight of the ridge. Default 1, as in the paper.
+        pub ridge: f64 = 1.0,
+        /// What earlier rewards count for after a batch, above 0 and at most 1. Default 1: nothing is forgotten.
+        pub decay: f64 = 1.0,
     }
 }
 
@@ -119,7 +97,7 @@ pub struct Shared<'a> {
 }
 
 /// How to choose among arms.
-pub trait Policy: Data {
+pub trait Policy: Parameters {
     /// `kind` in definitions.
     const NAME: &'static str;
 

@@ -3,8 +3,10 @@
 use crate::{
     error::{SpecError, number},
     exact, kernel,
+    parameters::Type,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 /// How a gradient moves a weight. `g` is the gradient, `r` the step after its schedule, `t` the update's number.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -62,6 +64,29 @@ pub enum Optimizer {
         l2: f64,
     },
 }
+
+/// A table for each: its parameters are known from one that has the defaults.
+impl Type for Optimizer {
+    fn schema() -> Value {
+        let table = |name: &str| {
+            let with_defaults: Optimizer = serde_json::from_value(json!({ "name": name })).unwrap_or_default();
+            let written = serde_json::to_value(with_defaults).unwrap_or_default();
+            let parameters = written.as_object().into_iter().flatten().filter(|(parameter, _)| *parameter != "name");
+            let mut properties: Map<String, Value> = parameters
+                .map(|(parameter, default)| {
+                    let about = format!("Default {default}.");
+                    (parameter.clone(), json!({ "type": "number", "description": about, "default": default }))
+                })
+                .collect();
+            properties.insert("name".to_owned(), json!({ "description": "The optimizer.", "enum": [name] }));
+            json!({ "type": "object", "properties": properties, "required": ["name"], "additionalProperties": false })
+        };
+        json!({ "oneOf": NAMES.map(table) })
+    }
+}
+
+/// As a definition names them.
+const NAMES: [&str; 6] = ["sgd", "momentum", "adagrad", "rmsprop", "adam", "ftrl"];
 
 fn nine_tenths() -> f64 {
     0.9
@@ -156,5 +181,17 @@ impl Memory {
             // Plain descent; the others have the slots they were made with.
             _ => w - rate * g,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_named() {
+        let wrong = serde_json::from_value::<Optimizer>(json!({ "name": "" })).unwrap_err().to_string();
+        let names: Vec<String> = NAMES.iter().map(|name| format!("`{name}`")).collect();
+        assert!(wrong.ends_with(&format!("expected one of {}", names.join(", "))), "{wrong}");
     }
 }

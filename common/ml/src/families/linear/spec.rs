@@ -4,71 +4,50 @@ use super::Optimizer;
 use crate::{
     error::{SpecError, at_least_one, number},
     family::Learns,
+    parameters::{parameters, words},
 };
 use serde::{Deserialize, Serialize};
 
 /// Of more features `X'X` is not made: it is 1 MiB then, per split.
 const MOST_FEATURES: usize = 512;
 
-/// Parameters of linear and logistic regression; the defaults are those of Spark's streaming algorithms.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LinearSpec {
-    /// Step of the first update. Default 0.1.
-    pub step_size: f64,
-    /// How the step shrinks. Default `per_batch`, as Spark.
-    pub schedule: Schedule,
-    /// How a gradient moves a weight. Default plain descent.
-    pub optimizer: Optimizer,
-    /// Updates per batch at most, in mode `batch`. Default 50.
-    pub iterations: u32,
-    /// Share of a batch's rows that an update looks at, in mode `batch`. Default 1.
-    pub mini_batch_fraction: f64,
-    /// Key of the choice of rows: update `i` of a batch takes row `n` if the hash of `(sample_seed + i, n)` is below the fraction.
-    /// Default 42.
-    pub sample_seed: u64,
-    /// A batch's updates end when the weights move by less than this, relative to their length (at least 1). 0 never ends early.
-    /// Default 0.001.
-    pub convergence_tolerance: f64,
-    /// What is added to the loss to keep weights small. Default `none`.
-    pub regularization: Regularization,
-    /// How much of it. Default 0.
-    pub reg_param: f64,
-    /// Whether a constant is learnt beside the weights. It starts at `initial_intercept`, is carried over from batch to batch (Spark
-    /// sets it to 1 in every batch) and not regularised. Default false.
-    pub fit_intercept: bool,
-    /// Weights before the first batch; they fix the number of features. Default: zeros, as many as the first rows have features.
-    pub initial_weights: Option<Vec<f64>>,
-    /// Intercept before the first batch. Default 0.
-    pub initial_intercept: f64,
-    /// Step of the intercept, moved by plain descent with the same schedule, as River does it (0.01 there). Default: the intercept is
-    /// moved as the weights are.
-    pub intercept_step_size: Option<f64>,
-    /// Logistic only: the class is 1 if its probability is above this. Default 0.5.
-    pub threshold: Option<f64>,
-    /// Whether it learns a batch or a record at a time. Default `batch`.
-    pub mode: Mode,
-}
-
-impl Default for LinearSpec {
-    fn default() -> Self {
-        LinearSpec {
-            step_size: 0.1,
-            schedule: Schedule::PerBatch,
-            optimizer: Optimizer::Sgd,
-            iterations: 50,
-            mini_batch_fraction: 1.0,
-            sample_seed: 42,
-            convergence_tolerance: 0.001,
-            regularization: Regularization::None,
-            reg_param: 0.0,
-            fit_intercept: false,
-            initial_weights: None,
-            initial_intercept: 0.0,
-            intercept_step_size: None,
-            threshold: None,
-            mode: Mode::Batch,
-        }
+parameters! {
+    /// Parameters of linear and logistic regression; the defaults are those of Spark's streaming algorithms.
+    pub struct LinearSpec {
+        /// Step of the first update. Default 0.1.
+        pub step_size: f64 = 0.1,
+        /// How the step shrinks. Default `per_batch`, as Spark.
+        pub schedule: Schedule = Schedule::PerBatch,
+        /// How a gradient moves a weight. Default plain descent.
+        pub optimizer: Optimizer = Optimizer::Sgd,
+        /// Updates per batch at most, in mode `batch`. Default 50.
+        pub iterations: u32 = 50,
+        /// Share of a batch's rows that an update looks at, in mode `batch`. Default 1.
+        pub mini_batch_fraction: f64 = 1.0,
+        /// Key of the choice of rows: update `i` of a batch takes row `n` if the hash of `(sample_seed + i, n)` is below the fraction.
+        /// Default 42.
+        pub sample_seed: u64 = 42,
+        /// A batch's updates end when the weights move by less than this, relative to their length (at least 1). 0 never ends early.
+        /// Default 0.001.
+        pub convergence_tolerance: f64 = 0.001,
+        /// What is added to the loss to keep weights small. Default `none`.
+        pub regularization: Regularization = Regularization::None,
+        /// How much of it. Default 0.
+        pub reg_param: f64 = 0.0,
+        /// Whether a constant is learnt beside the weights. It starts at `initial_intercept`, is carried over from batch to batch (Spark
+        /// sets it to 1 in every batch) and not regularised. Default false.
+        pub fit_intercept: bool = false,
+        /// Weights before the first batch; they fix the number of features. Default: zeros, as many as the first rows have features.
+        pub initial_weights: Option<Vec<f64>> = None,
+        /// Intercept before the first batch. Default 0.
+        pub initial_intercept: f64 = 0.0,
+        /// Step of the intercept, moved by plain descent with the same schedule, as River does it (0.01 there). Default: the intercept is
+        /// moved as the weights are.
+        pub intercept_step_size: Option<f64> = None,
+        /// Logistic only: the class is 1 if its probability is above this. Default 0.5.
+        pub threshold: Option<f64> = None,
+        /// Whether it learns a batch or a record at a time. Default `batch`.
+        pub mode: Mode = Mode::Batch,
     }
 }
 
@@ -95,6 +74,10 @@ pub enum Schedule {
     /// Always `step_size`.
     Constant,
 }
+
+words!(Mode: Batch, PerRecord);
+words!(Schedule: PerBatch, Global, Constant);
+words!(Regularization: None, L1, L2);
 
 impl Schedule {
     /// The factor of an update, `i`-th (from 1) of its batch and `total`-th of the model.

@@ -15,6 +15,7 @@ use crate::{
     error::{SpecError, at_least_one, number},
     exact,
     family::{Answers, Family, Learns},
+    parameters::{parameters, words},
     report::{Learned, LearnedKind, Shape},
     rows::Row,
 };
@@ -23,52 +24,33 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::cell::Cell;
 
-/// Parameters of a Hoeffding tree; the defaults are River's where it has them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HoeffdingTreeSpec {
-    /// Number of classes; labels are 0 to `classes - 1`. Default 2.
-    pub classes: u32,
-    /// A leaf looks for a split after so many rows (by weight). Default 200.
-    pub grace_period: f64,
-    /// Chance that a split is not the best one. Default 1e-7.
-    pub delta: f64,
-    /// Below this bound the two best splits count as equal. Default 0.05.
-    pub tau: f64,
-    /// What a leaf predicts with. Default `naive_bayes_adaptive`.
-    pub leaf_prediction: LeafPrediction,
-    /// Places between the least and the largest value at which a feature may be split. Default 10.
-    pub split_points: u32,
-    /// Each side of a split has to have more than this share of the rows. Default 0.01.
-    pub min_branch_fraction: f64,
-    /// A leaf with more than this share of one class is not split. Default 0.99.
-    pub max_share_to_split: f64,
-    /// Splits on the way to a leaf at most, up to 50. Default 30.
-    pub max_depth: u32,
-    /// Leaves at most, those of branches that grow aside included. Default 1000.
-    pub max_leaves: u32,
-    /// Whether branches are replaced when their errors rise. Default false.
-    pub adaptive: bool,
-    /// Adaptive only: ADWIN's `delta`. Default 0.002.
-    pub drift_delta: f64,
-}
-
-impl Default for HoeffdingTreeSpec {
-    fn default() -> Self {
-        HoeffdingTreeSpec {
-            classes: 2,
-            grace_period: 200.0,
-            delta: 1e-7,
-            tau: 0.05,
-            leaf_prediction: LeafPrediction::NaiveBayesAdaptive,
-            split_points: 10,
-            min_branch_fraction: 0.01,
-            max_share_to_split: 0.99,
-            max_depth: 30,
-            max_leaves: 1000,
-            adaptive: false,
-            drift_delta: 0.002,
-        }
+parameters! {
+    /// Parameters of a Hoeffding tree; the defaults are River's where it has them.
+    pub struct HoeffdingTreeSpec {
+        /// Number of classes; labels are 0 to `classes - 1`. Default 2.
+        pub classes: u32 = 2,
+        /// A leaf looks for a split after so many rows (by weight). Default 200.
+        pub grace_period: f64 = 200.0,
+        /// Chance that a split is not the best one. Default 1e-7.
+        pub delta: f64 = 1e-7,
+        /// Below this bound the two best splits count as equal. Default 0.05.
+        pub tau: f64 = 0.05,
+        /// What a leaf predicts with. Default `naive_bayes_adaptive`.
+        pub leaf_prediction: LeafPrediction = LeafPrediction::NaiveBayesAdaptive,
+        /// Places between the least and the largest value at which a feature may be split. Default 10.
+        pub split_points: u32 = 10,
+        /// Each side of a split has to have more than this share of the rows. Default 0.01.
+        pub min_branch_fraction: f64 = 0.01,
+        /// A leaf with more than this share of one class is not split. Default 0.99.
+        pub max_share_to_split: f64 = 0.99,
+        /// Splits on the way to a leaf at most, up to 50. Default 30.
+        pub max_depth: u32 = 30,
+        /// Leaves at most, those of branches that grow aside included. Default 1000.
+        pub max_leaves: u32 = 1000,
+        /// Whether branches are replaced when their errors rise. Default false.
+        pub adaptive: bool = false,
+        /// Adaptive only: ADWIN's `delta`. Default 0.002.
+        pub drift_delta: f64 = 0.002,
     }
 }
 
@@ -84,6 +66,8 @@ pub enum LeafPrediction {
     #[default]
     NaiveBayesAdaptive,
 }
+
+words!(LeafPrediction: Majority, NaiveBayes, NaiveBayesAdaptive);
 
 impl HoeffdingTreeSpec {
     fn validate(&self) -> Result<(), SpecError> {
