@@ -1,6 +1,6 @@
 //! The families of models, a file or folder each, and the list of them.
 //!
-//! To add one: its file, its `mod` line, and its line in [`FAMILIES`] (`docs/adding-a-model-family.md`).
+//! To add one: its file, its `mod` line, and its line in `FAMILIES` (`docs/adding-a-model-family.md`).
 
 pub mod bandit;
 pub mod bayes;

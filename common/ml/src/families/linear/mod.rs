@@ -2,7 +2,7 @@
 //!
 //! In mode `batch` a batch is passed over several times, as in Spark's `GradientDescent.runMiniBatchSGD` (Spark 3.5, and Robbins and
 //! Monro, A stochastic approximation method, 1951): every pass adds up the gradients of all rows, split by split, and moves the weights
-//! by their mean. One pass is enough for one update, and for several on a squared loss ([`quadratic`]). In mode `per_record` every row
+//! by their mean. One pass is enough for one update, and for several on a squared loss (`quadratic`). In mode `per_record` every row
 //! moves the weights once.
 
 mod loss;
