@@ -1,6 +1,7 @@
 //! The sinks that come with Tidemill.
 
 pub mod files;
+#[cfg(feature = "http")]
 pub mod http;
 
 use crate::registry::Connectors;
@@ -12,5 +13,6 @@ pub(crate) fn register(connectors: &mut Connectors) {
     connectors.built_in_sink::<files::Csv>();
     connectors.built_in_sink::<files::Parquet>();
     connectors.built_in_sink::<files::Object>();
+    #[cfg(feature = "http")]
     connectors.built_in_sink::<http::Http>();
 }
