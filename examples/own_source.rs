@@ -7,7 +7,7 @@
 use std::time::Duration;
 use tidemill::connect::definition::{ColumnType, Key, Reader, Shape, Table};
 use tidemill::connect::{
-    Context, Ended, Intake, Payload, ReceiverError, ReceiverState, Records, SourceConfig, SourceConnector,
+    Context, Delivery, Ended, Intake, Payload, ReceiverError, ReceiverState, Records, SourceConfig, SourceConnector,
 };
 
 /// The ticks of a clock.
@@ -19,7 +19,11 @@ struct TicksConfig {
     every: Duration,
 }
 
-impl SourceConfig for TicksConfig {}
+impl SourceConfig for TicksConfig {
+    fn delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+}
 
 impl SourceConnector for Ticks {
     type Config = TicksConfig;

@@ -72,6 +72,7 @@ fn show_job(job: &JobStatus) -> Result<(), Failure> {
         job.retained_blocks
     )?;
     for source in &job.sources {
+        say!("  source {}: {}", source.name, source.delivery)?;
         for receiver in &source.receivers {
             let error = if receiver.last_error.is_empty() {
                 String::new()

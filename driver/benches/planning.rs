@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_common::ids::{ExchangeId, JobId, OutputIdx, SourceIdx};
+use tidemill_connect::Delivery;
 use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
 use tidemill_driver::core::{Action, Compiled, Core, CoreConfig, Event, NewJob, Now, RequestId, SessionId};
 use tidemill_driver::record::{Durable, DurableJob};
@@ -145,6 +146,7 @@ fn compiled() -> Compiled {
             name: "in".into(),
             receivers: 1,
             one_block_per_batch: false,
+            delivery: Delivery::ExactlyOnce,
             max_rate: None,
             max_bad_records: None,
         }],

@@ -9,6 +9,7 @@
 //! in the registry: its key, what it reads of a definition, how a row becomes bytes on a worker, and how the driver commits
 //! a batch.
 
+mod delivery;
 #[cfg(any(test, feature = "testkit"))]
 pub mod fuzz;
 mod intake;
@@ -29,6 +30,7 @@ pub mod testkit;
 #[cfg(test)]
 mod tests;
 
+pub use delivery::Delivery;
 pub use intake::Intake;
 pub use pace::Pacer;
 pub use rate::Rate;
@@ -36,9 +38,7 @@ pub use receiver::{
     Backoff, BlockHolder, ConnectError, HoldError, ReceiverConfig, ReceiverEnd, ReceiverError, SealedBlock, run,
 };
 pub use registry::{Connectors, RegisterError};
-pub use sink::{
-    Commit, CommitError, Delivery, MAX_HELD_BYTES, Part, Retries, Sink, SinkConfig, SinkConnector, part_of,
-};
+pub use sink::{Commit, CommitError, MAX_HELD_BYTES, Part, Retries, Sink, SinkConfig, SinkConnector, part_of};
 pub use source::{Context, Description, Ended, Payload, Records, Source, SourceConfig, SourceConnector};
 pub use status::{ReceiverState, ReceiverStatus, StatusSnapshot};
 /// What a connector reads its keys with.

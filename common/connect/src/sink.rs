@@ -1,5 +1,6 @@
 //! What a sink is: what it reads of a definition, how a row becomes bytes, and how a batch is committed.
 
+use crate::delivery::Delivery;
 use crate::parts::{PartRow, merge, read_part};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -34,24 +35,6 @@ pub trait SinkConnector: Send + Sync + 'static {
 
     /// Reads what stands behind its key. None after noting in the reader what is wrong, and where.
     fn read<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Self::Config>;
-}
-
-/// How often the rows of a batch arrive, whatever fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
-    /// Once: committing a batch again changes nothing.
-    ExactlyOnce,
-    /// Once or more, each time the same, and with the same [marker](Commit::marker).
-    AtLeastOnce,
-}
-
-impl fmt::Display for Delivery {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ExactlyOnce => "exactly once",
-            Self::AtLeastOnce => "at least once",
-        })
-    }
 }
 
 /// What a definition says of one sink.

@@ -1,5 +1,6 @@
 //! What a source is: what it reads of a definition, and how it runs.
 
+use crate::delivery::Delivery;
 use crate::intake::Intake;
 use crate::receiver::{Backoff, ReceiverError};
 use crate::sources::receiver::ReceiverFactory;
@@ -50,6 +51,9 @@ pub trait SourceConnector: Send + Sync + 'static {
 
 /// What a definition says of one source.
 pub trait SourceConfig: fmt::Debug + PartialEq + Send + Sync + 'static {
+    /// How often a record arrives, whatever fails.
+    fn delivery(&self) -> Delivery;
+
     /// Receivers that run at the same time, each with a stream of its own.
     fn receivers(&self) -> u32 {
         1
@@ -151,6 +155,11 @@ impl Source {
         self.config.0.receivers()
     }
 
+    /// How often a record arrives, whatever fails.
+    pub fn delivery(&self) -> Delivery {
+        self.config.0.delivery()
+    }
+
     /// Whether every block is a batch of its own.
     pub fn is_block_per_batch(&self) -> bool {
         self.config.0.is_block_per_batch()
@@ -243,6 +252,7 @@ impl<C: SourceConnector> AnyConnector for C {
 
 /// A configuration of any type.
 trait AnyConfig: fmt::Debug + Send + Sync {
+    fn delivery(&self) -> Delivery;
     fn receivers(&self) -> u32;
     fn is_block_per_batch(&self) -> bool;
     fn function(&self) -> Option<&Name>;
@@ -251,6 +261,10 @@ trait AnyConfig: fmt::Debug + Send + Sync {
 }
 
 impl<T: SourceConfig> AnyConfig for T {
+    fn delivery(&self) -> Delivery {
+        SourceConfig::delivery(self)
+    }
+
     fn receivers(&self) -> u32 {
         SourceConfig::receivers(self)
     }

@@ -96,12 +96,14 @@ fn beyond(source: &SourceShape, counts: SourceTotals, found: &Found) -> Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidemill_connect::Delivery;
 
     fn judged(max_bad_records: MaxBadRecords, batches: &[(u64, u64)]) -> Vec<bool> {
         let source = SourceShape {
             name: "lines".into(),
             receivers: 1,
             one_block_per_batch: false,
+            delivery: Delivery::ExactlyOnce,
             max_rate: None,
             max_bad_records: Some(max_bad_records),
         };

@@ -141,7 +141,8 @@ impl Job {
             .map(|(number, source)| {
                 let counts = self.durable.totals.sources.get(number).copied().unwrap_or_default();
                 let (records, bad_records) = (counts.records, counts.bad);
-                pb::SourceStatus { name: source.name.clone(), receivers: vec![], records, bad_records }
+                let (name, delivery) = (source.name.clone(), source.delivery.to_string());
+                pb::SourceStatus { name, receivers: vec![], records, bad_records, delivery }
             })
             .collect();
         for key in self.receiver_keys() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
 use tidemill_common::location::Location;
-use tidemill_connect::Sink;
+use tidemill_connect::{Delivery, Sink};
 use tidemill_job::{DEFAULT_KEEP, MaxBadRecords, ModelDef, TableDef, Target};
 use tidemill_ml::{Model, ModelSpec};
 use tidemill_plan::arrow::datatypes::SchemaRef;
@@ -101,6 +101,8 @@ pub struct SourceShape {
     pub receivers: u32,
     /// A batch takes one block of it.
     pub one_block_per_batch: bool,
+    /// How often a record of it arrives.
+    pub delivery: Delivery,
     /// Most records per second that each of its receivers reads.
     pub max_rate: Option<u64>,
     /// How many of its records may be bad.
@@ -163,6 +165,7 @@ impl Topology {
             name: source.name.text.clone(),
             receivers: source.connector.receivers(),
             one_block_per_batch: source.connector.is_block_per_batch() && !capture,
+            delivery: source.connector.delivery(),
             max_rate: source.max_rate.filter(|_| !capture),
             max_bad_records: source.on_bad_record.at_most(),
         });

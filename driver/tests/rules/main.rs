@@ -14,6 +14,7 @@ mod workers;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
+use tidemill_connect::Delivery;
 use tidemill_driver::Publication;
 use tidemill_driver::core::topology::{OutputKind, OutputShape, SourceShape, StageShape, Topology};
 use tidemill_driver::core::{Action, Compiled, Core, CoreConfig, Event, NewJob, Now, RequestId, SessionId};
@@ -217,6 +218,7 @@ fn compiled(stateful: bool) -> Compiled {
             name: "s".into(),
             receivers: 2,
             one_block_per_batch: false,
+            delivery: Delivery::ExactlyOnce,
             max_rate: None,
             max_bad_records: None,
         }],

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::ids::{ExchangeId, OutputIdx, SourceIdx};
-use tidemill_connect::Sink;
 use tidemill_connect::sinks::files::{FileFormat, FilePlace, FileSink, Json};
 use tidemill_connect::sinks::http::{Http, HttpConfig};
+use tidemill_connect::{Delivery, Sink};
 use tidemill_driver::core::topology::{OutputKind, OutputShape, SinkOutput, SourceShape, StageShape, Topology};
 use tidemill_plan::arrow::datatypes::Schema;
 use tidemill_plan::{Placement, Rhythm};
@@ -224,6 +224,7 @@ impl Builder {
             name: format!("s{source}"),
             receivers: sizes.receivers,
             one_block_per_batch: false,
+            delivery: Delivery::ExactlyOnce,
             max_rate: None,
             max_bad_records: None,
         };

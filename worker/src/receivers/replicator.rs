@@ -32,7 +32,7 @@ const CHANGE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Changes of positions that are kept once they are logged, for a log that loses them. A receiver whose changes are kept no
 /// more starts again from what the log has.
-const KEPT_CHANGES: usize = 4096;
+const KEPT_CHANGES: usize = 1 << 16;
 
 /// Where a receiver's blocks go.
 pub(super) struct Replicator {
@@ -63,6 +63,7 @@ pub(super) struct Replicator {
 #[derive(Default)]
 struct Changed {
     by_offset: BTreeMap<u64, Vec<pb::PositionChange>>,
+    count: usize,
     /// All that were said before this offset are gone.
     kept_from: u64,
 }
@@ -73,8 +74,11 @@ impl Changed {
             return;
         }
         self.by_offset.entry(offset).or_default().extend_from_slice(changes);
-        while self.by_offset.len() > KEPT_CHANGES {
-            self.kept_from = self.by_offset.pop_first().map_or(self.kept_from, |(offset, _)| offset + 1);
+        self.count += changes.len();
+        while self.count > KEPT_CHANGES {
+            let Some((oldest, changes)) = self.by_offset.pop_first() else { return };
+            self.count -= changes.len();
+            self.kept_from = oldest + 1;
         }
     }
 
@@ -388,4 +392,28 @@ impl BlockHolder for Replicator {
 
 fn on_wire(change: &PositionChange) -> pb::PositionChange {
     pb::PositionChange { name: change.name.clone(), to: change.to.clone().map(Into::into) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(name: &str) -> pb::PositionChange {
+        pb::PositionChange { name: name.into(), to: None }
+    }
+
+    #[test]
+    fn changes_are_kept_from_the_newest_back_to_some_offset() {
+        let mut changed = Changed::default();
+        changed.add(7, &[change("a")]);
+        changed.add(7, &[change("b")]);
+        changed.add(9, &[]);
+        changed.add(12, &[change("c")]);
+        assert_eq!(changed.from(8), Some([(12, vec![change("c")])].into()));
+        assert_eq!(changed.from(0).map(|all| all[&7].len()), Some(2));
+        changed.add(20, &vec![change("d"); KEPT_CHANGES - 1]);
+        // Those of offset 7 have gone, and what was said before 8 is not known any more.
+        assert_eq!((changed.from(7), changed.count), (None, KEPT_CHANGES));
+        assert_eq!(changed.from(8).map(|all| all.len()), Some(2));
+    }
 }

@@ -1,6 +1,7 @@
 //! One request per batch. A server that remembers idempotency keys takes each batch once.
 
-use crate::sink::{Commit, CommitError, Delivery, Retries, SinkConfig, SinkConnector};
+use crate::delivery::Delivery;
+use crate::sink::{Commit, CommitError, Retries, SinkConfig, SinkConnector};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;

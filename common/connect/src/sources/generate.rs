@@ -1,5 +1,6 @@
 //! The generating source: rows as a function of (seed, position), at a steady rate.
 
+use crate::delivery::Delivery;
 use crate::intake::Intake;
 use crate::pace::Pacer;
 use crate::receiver::ReceiverError;
@@ -30,6 +31,10 @@ pub struct GenerateConfig {
 }
 
 impl SourceConfig for GenerateConfig {
+    fn delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+
     fn receivers(&self) -> u32 {
         self.receivers
     }

@@ -1,5 +1,6 @@
 //! The queue: given records, one block for every entry.
 
+use crate::delivery::Delivery;
 use crate::intake::Intake;
 use crate::receiver::ReceiverError;
 use crate::source::{Context, Ended, Payload, Records, SourceConfig, SourceConnector};
@@ -21,6 +22,10 @@ pub struct QueueConfig {
 }
 
 impl SourceConfig for QueueConfig {
+    fn delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+
     fn is_block_per_batch(&self) -> bool {
         true
     }

@@ -15,7 +15,11 @@ struct Partitions {
     messages: Vec<u8>,
 }
 
-impl SourceConfig for Partitions {}
+impl SourceConfig for Partitions {
+    fn delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+}
 
 /// Every seventh message of a partition is none of anybody's records.
 fn is_record(message: u8) -> bool {

@@ -20,7 +20,8 @@ pub use encoding::RowEncoding;
 pub use place::FilePlace;
 pub use writer::RowWriter;
 
-use crate::sink::{Commit, CommitError, Delivery, SinkConfig, SinkConnector};
+use crate::delivery::Delivery;
+use crate::sink::{Commit, CommitError, SinkConfig, SinkConnector};
 use crate::staging::{UNCOMMITTED, batch_of_parts, parts_dir};
 use std::fs::{self, File};
 use std::io;

@@ -14,6 +14,7 @@ mod watch;
 pub use list::{Directory, FileEntry};
 pub use progress::{LOOKED_AT, Progress, Stamp};
 
+use crate::delivery::Delivery;
 use crate::intake::Intake;
 use crate::receiver::ReceiverError;
 use crate::source::{Context, Ended, Payload, Records, SourceConfig, SourceConnector};
@@ -46,7 +47,11 @@ pub struct FilesConfig {
     pub content: FileContent,
 }
 
-impl SourceConfig for FilesConfig {}
+impl SourceConfig for FilesConfig {
+    fn delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+}
 
 impl SourceConnector for Files {
     type Config = FilesConfig;

@@ -6,6 +6,7 @@ pub use user::{
     AnyReceiver, FunctionError, Receiver, ReceiverFactory, ReceiverOptions, Restart, Store, StoreError, StoreRequest,
 };
 
+use crate::delivery::Delivery;
 use crate::intake::Intake;
 use crate::receiver::{Backoff, ConnectError, ReceiverError};
 use crate::source::{Context, Ended, Payload, Records, SourceConfig, SourceConnector};
@@ -30,6 +31,10 @@ pub struct RegisteredConfig {
 }
 
 impl SourceConfig for RegisteredConfig {
+    fn delivery(&self) -> Delivery {
+        Delivery::Acknowledged
+    }
+
     fn receivers(&self) -> u32 {
         self.receivers
     }

@@ -3,6 +3,7 @@
 mod connection;
 pub mod protocol;
 
+use crate::delivery::Delivery;
 use crate::intake::Intake;
 use crate::receiver::{Backoff, ConnectError, ReceiverError};
 use crate::source::{Context, Ended, Payload, Records, SourceConfig, SourceConnector};
@@ -28,6 +29,10 @@ pub struct SocketConfig {
 }
 
 impl SourceConfig for SocketConfig {
+    fn delivery(&self) -> Delivery {
+        if self.acknowledge { Delivery::Acknowledged } else { Delivery::AtMostOnce }
+    }
+
     fn receivers(&self) -> u32 {
         if self.addresses.len() == 1 { self.receivers } else { self.addresses.len() as u32 }
     }
