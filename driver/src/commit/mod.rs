@@ -1,4 +1,4 @@
-//! Brings the rows of a batch to their sinks, and [models](model) to their files. All of it can be done again: after a crash the
+//! Brings the rows of a batch to their sinks, and models to their files (`model`). All of it can be done again: after a crash the
 //! batch runs again and comes here once more (INV-4).
 
 mod model;

@@ -1,7 +1,7 @@
 //! Rows in files, exactly once. Nothing is written for an empty result.
 //!
 //! Tasks leave parts in a directory of the batch. Those of the tasks that counted are merged into one order and written as
-//! files: a [directory per batch](batch), a [rolling set of files](rolling), or [objects](objects) in a store. The first two
+//! files: a directory per batch (`batch`), a rolling set of files (`rolling`), or objects in a store (`objects`). The first two
 //! appear by one rename, the third by its manifest, and doing it again changes nothing: after a crash the batch runs again
 //! and comes here once more.
 
