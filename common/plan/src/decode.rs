@@ -353,6 +353,10 @@ fn reason(error: ArrowError) -> String {
         },
         None => text,
     };
+    let text = match text.strip_prefix("whilst decoding field '").and_then(|rest| rest.split_once("': ")) {
+        Some((column, why)) => format!("column `{column}`: {why}"),
+        None => text,
+    };
     let text = text.replace("Float64", "double").replace("Float32", "float");
     text.chars().take(REASON_CHARS).collect()
 }

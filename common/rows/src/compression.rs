@@ -100,9 +100,7 @@ pub fn decompressed<'a>(name: &str, mut file: impl Read + 'a) -> io::Result<Box<
             Box::new(zstd::stream::read::Decoder::with_buffer(from)?)
         }
         (Some(Compression::Snappy) | None, Some(Compression::Snappy)) => Box::new(snap::read::FrameDecoder::new(from)),
-        (Some(Compression::Lz4), Some(Compression::Lz4)) => {
-            Box::new(Lz4Frames(lz4_flex::frame::FrameDecoder::new(from)))
-        }
+        (Some(Compression::Lz4), Some(Compression::Lz4)) => Box::new(Lz4Frames::new(from)),
         (Some(Compression::Snappy), None) => Box::new(Blocks::snappy(from)),
         (Some(Compression::Lz4), None) => Box::new(Blocks::lz4(from)),
         // Which may begin with any bytes.
@@ -125,17 +123,47 @@ fn of_bytes(head: &[u8]) -> Option<Compression> {
     }
 }
 
-/// The decoder ends with a frame; a file may have several.
-struct Lz4Frames<R: BufRead>(lz4_flex::frame::FrameDecoder<R>);
+/// The decoder ends with a frame; a file may have several. It also ends where the file does between two blocks, and does not
+/// say so.
+struct Lz4Frames<R: BufRead> {
+    frames: lz4_flex::frame::FrameDecoder<Watched<R>>,
+    done: bool,
+}
+
+impl<R: BufRead> Lz4Frames<R> {
+    fn new(file: R) -> Self {
+        Self { frames: lz4_flex::frame::FrameDecoder::new(Watched { file, wanted_more: false }), done: false }
+    }
+}
 
 impl<R: BufRead> Read for Lz4Frames<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let read = self.0.read(into)?;
-            if read > 0 || into.is_empty() || self.0.get_mut().fill_buf()?.is_empty() {
+        while !self.done && !into.is_empty() {
+            let read = self.frames.read(into)?;
+            if read > 0 {
                 return Ok(read);
             }
+            let file = self.frames.get_mut();
+            if file.wanted_more {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the last frame has no end"));
+            }
+            self.done = file.file.fill_buf()?.is_empty();
         }
+        Ok(0)
+    }
+}
+
+/// A file that knows whether its reader wanted more than there is.
+struct Watched<R> {
+    file: R,
+    wanted_more: bool,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(into)?;
+        self.wanted_more |= read == 0 && !into.is_empty();
+        Ok(read)
     }
 }
 
@@ -285,6 +313,36 @@ mod tests {
             let name = format!("a{}", compression.suffix());
             assert!(read(&name, &bytes[..bytes.len() / 2]).is_err(), "{compression}");
         }
+    }
+
+    /// Snappy frames have no end, and gzip, Zstandard and Brotli know of theirs.
+    #[test]
+    fn lz4_cut_between_blocks_is_told() {
+        let small = lz4_flex::frame::BlockSize::Max64KB;
+        let info = lz4_flex::frame::FrameInfo::new().block_size(small).content_checksum(true);
+        let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(&text()).unwrap();
+        let frame = encoder.finish().unwrap();
+        let length = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap()) & !(1 << 31);
+        let mut at = 7;
+        let mut blocks = 0;
+        while length(at) > 0 {
+            for cut in [at, at + 1, at + 3, at + 4] {
+                let error = read("a.lz4", &frame[..cut]).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{cut}: {error}");
+            }
+            (at, blocks) = (at + 4 + length(at) as usize, blocks + 1);
+        }
+        assert!(blocks > 2);
+        for cut in 4..7 {
+            assert!(read("a.lz4", &frame[..cut]).is_err(), "{cut}");
+        }
+        for cut in at..frame.len() {
+            assert!(read("a.lz4", &frame[..cut]).is_err(), "{cut}");
+            assert!(read("a.lz4", &[&frame[..], &frame[..cut]].concat()).is_err(), "{cut}");
+        }
+        let two = [&frame[..], &frame[..]].concat();
+        assert_eq!(read("a.lz4", &two).unwrap().len(), 2 * text().len());
     }
 
     #[test]

@@ -19,6 +19,8 @@ const LINE_BREAK: u8 = 0xff;
 const BAD: u8 = 0xfe;
 /// Stands for these two where they come from outside.
 const FOREIGN: u8 = 0xfd;
+/// Why a record is bad with `"a"b`. Readers take that for one text, and do not agree which.
+const BEHIND_QUOTE: &str = "a field goes on behind its closing quote (a quote within quotes is written twice)";
 /// Bytes that are kept of the text of a bad record.
 const BAD_TEXT: usize = 1 << 10;
 
@@ -203,8 +205,7 @@ pub fn known_bad(record: &[u8]) -> Option<(Cow<'_, str>, &[u8])> {
 /// Whether a record of a block, without its line feed, is quoted as csv is. Readers forgive more, and take one field for
 /// another then: what is quoted wrongly must not get that far.
 pub fn check_quotes(record: &[u8], delimiter: u8) -> Result<(), &'static str> {
-    let several_lines = has_line_break(record);
-    if !several_lines && memchr(b'"', record).is_none() {
+    if !has_line_break(record) && memchr(b'"', record).is_none() {
         return Ok(());
     }
     let mut place = Place::Before;
@@ -215,8 +216,8 @@ pub fn check_quotes(record: &[u8], delimiter: u8) -> Result<(), &'static str> {
             Place::Quoted => Place::Quoted,
             _ if *byte == LINE_BREAK => return Err("a line break outside of quotes"),
             _ if *byte == delimiter => Place::Before,
-            Place::Quote if several_lines => return Err("a field of several lines goes on behind its closing quote"),
-            Place::Before | Place::Plain | Place::Quote => Place::Plain,
+            Place::Quote => return Err(BEHIND_QUOTE),
+            Place::Before | Place::Plain => Place::Plain,
         };
     }
     if place == Place::Quoted { Err("a quoted field does not end") } else { Ok(()) }
@@ -335,8 +336,10 @@ mod tests {
         let wrong = |record: &[u8]| check_quotes(record, b',').unwrap_err();
         assert_eq!(wrong(b"a,\"b"), "a quoted field does not end");
         assert_eq!(wrong(b"a\xffb"), "a line break outside of quotes");
-        assert_eq!(wrong(b"\"a\xffb\" c"), "a field of several lines goes on behind its closing quote");
-        for good in [&b"a,5\" pipe"[..], b"\"a\" b", b"\"a\xff\"\"b\",", b"", b"\"\",\"\""] {
+        for behind in [&b"\"a\xffb\" c"[..], b"\"x\"y,6", b"\"a\" ,b", b"a,\"b\\\"c\"", b"\"a\"\"\"b"] {
+            assert_eq!(wrong(behind), BEHIND_QUOTE);
+        }
+        for good in [&b"a,5\" pipe"[..], b"a\"b\"", b"\"a\xff\"\"b\",", b"", b"\"\",\"\""] {
             assert_eq!(check_quotes(good, b','), Ok(()));
         }
     }

@@ -18,6 +18,8 @@ pub fn type_name(data_type: &DataType) -> String {
         DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
             format!("decimal({precision}, {scale})")
         }
+        DataType::Interval(_) => "interval".into(),
+        DataType::Duration(_) => "duration".into(),
         other => other.to_string(),
     }
 }

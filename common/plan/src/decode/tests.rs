@@ -97,7 +97,7 @@ fn csv_records_of_several_lines() {
     assert_eq!(
         samples,
         [
-            (2, "\"x\n\"y,3", "a field of several lines goes on behind its closing quote"),
+            (2, "\"x\n\"y,3", "a field goes on behind its closing quote (a quote within quotes is written twice)"),
             (4, "\"open,4\nd,5", "a quoted field does not end"),
             (5, "e\nf,6", "a line break outside of quotes"),
             (6, "to be\nbad", "known"),

@@ -2,7 +2,9 @@
 
 use crate::days::{CALENDAR, beginning, day_beginning, day_of_text};
 use crate::types::type_name;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Date32Array, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, StringArray, TimestampMicrosecondArray, new_null_array,
+};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options, is_null, nullif, or};
@@ -44,6 +46,12 @@ pub(super) fn check(declared: &Field, found: &DataType) -> Result<(), String> {
     if found == to || (can_fit(found, to) && can_cast_types(found, to)) {
         return Ok(());
     }
+    if let DataType::Interval(_) = found {
+        return Err(format!(
+            "column `{}` has intervals, which cannot be read from Parquet: write texts or numbers",
+            declared.name()
+        ));
+    }
     Err(format!("column `{}` is declared as {}, and the file has {found} there", declared.name(), name(to)))
 }
 
@@ -69,6 +77,8 @@ fn can_fit(found: &DataType, declared: &DataType) -> bool {
     match declared {
         Boolean => found.is_integer(),
         Int32 | Int64 | Float32 | Float64 | Decimal128(..) => found.is_numeric(),
+        // The reader leaves the months of intervals out.
+        Utf8 if matches!(found, Interval(_)) => false,
         Utf8 => found.is_numeric() || *found == Boolean || is_day(found) || is_bytes(found) || found.is_temporal(),
         Date32 | Timestamp(..) => is_day(found),
         Binary => is_bytes(found),
@@ -86,6 +96,9 @@ fn can_fit(found: &DataType, declared: &DataType) -> bool {
 /// Those of the library, for what it cannot cast.
 pub(super) fn cast(column: &ArrayRef, declared: &Field) -> Result<Cast, ArrowError> {
     let to = declared.data_type();
+    if *plain(column.data_type()) == DataType::Null {
+        return Ok(Cast { column: new_null_array(to, column.len()), misfits: Vec::new() });
+    }
     // Times are in UTC, days those of UTC.
     let from = match plain(column.data_type()) {
         DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, None),

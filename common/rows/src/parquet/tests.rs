@@ -192,3 +192,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_column_of_nulls_is_null_in_every_type() {
+    let vector = DataType::FixedSizeList(Arc::new(Field::new_list_field(DataType::Float64, true)), 2);
+    let times = [DataType::Date32, micros()];
+    let plain = [
+        DataType::Boolean,
+        DataType::Int32,
+        DataType::Float64,
+        DataType::Utf8,
+        DataType::Binary,
+        DataType::Decimal128(9, 2),
+    ];
+    for declared in plain.into_iter().chain(times).chain([vector]) {
+        let (good, bad) = values(NullArray::new(2), declared.clone());
+        assert_eq!((good, bad.len()), (vec!["null".to_string(); 2], 0), "{declared}");
+    }
+}
+
+#[test]
+fn intervals_are_refused() {
+    let months = IntervalYearMonthArray::from(vec![1, 2]);
+    for declared in [DataType::Utf8, DataType::Int64] {
+        let file = file(vec![("v", Arc::new(months.clone()))]);
+        let wrong = read(file, vec![Field::new("v", declared, true)]).unwrap_err();
+        assert_eq!(wrong, "column `v` has intervals, which cannot be read from Parquet: write texts or numbers");
+    }
+}
