@@ -270,7 +270,8 @@ class Generator:
     def query(self):
         shape = self.random.choice(
             [self.plain, self.plain, self.grouped, self.grouped, self.grouped, self.total, self.distinct, self.joined,
-             self.joined, self.set_operation, self.membership, self.membership, self.over, self.rollup, self.grouped_join])
+             self.joined, self.set_operation, self.membership, self.membership, self.over, self.rollup, self.grouped_join,
+             self.own_rows, self.own_rows, self.one_value, self.merged])
         made = shape()
         return Query(made.ours, made.duck)
 
@@ -340,6 +341,41 @@ class Generator:
                         self.column(kind, u), self.where(u)),
         )()
         return sql("select t.id as c0, t.s as c1 from t where {}{}", test, self.pick("", " and t.b > 0"))
+
+    def own_rows(self):
+        """A query that asks about rows of the stream that it reads itself."""
+        kind = self.pick(BIGINT, DOUBLE, STRING, DATE, DECIMAL)
+        t = SOURCES[:1]
+        column = self.column(kind, t)
+        inside = sql("select {} from t{}", column, self.where(t))
+        test = self.pick(
+            lambda: sql("({} {}in ({}))", column, self.pick("", "not "), inside),
+            lambda: sql("({} {}in ({}))", self.expression(kind, t, 1), self.pick("", "not "), inside),
+            lambda: sql("({} {}in (select {} from t v where v.b > t.b))", column, self.pick("", "not "),
+                        Sql(column.ours.replace("t.", "v."), column.duck.replace("t.", "v."))),
+        )()
+        return self.pick(
+            lambda: sql("select t.id as c0, {} as c1 from t{}", test, self.where(t)),
+            lambda: sql("select t.id as c0 from t where {}{}", test, self.pick("", " or t.b > 0", " is null", " is not true")),
+            lambda: sql("select t.id as c0, case when {} then 1 else 2 end as c1 from t", test),
+        )()
+
+    def one_value(self):
+        """A query as a value: of no row, of one, of several."""
+        kind = self.pick(BIGINT, DOUBLE, STRING, DATE, DECIMAL)
+        t, u = SOURCES[:1], SOURCES[1:]
+        value = sql("(select {} from u where u.id {})", self.column(kind, u), self.pick("= 0", "< 0", "= 3", "< 2", "> 0"))
+        return self.pick(
+            lambda: sql("select t.id as c0, {} as c1 from t", value),
+            lambda: sql("select t.id as c0 from t where {} {} {}", self.column(kind, t), self.pick("=", "<", ">="), value),
+            lambda: sql("select t.id as c0, coalesce({}, {}) as c1 from t", value, self.column(kind, t)),
+        )()
+
+    def merged(self):
+        """The one column that `using` makes of two."""
+        key = self.pick("a", "s", "day", "m")
+        where = self.pick("", f" where t.{key} is not null", " where t.b > 0")
+        return sql("select {} as c0, t.id as c1, u.id as c2 from t {} u using ({}){}", key, self.pick("join", "left join"), key, where)
 
     def over(self):
         t = SOURCES[:1]
