@@ -5,8 +5,9 @@ use crate::compile::LEAF;
 use crate::error::PlanError;
 use crate::exec::OfStream;
 use crate::numbers::plainly;
+use crate::words::in_types;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalExpr;
@@ -17,6 +18,7 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateInputMode};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::TryStreamExt;
 use std::fmt;
@@ -26,6 +28,9 @@ use tidemill_rows::rows_to_json;
 
 /// Longest expression and longest row in a message, in characters.
 const SHOWN: usize = 300;
+
+/// How columns are called that the planner makes of what several expressions have in common.
+const COMMON: &str = "__common_expr_";
 
 type Plan = Arc<dyn ExecutionPlan>;
 
@@ -50,7 +55,10 @@ pub(crate) async fn explain(
     let Culprit { node, stream, inputs } = culprit(plan, context).await;
     let found = match &inputs[..] {
         [rows] => match in_expressions(&node, rows, written(def, stream.as_deref())) {
-            None => in_aggregates(&node, context).await,
+            None => match in_aggregates(&node, context).await {
+                None => in_windows(&node, context).await,
+                found => found,
+            },
             found => found,
         },
         _ => None,
@@ -160,16 +168,16 @@ fn in_expressions(node: &Plan, rows: &[RecordBatch], written: impl Fn(&str) -> O
     let mut exprs: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::new();
     if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
         for ProjectionExpr { expr, alias } in projection.expr() {
-            let text = written(alias).unwrap_or_else(|| shown(expr));
+            let text = written(alias).unwrap_or_else(|| shown(expr, node));
             exprs.push((expr.clone(), named(alias, &text)));
         }
     } else if let Some(filter) = node.downcast_ref::<FilterExec>() {
-        let text = written("").unwrap_or_else(|| shown(filter.predicate()));
+        let text = written("").unwrap_or_else(|| shown(filter.predicate(), node));
         exprs.push((filter.predicate().clone(), text));
     } else if !takes_partial_aggregates(node) {
         // The walk itself cannot fail.
         let _ = node.apply_expressions(&mut |expr| {
-            exprs.push((expr.clone(), shown(expr)));
+            exprs.push((expr.clone(), shown(expr, node)));
             Ok(TreeNodeRecursion::Continue)
         });
     }
@@ -216,12 +224,44 @@ async fn in_aggregates(node: &Plan, context: &Arc<TaskContext>) -> Option<Failed
     for (number, call) in aggregate.aggr_expr().iter().enumerate() {
         let Ok(alone) = alone(aggregate, number) else { continue };
         if let Err(error) = all_rows(&alone, context).await {
-            let text = call.human_display().unwrap_or_else(|| call.name());
-            let text = text.replace(&format!("{LEAF}."), "");
+            // Some aggregates have no name of their own.
+            let text = match call.human_display().filter(|text| text.starts_with('(')) {
+                Some(text) => text.replace(&format!("{LEAF}."), ""),
+                None => called(call.fun().name(), call.is_distinct(), &call.expressions(), node),
+            };
             return Some(Failed { error, expression: Some(cut(&text)), row: None });
         }
     }
     None
+}
+
+/// The first window function that fails where all expressions are fine.
+async fn in_windows(node: &Plan, context: &Arc<TaskContext>) -> Option<Failed> {
+    let (windows, order) = match (node.downcast_ref::<BoundedWindowAggExec>(), node.downcast_ref::<WindowAggExec>()) {
+        (Some(node), _) => (node.window_expr(), Some(node.input_order_mode.clone())),
+        (_, Some(node)) => (node.window_expr(), None),
+        _ => return None,
+    };
+    let input = node.children().first().map(|input| Plan::clone(input))?;
+    for window in windows {
+        let (one, input) = (vec![window.clone()], input.clone());
+        let alone: Plan = match order.clone() {
+            Some(order) => Arc::new(BoundedWindowAggExec::try_new(one, input, order, false).ok()?),
+            None => Arc::new(WindowAggExec::try_new(one, input, false).ok()?),
+        };
+        if let Err(error) = all_rows(&alone, context).await {
+            let name = window.name().split('(').next().unwrap_or_default();
+            let text = format!("{} over (..)", called(name, false, &window.expressions(), node));
+            return Some(Failed { error, expression: Some(cut(&text)), row: None });
+        }
+    }
+    None
+}
+
+/// A call as people would write it.
+fn called(name: &str, distinct: bool, arguments: &[Arc<dyn PhysicalExpr>], node: &Plan) -> String {
+    let arguments: Vec<_> = arguments.iter().map(|argument| shown(argument, node)).collect();
+    format!("{name}({}{})", if distinct { "distinct " } else { "" }, arguments.join(", "))
 }
 
 /// The aggregation with only one of its aggregates.
@@ -261,13 +301,41 @@ fn written<'a>(def: &'a JobDef, stream: Option<&str>) -> impl Fn(&str) -> Option
     }
 }
 
-fn shown(expr: &Arc<dyn PhysicalExpr>) -> String {
-    let plain = plainly(expr.clone()).unwrap_or_else(|_| expr.clone());
-    cut(&fmt_sql(plain.as_ref()).to_string())
+fn shown(expr: &Arc<dyn PhysicalExpr>, node: &Plan) -> String {
+    let whole = with_common_parts(expr.clone(), node).unwrap_or_else(|_| expr.clone());
+    let plain = plainly(whole).unwrap_or_else(|_| expr.clone());
+    cut(&in_types(&fmt_sql(plain.as_ref()).to_string()))
 }
 
+/// The expression with the parts in it that are computed once for several, further down.
+fn with_common_parts(expr: Arc<dyn PhysicalExpr>, node: &Plan) -> Result<Arc<dyn PhysicalExpr>> {
+    let part = |name: &str| -> Option<Arc<dyn PhysicalExpr>> {
+        let mut found = None;
+        // The walk itself cannot fail.
+        let _ = node.apply(|below| {
+            if let Some(projection) = below.downcast_ref::<ProjectionExec>() {
+                let mut parts = projection.expr().iter();
+                found =
+                    parts.find(|part| part.alias == name && !part.expr.is::<Column>()).map(|part| part.expr.clone());
+            }
+            Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        });
+        found
+    };
+    expr.transform_down(|expr| {
+        let common = expr.downcast_ref::<Column>().map(Column::name).filter(|name| name.starts_with(COMMON));
+        Ok(match common.and_then(part) {
+            Some(part) => Transformed::yes(part),
+            None => Transformed::no(expr),
+        })
+    })
+    .data()
+}
+
+/// With the column that it makes, if somebody gave that a name.
 fn named(column: &str, text: &str) -> String {
-    if column.is_empty() || column.starts_with("__") { text.to_string() } else { format!("{column} = {text}") }
+    let is_name = !column.is_empty() && column.chars().all(|c| c.is_alphanumeric() || c == '_');
+    if is_name && !column.starts_with("__") { format!("{column} = {text}") } else { text.to_string() }
 }
 
 fn cut(text: &str) -> String {

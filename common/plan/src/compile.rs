@@ -1,6 +1,7 @@
 //! From a definition to a plan: types are checked, stages are made, and two processes can tell that they made the same.
 
 mod aggregate;
+mod assign;
 mod batch_map;
 mod bounds;
 mod cut;

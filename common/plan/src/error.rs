@@ -1,5 +1,6 @@
 //! What can go wrong when a plan runs, and whose fault it is.
 
+use crate::words::all_said;
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use tidemill_rows::RowError;
@@ -55,19 +56,17 @@ impl From<ArrowError> for PlanError {
 impl PlanError {
     /// What went wrong, without where in DataFusion.
     pub(crate) fn reason(error: &DataFusionError) -> String {
-        match error.find_root() {
+        all_said(&match error.find_root() {
             DataFusionError::ResourcesExhausted(text)
             | DataFusionError::Execution(text)
             | DataFusionError::Plan(text)
             | DataFusionError::NotImplemented(text)
             | DataFusionError::Configuration(text) => text.clone(),
             // What follows asks to report a fault of DataFusion's.
-            DataFusionError::Internal(text) => {
-                text.lines().next().unwrap_or_default().trim_end_matches('.').to_string()
-            }
+            DataFusionError::Internal(text) => text.lines().next().unwrap_or_default().to_string(),
             DataFusionError::ArrowError(arrow, _) => arrow.to_string(),
             other => other.strip_backtrace(),
-        }
+        })
     }
 
     fn from_arrow(error: &ArrowError) -> Self {
@@ -76,7 +75,7 @@ impl PlanError {
                 Self::Internal(error.to_string())
             }
             ArrowError::IpcError(text) => Self::Malformed(text.clone()),
-            other => Self::Data(other.to_string()),
+            other => Self::Data(all_said(&other.to_string())),
         }
     }
 }

@@ -39,6 +39,7 @@ mod times;
 mod unit;
 mod visit;
 mod window;
+mod words;
 
 pub use compile::compile;
 pub use datafusion::arrow;

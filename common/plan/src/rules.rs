@@ -2,12 +2,16 @@
 //! them. Which of its issues each of these waits for is in the decision 026.
 
 mod copies;
+mod intervals;
+mod marks;
 mod membership;
 mod micros;
 mod one_row;
+mod similar;
 mod totals;
 
 pub(crate) use micros::{in_micros, micros_type};
+pub(crate) use similar::similar_pattern;
 
 use crate::numbers::Mixed;
 use copies::CountCopies;
@@ -17,6 +21,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use intervals::NoKeys;
 use membership::ThreeValued;
 use micros::Microseconds;
 use one_row::OneRow;
@@ -38,6 +43,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(TypeCoercion::new()),
         Arc::new(Microseconds),
         Arc::new(TypeCoercion::new()),
+        Arc::new(NoKeys),
     ]
 }
 

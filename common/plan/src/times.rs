@@ -9,7 +9,7 @@ mod trunc;
 mod unix;
 
 pub(crate) use calendar::{gives_dates_in_calendar, in_calendar, is_in_calendar};
-pub(crate) use duration::duration_of;
+pub(crate) use duration::{duration_of, length_of};
 
 use datafusion::arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
@@ -30,6 +30,11 @@ pub(crate) fn functions() -> impl Iterator<Item = Arc<ScalarUDF>> {
         ScalarUDF::from(unix::FromUnixtime::new()),
     ];
     own.into_iter().chain(parse::functions()).map(Arc::new)
+}
+
+/// Whether a function stands where nobody has written it.
+pub(crate) fn is_hidden(function: &ScalarUDF) -> bool {
+    calendar::is_own(function) || duration::is_own(function)
 }
 
 /// A timestamp in microseconds, without or with a time zone.

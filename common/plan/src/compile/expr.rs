@@ -9,6 +9,7 @@ use crate::numbers::{Numbers, keep_digits, mixed};
 use crate::plan::KEY_COLUMN;
 use crate::registry::Uses;
 use crate::rules::in_micros;
+use crate::words::said;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, SchemaError};
@@ -240,23 +241,18 @@ pub(super) fn diagnose(error: &DataFusionError, sql: &Sql) -> Diagnostic {
                     .label("unknown column")
                     .did_you_mean(&name, valid.iter().map(String::as_str))
             }
-            other => Diagnostic::new(first_line(&other.to_string())).at(at),
+            other => Diagnostic::new(said(&other.to_string())).at(at),
         },
-        DataFusionError::SQL(parser, _) => Diagnostic::new(first_line(&parser.to_string())).at(at),
+        DataFusionError::SQL(parser, _) => Diagnostic::new(said(&parser.to_string())).at(at),
         DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) | DataFusionError::Execution(text) => {
-            let wrong = Diagnostic::new(first_line(text)).at(at);
+            let wrong = Diagnostic::new(said(text)).at(at);
             match text.lines().nth(1).filter(|line| line.starts_with("Did you mean")) {
                 Some(help) => wrong.help(help.to_lowercase()),
                 None => wrong,
             }
         }
-        other => Diagnostic::new(first_line(&other.strip_backtrace())).at(at),
+        other => Diagnostic::new(said(&other.strip_backtrace())).at(at),
     }
-}
-
-fn first_line(text: &str) -> String {
-    let line = text.lines().next().unwrap_or(text);
-    line.trim_start_matches("Error during planning: ").trim_end_matches('.').to_string()
 }
 
 /// Where a place of the SQL is in the definition, if it was written there character by character.

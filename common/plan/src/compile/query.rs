@@ -84,7 +84,7 @@ fn only_a_query(plan: &LogicalPlan) -> Result<()> {
 
 fn wrong_query(error: &DataFusionError, sql: &Sql, from: &[Name]) -> Diagnostic {
     let wrong = diagnose(error, sql);
-    if wrong.message.starts_with("table '") {
+    if wrong.message.starts_with("there is no stream or table `") {
         let names: Vec<_> = from.iter().map(|from| format!("`{}`", from.text)).collect();
         return wrong.help(format!("the query reads what `from` names: {}", names.join(", ")));
     }

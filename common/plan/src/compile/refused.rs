@@ -98,6 +98,25 @@ fn merged_columns(from: &[TableWithJoins]) -> ControlFlow<String> {
     ControlFlow::Continue(())
 }
 
+/// Joins that the planner does not know, and writes out as the parser has them.
+fn known_joins(from: &[TableWithJoins]) -> ControlFlow<String> {
+    for join in from.iter().flat_map(|table| &table.joins) {
+        let (what, mend) = match &join.join_operator {
+            JoinOperator::Semi(_) => ("semi join", ": write `left semi join`"),
+            JoinOperator::Anti(_) => ("anti join", ": write `left anti join`"),
+            JoinOperator::AsOf { .. } => ("asof join", ": join on `>=`, and take the last of each with `row_number()`"),
+            JoinOperator::CrossApply | JoinOperator::OuterApply => ("apply", ": write `join lateral`"),
+            JoinOperator::StraightJoin(_) => ("straight_join", ": write `join`"),
+            JoinOperator::ArrayJoin | JoinOperator::LeftArrayJoin | JoinOperator::InnerArrayJoin => {
+                ("array join", ": write `unnest`")
+            }
+            _ => continue,
+        };
+        return ControlFlow::Break(format!("`{what}` is not supported{mend}"));
+    }
+    ControlFlow::Continue(())
+}
+
 impl Visitor for Seen {
     type Break = String;
 
@@ -132,6 +151,7 @@ impl Visitor for Seen {
         bounded(self.wildcards, "`*`")?;
         grouping_sets(&select.group_by)?;
         merged_columns(&select.from)?;
+        known_joins(&select.from)?;
         passed_over(&[
             (select.prewhere.is_some(), "prewhere"),
             (!select.connect_by.is_empty(), "connect by"),
@@ -167,9 +187,18 @@ impl Visitor for Seen {
                 (!index_hints.is_empty(), "use index"),
             ]),
             TableFactor::NestedJoin { table_with_joins, .. } => {
-                merged_columns(std::slice::from_ref(table_with_joins.as_ref()))
+                merged_columns(std::slice::from_ref(table_with_joins.as_ref()))?;
+                known_joins(std::slice::from_ref(table_with_joins.as_ref()))
             }
             TableFactor::Derived { sample, .. } => passed_over(&[(sample.is_some(), "tablesample")]),
+            TableFactor::Pivot { .. } => ControlFlow::Break(
+                "`pivot` is not supported: write an aggregate with `filter (where ..)` for each column".into(),
+            ),
+            TableFactor::Unpivot { .. } => passed_over(&[(true, "unpivot")]),
+            TableFactor::MatchRecognize { .. } => passed_over(&[(true, "match_recognize")]),
+            TableFactor::JsonTable { .. } | TableFactor::OpenJsonTable { .. } | TableFactor::XmlTable { .. } => {
+                passed_over(&[(true, "a table made of a document")])
+            }
             _ => ControlFlow::Continue(()),
         }
     }

@@ -4,13 +4,14 @@
 //! the old state, records or aggregates over them, the flags, and the new state; here is how one becomes the other.
 
 use super::aggregate::{Aggregates, lift};
+use super::assign;
 use super::expr::{Allowed, INPUT, cast_to, diagnose, parse_qualified, physical, plain_type};
 use super::{Compiler, stays_null};
 use crate::decode::arrow_type;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, TableReference};
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, cast as logical_cast};
 use datafusion::physical_expr::PhysicalExpr;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -136,9 +137,9 @@ impl Compiler<'_> {
         let schema = self.df_schema(&Arc::new(scope.placed(types, fields)))?;
         let mut prepared = Vec::with_capacity(exprs.len());
         for ((sql, fit), expr) in all.iter().zip(exprs) {
-            let expr = physical(&self.session, sql, expr, &schema);
-            let expr = expr.and_then(|expr| self.fitting(expr, sql, &schema, fit));
-            prepared.extend(self.reported(expr));
+            let planned = physical(&self.session, sql, expr.clone(), &schema);
+            let planned = planned.and_then(|planned| self.fitting(planned, expr, sql, &schema, fit));
+            prepared.extend(self.reported(planned));
         }
         if prepared.len() < all.len() {
             return None;
@@ -150,26 +151,29 @@ impl Compiler<'_> {
     /// An update of its column's type; a condition that is one; a value of a plain type.
     fn fitting(
         &self,
-        expr: Arc<dyn PhysicalExpr>,
+        planned: Arc<dyn PhysicalExpr>,
+        expr: Expr,
         sql: &Sql,
         schema: &DFSchema,
         fit: &Fit<'_>,
     ) -> Result<Arc<dyn PhysicalExpr>, Diagnostic> {
-        let schema = schema.as_arrow();
-        let found = expr.data_type(schema).map_err(|error| diagnose(&error, sql))?;
+        let arrow = schema.as_arrow();
+        let found = plain_type(&planned.data_type(arrow).map_err(|error| diagnose(&error, sql))?);
         match fit {
-            Fit::Update(_, DataType::Null) => Ok(expr),
+            Fit::Update(_, DataType::Null) => Ok(planned),
+            Fit::Update(_, data_type) if found == **data_type => cast_to(planned, sql, arrow, data_type),
             // Not yet settled: the next round is made over what was found.
-            Fit::Update(column, data_type) if column.data_type.is_none() && plain_type(&found) != **data_type => {
-                Ok(expr)
-            }
-            Fit::Update(_, data_type) => cast_to(expr, sql, schema, data_type),
-            Fit::Condition(_) if found == DataType::Boolean => Ok(expr),
+            Fit::Update(column, _) if column.data_type.is_none() => Ok(planned),
+            Fit::Update(_, data_type) => match assign::refused(&found, data_type) {
+                Some(wrong) => Err(Diagnostic::new(wrong).at(sql.span.clone()).help(assign::mend(&found, data_type))),
+                None => physical(&self.session, sql, logical_cast(expr, (*data_type).clone()), schema),
+            },
+            Fit::Condition(_) if found == DataType::Boolean => Ok(planned),
             Fit::Condition(key) => {
                 let wrong = format!("`{key}` is true or false, not a {}", type_name(&found));
                 Err(Diagnostic::new(wrong).at(sql.span.clone()).label("expected a boolean"))
             }
-            Fit::Value => cast_to(expr, sql, schema, &plain_type(&found)),
+            Fit::Value => cast_to(planned, sql, arrow, &found),
         }
     }
 }

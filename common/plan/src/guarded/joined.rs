@@ -9,7 +9,8 @@ use datafusion::logical_expr::{
 };
 use std::sync::Arc;
 
-pub(super) const NAME: &str = "||";
+/// How it is called. Users cannot name it.
+pub(crate) const NAME: &str = "||";
 
 /// Two texts joined, null if one of them is. A chain is one call.
 pub(crate) fn joined(left: Expr, right: Expr) -> Expr {

@@ -7,7 +7,7 @@
 mod estimate;
 mod joined;
 
-pub(crate) use joined::joined;
+pub(crate) use joined::{NAME as JOINED, joined};
 
 use crate::planning::count_folded;
 use datafusion::arrow::datatypes::{DataType, FieldRef};

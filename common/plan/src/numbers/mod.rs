@@ -8,6 +8,7 @@
 //! - Beside a double a decimal is one, too, and a number that is written beside a decimal keeps its digits ([`mixed`]).
 //! - [`moments`] are updated and merged with compensated means, however rows are split.
 
+mod approx;
 mod checked;
 mod convert;
 mod digits;
@@ -20,6 +21,7 @@ mod median;
 mod mixed;
 mod moments;
 mod one;
+mod percentile;
 mod quotient;
 mod rule;
 mod shown;
@@ -41,10 +43,12 @@ pub(crate) fn aggregates() -> Vec<Arc<AggregateUDF>> {
         AggregateUDF::from(sum::Sum::default()),
         AggregateUDF::from(mean::Mean::default()),
         AggregateUDF::from(median::Median::default()),
+        AggregateUDF::from(percentile::Percentile::default()),
     ];
     let extremes = [extreme::Extreme::least(), extreme::Extreme::greatest()].map(AggregateUDF::from);
     let moments = moments::Moments::all().map(AggregateUDF::from);
-    own.into_iter().chain(extremes).chain(moments).map(Arc::new).collect()
+    let approx = approx::Approx::all().map(AggregateUDF::from);
+    own.into_iter().chain(extremes).chain(moments).chain(approx).map(Arc::new).collect()
 }
 
 /// Whether a call brings a float into its one form.

@@ -3,17 +3,20 @@
 //! of the row. Everything else is written with `exists`, or as a value with `count`.
 
 use super::bounded;
+use super::marks::{Marks, needs_marks};
 use crate::planning::in_time;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, ExprSchema, Result, ScalarValue, plan_err};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, lit, not, when,
+    BinaryExpr, Expr, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Subquery, lit, not, when,
 };
 use datafusion::optimizer::analyzer::AnalyzerRule;
+use std::sync::Arc;
 
 /// Qualifies the column of a query that is compared with what is outside of it: both may be of the same stream.
 const INSIDE: &str = "__in";
@@ -156,6 +159,9 @@ fn as_values(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         return plan_err!("`in (select ..)` and `exists` stand in `where`, `having` or among what is selected");
     };
     let outer = projection.input.schema().clone();
+    if projection.expr.iter().map(needs_marks).collect::<Result<Vec<_>>>()?.contains(&true) {
+        return marked(projection).map(Transformed::yes);
+    }
     plan.map_expressions(|expr| {
         let expr = valued(expr, &outer, counted)?;
         expr.transform_up(|expr| match expr {
@@ -167,6 +173,23 @@ fn as_values(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             other => Ok(Transformed::no(other)),
         })
     })
+}
+
+/// Of the rows that a projection reads, those are marked for which a query has rows.
+fn marked(projection: &Projection) -> Result<LogicalPlan> {
+    let (outer, plan) = (projection.input.schema(), LogicalPlan::Projection(projection.clone()));
+    let names = NamePreserver::new(&plan);
+    let mut marks = Marks::over(projection.input.as_ref().clone());
+    let columns = projection.expr.iter().map(|expr| {
+        let name = names.save(expr);
+        let expr = marks.marked(valued(expr.clone(), outer, exists)?)?;
+        match expr.exists(|expr| Ok(matches!(expr, Expr::SetComparison(_))))? {
+            true => plan_err!("`any` and `all` of a query stand in `where` or `having`"),
+            false => Ok(name.restore(expr)),
+        }
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(marks.input))?))
 }
 
 /// Whether the query has rows for which this holds.

@@ -1,16 +1,16 @@
 //! Timestamps are in microseconds, which hold every year from 1 to 9999. DataFusion reads `timestamp` as one in
 //! nanoseconds, which hold 1677 to 2262, and compares dates and texts with timestamps as such.
 
-use crate::times::{duration_of, in_calendar, is_in_calendar};
+use super::intervals;
+use super::similar;
+use crate::times::{in_calendar, is_in_calendar};
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Union, cast,
-};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Union};
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use std::sync::Arc;
 
@@ -44,7 +44,8 @@ impl AnalyzerRule for Microseconds {
     }
 }
 
-/// The expression over these columns with every cast to a timestamp in microseconds.
+/// The expression over these columns with every cast to a timestamp in microseconds, and with what else would be another
+/// expression to DataFusion: comparisons of intervals, `similar to`.
 pub(crate) fn in_micros(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     rewritten(expr, schema)
 }
@@ -69,21 +70,6 @@ fn schema_in_micros(schema: &DFSchema) -> Result<DFSchema> {
     DFSchema::new_with_metadata(fields.collect(), schema.metadata().clone())
 }
 
-/// Compared with a time that has passed, an interval is one, too: DataFusion compares months, then days, then the rest.
-fn as_durations(comparison: BinaryExpr, schema: &DFSchema) -> Transformed<BinaryExpr> {
-    let BinaryExpr { left, op, right } = comparison;
-    let is = |expr: &Expr, matches: fn(&DataType) -> bool| expr.get_type(schema).is_ok_and(|found| matches(&found));
-    let duration = |data_type: &DataType| matches!(data_type, DataType::Duration(_));
-    let interval = |data_type: &DataType| matches!(data_type, DataType::Interval(_));
-    let (left, right, changed) = match () {
-        () if is(&left, duration) && is(&right, interval) => (micros_of(*left), duration_of(*right), true),
-        () if is(&left, interval) && is(&right, duration) => (duration_of(*left), micros_of(*right), true),
-        () => (*left, *right, false),
-    };
-    let comparison = BinaryExpr::new(Box::new(left), op, Box::new(right));
-    if changed { Transformed::yes(comparison) } else { Transformed::no(comparison) }
-}
-
 /// Whether a sum is a date or a timestamp that has been moved. Of long sums of numbers only the last part is looked at.
 fn moves_a_date(sum: &BinaryExpr, schema: &DFSchema) -> bool {
     if !matches!(sum.op, Operator::Plus | Operator::Minus) {
@@ -95,15 +81,6 @@ fn moves_a_date(sum: &BinaryExpr, schema: &DFSchema) -> bool {
     let left_is = |matches: &dyn Fn(&DataType) -> bool| sum.left.get_type(schema).is_ok_and(|found| matches(&found));
     let days = right.is_integer() && !matches!(*sum.left, Expr::BinaryExpr(_));
     (step(&right) || days) && left_is(&date) || date(&right) && sum.op == Operator::Plus && left_is(&|_| true)
-}
-
-fn compares(op: Operator) -> bool {
-    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
-    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
-}
-
-fn micros_of(duration: Expr) -> Expr {
-    cast(duration, DataType::Duration(TimeUnit::Microsecond))
 }
 
 fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -131,9 +108,7 @@ fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 let micros = nanos.map(|nanos| nanos.div_euclid(1000));
                 Transformed::yes(Expr::Literal(ScalarValue::TimestampMicrosecond(micros, zone), metadata))
             }
-            Expr::BinaryExpr(comparison) if compares(comparison.op) => {
-                as_durations(comparison, schema).update_data(Expr::BinaryExpr)
-            }
+            Expr::SimilarTo(like) => Transformed::yes(similar::as_regex(like)?),
             // A plan is rewritten twice.
             expr if is_in_calendar(&expr) => match expr {
                 Expr::ScalarFunction(mut call) if call.args.iter().any(is_in_calendar) => {
@@ -142,7 +117,7 @@ fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 other => Transformed::no(other),
             },
             Expr::BinaryExpr(sum) if moves_a_date(&sum, schema) => Transformed::yes(in_calendar(Expr::BinaryExpr(sum))),
-            other => Transformed::no(other),
+            other => intervals::by_length(other, schema)?,
         })
     })
 }

@@ -21,9 +21,14 @@ pub(crate) fn in_calendar(date: Expr) -> Expr {
     }
 }
 
+/// Whether it is this function.
+pub(super) fn is_own(function: &ScalarUDF) -> bool {
+    function.inner().is::<InCalendar>()
+}
+
 /// Whether it is a call of this function.
 pub(crate) fn is_in_calendar(expr: &Expr) -> bool {
-    matches!(expr, Expr::ScalarFunction(call) if call.func.inner().is::<InCalendar>())
+    matches!(expr, Expr::ScalarFunction(call) if is_own(&call.func))
 }
 
 /// Whether a call looks after that by itself.

@@ -50,3 +50,39 @@ fn stream_expression_and_row_are_named() {
         assert!(said.contains(expected), "{said}\nexpected {expected}");
     }
 }
+
+/// What the planner has put in, and the names of what it has taken apart, are not shown.
+#[test]
+fn expressions_are_shown_as_they_are_meant() {
+    let big = "9223372036854775807";
+    for (query, expected) in [
+        (format!("select sum({big} + character_length(product) * 0) as x from purchases"), format!("the sum overflows bigint, in `sum({big} + character_length(product) * 0)`")),
+        (
+            format!("select sum({big} + character_length(product) * 0) over (order by price rows between 1 preceding and current row) as x from purchases"),
+            format!("the sum overflows bigint, in `sum({big} + character_length(product) * 0) over (..)`"),
+        ),
+        (
+            "select cast('1970-01-01' as date) + interval '9000 years' + cast(price as int) as x from purchases".into(),
+            "a date outside of the years 1 to 9999".into(),
+        ),
+        (
+            "select product similar to user || '(' as x from purchases".into(),
+            "in `x = product similar to user || (`".into(),
+        ),
+        (
+            "select cast(product as int) as x, cast(product as int) + 1 as y from purchases".into(),
+            "does not fit int, in `product`".into(),
+        ),
+        (
+            "select coalesce(nullif(price, 5.49), 1 / (character_length(user) - 3)) as x from purchases".into(),
+            "in `x = CASE WHEN nullif(price, 5.49) IS NOT NULL THEN nullif(price, 5.49) ELSE CAST(1 / (character_length(user) - 3) AS double) END`".into(),
+        ),
+        ("select sum(1) filter (where cast(product as boolean)) as x from purchases".into(), "does not fit boolean".into()),
+    ] {
+        let said = failure(&format!("[stream.out]\nfrom = 'purchases'\nsql = \"{query}\""));
+        assert!(said.contains(&expected), "{said}\nexpected {expected}");
+        for hidden in ["canonical", "convert", "checked", "in_calendar", "similar_pattern", "__common", "Int64", "Utf8", "Boolean"] {
+            assert!(!said.contains(hidden), "{said}");
+        }
+    }
+}

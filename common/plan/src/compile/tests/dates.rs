@@ -105,6 +105,19 @@ const VALUES: &[(&str, &str)] = &[
     ("case when id < 4 then t + interval '1 day' > d end", "true true true null null"),
     ("case when id > 1 then d + interval '-1 day' < d end", "null true true true null"),
     ("now() < t", "false false true true null"),
+    // A day has 24 hours, and a month 30 days.
+    ("interval '1 day' = interval '24 hours'", "true true true true true"),
+    ("interval '1 month' > interval '719 hours'", "true true true true true"),
+    ("interval '1 day' is distinct from interval '24 hours'", "false false false false false"),
+    ("interval '1 day' in (interval '24 hours', interval '1 month')", "true true true true true"),
+    ("interval '1 day' not in (interval '25 hours', interval '30 days')", "true true true true true"),
+    ("interval '1 day' between interval '23 hours' and interval '24 hours'", "true true true true true"),
+    ("case interval '1 day' when interval '24 hours' then id end", "1 2 3 4 5"),
+    (
+        "case when id > 2 then interval '1 day' else interval '25 hours' end <= interval '24 hours'",
+        "false false true true true",
+    ),
+    ("t - timestamp '9999-12-30' in (interval '47 hours 59 minutes 59.999999 seconds')", "false false false true null"),
 ];
 
 #[test]
@@ -119,6 +132,39 @@ fn every_function_holds_every_year() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn intervals_are_no_keys() {
+    let made = "case when id > 2 then interval '1 day' else interval '24 hours' end";
+    for expr in ["greatest(X, X)", "nullif(X, X)", "array_has([X], X)", "[X] = [interval '1 day']"] {
+        for found in [selected, queried].map(|way| way(&expr.replace('X', made))) {
+            let error = found.unwrap_err();
+            assert!(error.contains("cannot compare intervals") && error.contains("extract(epoch from ..)"), "{error}");
+        }
+    }
+    for (query, by) in [
+        ("select X as x, count(*) as n from purchases group by 1", "`group by`"),
+        ("select count(*) as x from purchases group by rollup(X)", "`group by`"),
+        ("select distinct X as x from purchases", "`distinct`"),
+        ("select X as x from purchases union select X from purchases", "`distinct`"),
+        ("select X as x from purchases intersect select X from purchases", "a join"),
+        ("select count(distinct X) as x from purchases", "`count`"),
+        ("select min(X) as x from purchases", "`min`"),
+        ("select max(X) over (order by id) as x from purchases", "`max`"),
+        ("select first_value(id order by X) as x from purchases", "`first_value`"),
+        ("select row_number() over (partition by X) as x from purchases", "`row_number`"),
+        ("select id as x from purchases order by X", "`order by`"),
+        ("select id as x from purchases where X in (select X from purchases)", "`in (select ..)`"),
+    ] {
+        let error =
+            column(&format!("[stream.out]\nfrom = 'purchases'\nsql = \"{}\"", query.replace('X', made))).unwrap_err();
+        assert!(error.contains(&format!("{by} cannot compare intervals")) && error.contains("job.toml"), "{error}");
+    }
+    let sorted = format!(
+        "[stream.a]\nfrom = 'purchases'\nselect = {{ x = \"{made}\" }}\n[stream.out]\nfrom = 'a'\nsort = {{ by = 'x' }}"
+    );
+    assert!(column(&sorted).unwrap_err().contains("interval has no order"));
 }
 
 #[test]

@@ -34,6 +34,26 @@ fn check(cases: &[(&str, &str, &str)]) {
 const WITH_NULL: &str = "1,1 ,2 9,4 ";
 const WITHOUT: &str = "1,1 9,2 ";
 
+/// As values, of queries that compare the row outside other than for equality.
+#[test]
+fn in_and_exists_as_values() {
+    let among = "select coalesce(cast(x in (select y from b where b.g < a.g) as string), 'null') || a.g as v from a";
+    let later = "select exists (select 1 from b where b.g > a.g) as v from a";
+    let both = "select (x in (select y from b where b.g < a.g)) is null and not exists (select 1 from b where b.g > a.g) as v from a";
+    let case =
+        "select case when x not in (select y + 0 from b where b.g <> a.g and b.y > 0) then g else -g end as v from a";
+    check(&[
+        (among, WITH_NULL, r#""false1" "false2" "null3" "null4""#),
+        (among, WITHOUT, r#""false1" "false2" "false4" "null3""#),
+        (among, "", r#""false1" "false2" "false3" "false4""#),
+        (later, WITH_NULL, "false true true true"),
+        (later, "", "false false false false"),
+        (both, WITH_NULL, "false false false true"),
+        (case, WITH_NULL, "-3 1 2 4"),
+        (case, "1,4 ,4 ", "-1 -3 2 4"),
+    ]);
+}
+
 #[test]
 fn not_in_minds_nulls() {
     let correlated = "select x from a where x not in (select y from b where b.g = a.g)";

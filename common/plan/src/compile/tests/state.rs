@@ -187,3 +187,56 @@ fn state_that_stays_null_is_warned_of() {
         assert_eq!(warned(fine), [""; 0], "{fine}");
     }
 }
+
+#[test]
+fn a_declared_type_takes_what_stays_what_it_is() {
+    let with = |state: &str| {
+        format!(
+            "[stream.out]\nfrom = \"purchases\"\n[stream.out.update_state_by_key]\nkey = \"user\"\nstate.x = {{ {state} }}\n"
+        )
+    };
+    for (state, expected) in [
+        ("type = 'int', update = 'count(*)'", "3"),
+        ("type = 'double', update = 'count(*)'", "3.0"),
+        ("type = 'float', update = 'sum(price)'", "4.5"),
+        ("type = 'decimal(4, 1)', update = 'max(price) / 8'", r#""0.3""#),
+        ("type = 'bigint', update = 'cast(sum(price) / 3.2 as bigint)'", "1"),
+        ("type = 'timestamp', update = 'cast(now() as date)'", r#""1970-01-01T00:00:00Z""#),
+        ("type = 'vector(3)', update = 'array_agg(price)'", "[1.0,1.5,2.0]"),
+        ("type = 'string', update = 'null'", "null"),
+    ] {
+        let found = run(&plan(&with(state)), 1, &[&["ana,x,1\nana,x,1.5\nana,x,2\n"]]);
+        assert_eq!(found[0], [format!(r#"{{"user":"ana","x":{expected}}}"#)], "{state}");
+    }
+    for (state, wrong) in [
+        ("type = 'bigint', update = 'sum(price) / 2'", "the column is declared as bigint, and its update gives double"),
+        ("type = 'int', update = '1.5'", "the column is declared as int, and its update gives double"),
+        ("type = 'boolean', update = 'count(*)'", "the column is declared as boolean, and its update gives bigint"),
+        ("type = 'string', update = 'count(*)'", "the column is declared as string, and its update gives bigint"),
+        ("type = 'bigint', update = 'max(product)'", "the column is declared as bigint, and its update gives string"),
+        (
+            "type = 'timestamp', update = 'max(price)'",
+            "the column is declared as timestamp, and its update gives double",
+        ),
+        ("type = 'date', update = 'now()'", "the column is declared as date, and its update gives timestamp"),
+        ("type = 'double', update = 'now()'", "the column is declared as double, and its update gives timestamp"),
+        (
+            "type = 'vector(1)', update = 'array_agg(product)'",
+            "the column is declared as vector(1), and its update gives list of string",
+        ),
+    ] {
+        let mistakes = compile_in(&definition(&with(state)), Path::new(".")).unwrap_err().to_string();
+        assert!(mistakes.starts_with(wrong), "{mistakes}");
+    }
+    for (state, wrong) in [
+        ("type = 'int', update = 'count(*) * 2147483648'", "does not fit int, in `x = count(*) * 2147483648`"),
+        ("type = 'decimal(4, 2)', update = 'sum(price) * 100'", "450.0 does not fit decimal(4, 2)"),
+        ("type = 'float', update = 'sum(price) * 1e300'", "does not fit float"),
+        ("type = 'vector(2)', update = 'array_agg(price)'", ""),
+    ] {
+        let mut evaluator = Evaluator::new(plan(&with(state)), 2).unwrap();
+        let batch = block_on(evaluator.batch_json(&context(1), &blocks(&["ana,x,1\nana,x,1.5\nana,x,2\n"])));
+        let error = batch.unwrap_err().to_string();
+        assert!(error.contains(wrong), "{error}");
+    }
+}
