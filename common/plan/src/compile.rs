@@ -30,7 +30,7 @@ mod waits;
 mod window;
 
 use crate::decode::{SourcePlan, bad_schema};
-
+use crate::error::PlanError;
 use crate::exec::FixedTable;
 use crate::fragment::Fragment;
 use crate::keys::KEY_ENCODING_VERSION;
@@ -39,6 +39,7 @@ use crate::plan::{JobPlan, OutputPlan, StageInput};
 use crate::planning::in_time;
 use crate::registry::{FunctionKind, Functions, Uses};
 use crate::session::{self, Shape};
+use crate::words::said;
 pub(crate) use aggregate::LEAF;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DFSchema, DataFusionError};
@@ -358,7 +359,7 @@ impl<'a> Compiler<'a> {
     fn checked<T, E: Into<Failure>>(&mut self, result: Result<T, E>) -> Option<T> {
         let mistake = |error: E| match error.into() {
             Failure::Uncuttable => Failure::Uncuttable.to_string(),
-            Failure::DataFusion(error) => error.strip_backtrace(),
+            Failure::DataFusion(error) => said(&PlanError::reason(&error)),
         };
         let result = result.map_err(|error| Diagnostic::new(mistake(error)).at(self.place.clone()));
         self.reported(result)

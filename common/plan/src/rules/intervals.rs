@@ -72,7 +72,7 @@ fn check(plan: &LogicalPlan) -> Result<()> {
         expr.apply(|expr| {
             match expr {
                 Expr::AggregateFunction(AggregateFunction { func, params }) => {
-                    let compares = params.distinct || matches!(func.name(), "min" | "max" | "mode");
+                    let compares = params.distinct || matches!(func.name(), "min" | "max" | "approx_distinct");
                     let order = params.order_by.iter().any(|key| gives(&key.expr));
                     if order || compares && params.args.iter().any(&gives) {
                         return refuse(&format!("`{}`", func.name()));

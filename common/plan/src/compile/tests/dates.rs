@@ -151,6 +151,7 @@ fn intervals_are_no_keys() {
         ("select X as x from purchases intersect select X from purchases", "a join"),
         ("select count(distinct X) as x from purchases", "`count`"),
         ("select min(X) as x from purchases", "`min`"),
+        ("select approx_distinct(X) as x from purchases", "`approx_distinct`"),
         ("select max(X) over (order by id) as x from purchases", "`max`"),
         ("select first_value(id order by X) as x from purchases", "`first_value`"),
         ("select row_number() over (partition by X) as x from purchases", "`row_number`"),
@@ -165,6 +166,8 @@ fn intervals_are_no_keys() {
         "[stream.a]\nfrom = 'purchases'\nselect = {{ x = \"{made}\" }}\n[stream.out]\nfrom = 'a'\nsort = {{ by = 'x' }}"
     );
     assert!(column(&sorted).unwrap_err().contains("interval has no order"));
+    let least = format!("[stream.out]\nfrom = 'purchases'\nreduce = {{ x = \"min({made})\" }}");
+    assert!(column(&least).unwrap_err().starts_with("error: `min` cannot compare intervals"));
 }
 
 #[test]
