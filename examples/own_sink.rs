@@ -55,12 +55,13 @@ impl SinkConfig for LedgerConfig {
 }
 
 fn append(path: &Path, commit: &Commit) -> io::Result<()> {
-    let marker = format!("# {}\n", commit.marker());
-    let text = fs::read_to_string(path).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(String::new()),
+    let marker = format!("# {}\n", commit.marker()).into_bytes();
+    let before = fs::read(path).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(Vec::new()),
         _ => Err(error),
     })?;
-    if text.split_inclusive('\n').any(|line| line == marker) {
+    let lines = || before.split_inclusive(|byte| *byte == b'\n');
+    if lines().any(|line| line == marker) {
         return Ok(());
     }
     let mut rows = Vec::new();
@@ -68,13 +69,13 @@ fn append(path: &Path, commit: &Commit) -> io::Result<()> {
         rows.extend(row?);
         rows.push(b'\n');
     }
-    rows.extend(marker.as_bytes());
+    rows.extend(marker);
     let mut file = File::options().create(true).truncate(false).write(true).open(path)?;
     // What stands behind the last marker was cut short by a crash.
     let (mut end, mut whole) = (0, 0);
-    for line in text.split_inclusive('\n') {
+    for line in lines() {
         end += line.len() as u64;
-        if line.starts_with("# ") && line.ends_with('\n') {
+        if line.starts_with(b"# ") && line.ends_with(b"\n") {
             whole = end;
         }
     }

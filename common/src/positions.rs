@@ -10,6 +10,8 @@ pub const MAX_NAME_BYTES: usize = 1 << 10;
 pub const MAX_POSITION_BYTES: usize = 16 << 10;
 /// Positions of one receiver.
 pub const MAX_POSITIONS: usize = 200_000;
+/// Bytes of the names and positions of one receiver.
+pub const MAX_BYTES: usize = 32 << 20;
 /// Changes that are logged at once.
 pub const MAX_CHANGES: usize = 4096;
 
@@ -38,9 +40,9 @@ pub enum PositionError {
     /// Of one receiver.
     #[error("a receiver has more than {MAX_POSITIONS} positions; let go of those that are not needed any more")]
     TooMany,
-    /// Between two blocks.
-    #[error("more than {MAX_CHANGES} positions have changed since the last block; settle them in between")]
-    Unsettled,
+    /// Of one receiver.
+    #[error("the positions of a receiver have more than {} MiB", MAX_BYTES >> 20)]
+    TooLarge,
 }
 
 impl PositionChange {

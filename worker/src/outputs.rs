@@ -22,6 +22,9 @@ use tidemill_proto::control as pb;
 use tidemill_rows::rows_to_json;
 use tidemill_store::Objects;
 
+/// Bytes of the rows that a task reports: a message has at most 256 MiB.
+const MAX_REPORT_BYTES: usize = 224 << 20;
+
 /// Rows of one unit for one output.
 #[derive(Clone)]
 pub(crate) struct OutputRecords {
@@ -48,6 +51,7 @@ pub(crate) async fn deliver(
         match &output.target {
             Target::Sink(sink) if !job.capture => {
                 done.parts.extend(leave_part(node, job, task, number, sink, &mine).await?);
+                within_a_report(&done.parts)?;
             }
             Target::ForEachBatch(function) if !job.capture => {
                 show(node, job, task, &function.text, &output.schema, &mine).await?;
@@ -62,6 +66,18 @@ pub(crate) async fn deliver(
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// What is in no folder goes to the driver in one message.
+fn within_a_report(parts: &[pb::OutputPart]) -> Result<(), TaskError> {
+    if parts.iter().map(|part| part.part.len()).sum::<usize>() > MAX_REPORT_BYTES {
+        let most = MAX_REPORT_BYTES >> 20;
+        let message = format!(
+            "the outputs of a batch that are no files have more than {most} MiB in one task; make batches smaller"
+        );
+        return Err(TaskError::User(message));
     }
     Ok(())
 }
@@ -171,7 +187,7 @@ async fn leave_part(
     let (sink, folder) = (sink.clone(), sink.staging(&job.base_dir));
     let work = move |_: &Node| -> Result<pb::OutputPart, TaskError> {
         let rows = part_rows(&sink, &units)?;
-        let count = rows.len() as u64;
+        let (count, bytes) = (rows.len() as u64, rows.iter().map(|row| row.row.len() + 1).sum::<usize>());
         let part = part_of(rows).map_err(|error| TaskError::User(format!("output `{name}`: {error}")))?;
         let left = pb::OutputPart { output: output.0, rows: count, ..pb::OutputPart::default() };
         match folder {
@@ -179,7 +195,7 @@ async fn leave_part(
                 put_part(&folder, &format!("{parts}/{file}"), part, sync)?;
                 Ok(pb::OutputPart { file, ..left })
             }
-            None if part.len() > MAX_HELD_BYTES => {
+            None if bytes > MAX_HELD_BYTES => {
                 let (most, sink) = (MAX_HELD_BYTES >> 20, sink.name());
                 let message =
                     format!("output `{name}`: a batch has more than {most} MiB, the most that `{sink}` takes");

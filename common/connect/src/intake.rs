@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_common::positions::{MAX_CHANGES, PositionChange, PositionError, Positions};
+use tidemill_common::positions::{MAX_BYTES, MAX_CHANGES, PositionChange, PositionError, Positions};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,8 @@ pub struct Intake {
     pub(crate) status: Arc<ReceiverStatus>,
     /// How far the source was read, in its own words.
     positions: Positions,
+    /// Bytes of that.
+    position_bytes: usize,
     /// What is new in that, and in no block yet.
     changes: BTreeMap<String, Option<Vec<u8>>>,
 }
@@ -88,8 +90,9 @@ impl Intake {
         window.show();
         let lines = LineBuffer::new(config.block_bytes.unwrap_or(usize::MAX), config.framing);
         let limiter = Limiter::new(&config.rate, config.start_offset);
+        let position_bytes = config.positions.iter().map(|(name, position)| name.len() + position.len()).sum();
         let (positions, changes) = (config.positions, BTreeMap::new());
-        Self { lines, window, tick, limiter, stop, status, positions, changes }
+        Self { lines, window, tick, limiter, stop, status, positions, position_bytes, changes }
     }
 
     /// Offset of the next record to come in: how many came before it.
@@ -146,40 +149,49 @@ impl Intake {
         &self.positions
     }
 
-    /// Notes how far `name` was read, as of the records put in so far. That is logged with the next block, or by
-    /// [`settle`](Self::settle). A record that a position covers is put in by [`record_at`](Self::record_at), so that no block
-    /// ends between the two.
+    /// Notes how far `name` was read, as of the records put in so far; `None` when stopped before. That is logged with the next
+    /// block, or by [`settle`](Self::settle). A record that a position covers is put in by [`record_at`](Self::record_at), so that
+    /// no block ends between the two.
     ///
     /// # Errors
-    /// When there is no room for it.
-    pub fn moved(&mut self, name: &str, to: impl Into<Vec<u8>>) -> Result<(), ReceiverError> {
-        self.change(PositionChange { name: name.to_owned(), to: Some(to.into()) })
+    /// When there is no room for it, or a block cannot be held.
+    pub async fn moved(&mut self, name: &str, to: impl Into<Vec<u8>>) -> Result<Option<()>, ReceiverError> {
+        self.change(PositionChange { name: name.to_owned(), to: Some(to.into()) }).await
     }
 
-    /// Notes that the position in `name` is not needed any more.
+    /// Notes that the position in `name` is not needed any more; `None` when stopped before.
     ///
     /// # Errors
-    /// When the name is too long.
-    pub fn forget(&mut self, name: &str) -> Result<(), ReceiverError> {
-        self.change(PositionChange { name: name.to_owned(), to: None })
+    /// When the name is too long, or a block cannot be held.
+    pub async fn forget(&mut self, name: &str) -> Result<Option<()>, ReceiverError> {
+        self.change(PositionChange { name: name.to_owned(), to: None }).await
     }
 
-    fn change(&mut self, change: PositionChange) -> Result<(), ReceiverError> {
-        if self.changes.len() >= MAX_CHANGES && !self.changes.contains_key(&change.name) {
-            return Err(PositionError::Unsettled.into());
+    /// A block carries a bounded number of changes: those before are logged first if there are many.
+    async fn change(&mut self, change: PositionChange) -> Result<Option<()>, ReceiverError> {
+        if self.changes.len() >= MAX_CHANGES
+            && !self.changes.contains_key(&change.name)
+            && self.settle().await?.is_none()
+        {
+            return Ok(None);
+        }
+        let size = |position: Option<usize>| position.map_or(0, |position| change.name.len() + position);
+        let before = size(self.positions.get(&change.name).map(<[u8]>::len));
+        let bytes = self.position_bytes - before + size(change.to.as_ref().map(Vec::len));
+        if change.to.is_some() && bytes > MAX_BYTES {
+            return Err(PositionError::TooLarge.into());
         }
         self.positions.apply(&change)?;
+        self.position_bytes = bytes;
         self.changes.insert(change.name, change.to);
-        Ok(())
+        Ok(Some(()))
     }
 
+    /// Those that make room come first.
     fn take_changes(&mut self) -> Vec<PositionChange> {
-        std::mem::take(&mut self.changes).into_iter().map(|(name, to)| PositionChange { name, to }).collect()
-    }
-
-    /// Whether so many positions have changed that they have to be [settled](Self::settle) before more do.
-    pub fn is_crowded(&self) -> bool {
-        self.changes.len() >= MAX_CHANGES / 2
+        let (gone, moved): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.changes).into_iter().partition(|(_, to)| to.is_none());
+        gone.into_iter().chain(moved).map(|(name, to)| PositionChange { name, to }).collect()
     }
 
     /// Waits until all positions that have changed are logged; `None` when stopped before. For changes that no record may follow
@@ -206,9 +218,13 @@ impl Intake {
         if self.changes.is_empty() {
             return Ok(Some(()));
         }
-        let changes: Vec<PositionChange> = self.take_changes();
-        let remembered = self.window.holder.clone().remember(self.window.held, changes);
+        let changes = self.take_changes();
+        let remembered = self.window.holder.clone().remember(self.window.held, changes.clone());
         let remembered = self.wait_for(remembered).await?;
+        if remembered.is_none() {
+            // Said once more while it drains: that changes nothing.
+            self.changes.extend(changes.into_iter().map(|change| (change.name, change.to)));
+        }
         Ok(remembered.transpose()?)
     }
 
@@ -285,7 +301,10 @@ impl Intake {
         if self.has_room().await?.is_none() {
             return Ok(None);
         }
-        self.moved(name, position)?;
+        // Nothing is sealed between these two.
+        if self.moved(name, position).await?.is_none() {
+            return Ok(None);
+        }
         self.add(record).await.map(Some)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::delivery::Delivery;
 use crate::parts::{PartRow, merge, read_part};
+use crate::staging::parts_dir;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::any::Any;
@@ -165,7 +166,7 @@ impl Commit {
         format!("{}-{}-{}", self.job_name(), self.batch, self.output)
     }
 
-    /// All rows in order. `staged` is the folder of parts that are files.
+    /// All rows in order. `staged` is the [folder](Self::parts_in) of parts that are files, on a file system.
     ///
     /// # Errors
     /// When a part cannot be opened; a row, when it cannot be read.
@@ -189,10 +190,25 @@ impl Commit {
         rows.map_err(CommitError::lasting)
     }
 
-    /// Bytes that are in memory.
-    pub fn held_bytes(&self) -> usize {
-        let held = |part: &Part| if let Part::Held(bytes) = part { bytes.len() } else { 0 };
-        self.parts.iter().map(held).sum()
+    /// The folder, in that of [`SinkConfig::staging`], that has the parts of the batch. The sink removes it once the batch is
+    /// committed.
+    pub fn parts_in(&self, staging: &Path) -> PathBuf {
+        staging.join(parts_dir(self.job, self.batch, self.number))
+    }
+
+    /// Bytes of the rows that are in memory, each with its end.
+    ///
+    /// # Errors
+    /// When a part is damaged.
+    pub fn row_bytes(&self) -> io::Result<usize> {
+        let mut bytes = 0;
+        for part in &self.parts {
+            let Part::Held(part) = part else { continue };
+            for row in read_part(Cursor::new(part.clone()))? {
+                bytes += row?.row.len() + 1;
+            }
+        }
+        Ok(bytes)
     }
 }
 

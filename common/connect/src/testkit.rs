@@ -74,6 +74,11 @@ impl Log {
         Arc::new(Self { state: watch::Sender::new(held) })
     }
 
+    /// Changes of positions that came without a record, and behind how many records.
+    pub fn notes(&self) -> Vec<(u64, Vec<PositionChange>)> {
+        self.state.borrow().notes.clone()
+    }
+
     /// The positions as of the last record that is held.
     pub fn positions(&self) -> Positions {
         self.state.borrow().positions.clone()

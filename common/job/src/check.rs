@@ -168,7 +168,7 @@ fn directories_taken_twice(r: &mut Reader<'_>, models: &[Draft<ModelDef>], outpu
         {
             let wrong = Diagnostic::new(format!("two outputs write to `{place}`"));
             let wrong = wrong.at(output.name.span.clone()).label("the second one");
-            r.push(wrong.help("give each output a directory of its own"));
+            r.push(wrong.help("give each output a place of its own"));
         }
     }
 }

@@ -313,7 +313,10 @@ impl Functions {
         if name.is_empty() || !name.chars().all(good) || name.starts_with(|c: char| c.is_ascii_digit()) {
             return Err(RegisterError::Name(name.to_string()));
         }
-        if self.known.iter().any(|known| known.name == name) {
+        // A source and a sink may have one name.
+        let connector = |kind| matches!(kind, FunctionKind::Source | FunctionKind::Sink);
+        let same_place = |known: &FunctionRef| known.kind == kind || !(connector(kind) || connector(known.kind));
+        if self.known.iter().any(|known| known.name == name && same_place(known)) {
             return Err(RegisterError::Twice(name.to_string()));
         }
         let in_sql = matches!(kind, FunctionKind::Scalar | FunctionKind::Aggregate);

@@ -4,8 +4,10 @@
 mod model;
 
 use crate::core::{Commit, CommitRows, SavedModel};
+use futures::FutureExt;
 use std::fs::File;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +15,8 @@ use tidemill_common::ids::{BatchId, JobId};
 use tidemill_connect::{self as connect, CommitError, MAX_HELD_BYTES, Retries};
 use tokio_util::sync::CancellationToken;
 
-/// The longest wait between attempts.
+/// Waits between attempts.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Whose rows are committed.
@@ -51,12 +54,19 @@ async fn commit_rows(writer: &Writer, rows: CommitRows, stop: &CancellationToken
         parts,
     });
     let wrong = |reason: String| format!("output `{}`: {reason}", commit.output);
-    if commit.held_bytes() > MAX_HELD_BYTES {
+    if commit.row_bytes().map_err(|error| wrong(error.to_string()))? > MAX_HELD_BYTES {
         let most = MAX_HELD_BYTES >> 20;
         return Err(wrong(format!("a batch has more than {most} MiB, the most that `{}` takes", to.sink.name())));
     }
-    let done = patiently(to.sink.retries(), stop, || to.sink.commit(commit.clone())).await;
-    done.map_err(wrong)
+    let attempt = || async {
+        let attempt = AssertUnwindSafe(to.sink.commit(commit.clone())).catch_unwind().await;
+        attempt.unwrap_or_else(|_| Err(CommitError::lasting(format!("the sink `{}` panicked", to.sink.name()))))
+    };
+    let tell = |reason: &str, wait: Duration| {
+        let (job, batch, output) = (commit.job.0, commit.batch.0, &commit.output);
+        tracing::warn!(job, batch, output, reason, ?wait, "a batch could not be committed and is committed again");
+    };
+    patiently(to.sink.retries(), stop, attempt, tell).await.map_err(wrong)
 }
 
 async fn save(model: SavedModel, stop: &CancellationToken) -> Result<(), String> {
@@ -65,27 +75,27 @@ async fn save(model: SavedModel, stop: &CancellationToken) -> Result<(), String>
         let model = model.clone();
         async { tokio::task::spawn_blocking(move || model::save(&model)).await.map_err(CommitError::lasting)? }
     };
-    let done = patiently(Retries::default(), stop, save).await;
+    let tell = |reason: &str, wait: Duration| {
+        tracing::warn!(model = model.name, reason, ?wait, "a model could not be saved and is saved again");
+    };
+    let done = patiently(Retries::default(), stop, save, tell).await;
     done.map_err(|reason| format!("model `{}`: {reason}", model.name))
 }
 
-/// Does something until it is done, or has failed for good.
+/// Does something until it is done, or has failed for good. Says before each wait why.
 async fn patiently<F: Future<Output = Result<(), CommitError>>>(
     retries: Retries,
     stop: &CancellationToken,
     work: impl Fn() -> F,
+    tell: impl Fn(&str, Duration),
 ) -> Result<(), String> {
-    let (began, mut wait) = (Instant::now(), retries.first_wait);
+    let (began, mut wait) = (Instant::now(), retries.first_wait.clamp(SHORTEST_WAIT, LONGEST_WAIT));
     for attempt in 0.. {
-        match work().await {
-            Ok(()) => return Ok(()),
-            Err(CommitError { reason, passing }) => {
-                if !passing || attempt >= retries.attempts || began.elapsed() >= retries.patience {
-                    return Err(reason);
-                }
-                tracing::warn!(reason, ?wait, "an output could not be written and is written again");
-            }
+        let Err(CommitError { reason, passing }) = work().await else { return Ok(()) };
+        if !passing || attempt >= retries.attempts || began.elapsed().saturating_add(wait) > retries.patience {
+            return Err(reason);
         }
+        tell(&reason, wait);
         tokio::select! {
             () = stop.cancelled() => return Err("the driver is stopping".to_string()),
             () = tokio::time::sleep(wait) => {}
@@ -106,7 +116,13 @@ fn sync_dir(directory: Option<&Path>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::topology::SinkOutput;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use tidemill_common::ids::OutputIdx;
+    use tidemill_connect::definition::{Key, Reader, Shape, Value};
+    use tidemill_connect::rows::RowError;
+    use tidemill_connect::rows::arrow::array::RecordBatch;
+    use tidemill_connect::rows::arrow::datatypes::Schema;
 
     /// How often something is tried that fails so many times.
     async fn attempts(failures: u32, passing: bool, retries: Retries) -> (u32, Result<(), String>) {
@@ -115,7 +131,7 @@ mod tests {
             let number = tried.fetch_add(1, Ordering::Relaxed);
             async move { if number < failures { Err(CommitError { reason: "away".into(), passing }) } else { Ok(()) } }
         };
-        let done = patiently(retries, &CancellationToken::new(), work).await;
+        let done = patiently(retries, &CancellationToken::new(), work, |_, _| ()).await;
         (tried.into_inner(), done)
     }
 
@@ -127,5 +143,40 @@ mod tests {
         assert_eq!(attempts(3, true, Retries { attempts: 1, ..Retries::default() }).await, (2, failed()));
         let impatient = Retries { patience: Duration::ZERO, ..Retries::default() };
         assert_eq!(attempts(3, true, impatient).await, (1, failed()));
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct Panics;
+
+    impl connect::SinkConnector for Panics {
+        type Config = Self;
+
+        const KEY: &'static [Key; 1] = &[Key::new("panics", Shape::True, "Nothing arrives.")];
+        const DELIVERY: connect::Delivery = connect::Delivery::AtMostOnce;
+
+        fn read<'t>(_: &mut Reader<'t>, _: &'t Value<'t>) -> Option<Self> {
+            Some(Self)
+        }
+    }
+
+    impl connect::SinkConfig for Panics {
+        fn encode(&self, _: &RecordBatch) -> Result<Vec<Vec<u8>>, RowError> {
+            Ok(Vec::new())
+        }
+
+        async fn commit(&self, _: Arc<connect::Commit>) -> Result<(), CommitError> {
+            panic!("on purpose")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sink_that_panics_fails_its_batch() {
+        let (sink, schema) = (connect::Sink::new(Panics, Panics), Arc::new(Schema::empty()));
+        let to = SinkOutput { sink, schema, base_dir: PathBuf::new() };
+        let name = "out".to_string();
+        let rows = CommitRows { output: OutputIdx(0), name, to, time_ms: 1000, parts: Vec::new(), sync: false };
+        let writer = Writer { cluster: "c".into(), job: JobId(1), batch: BatchId(1) };
+        let done = commit(writer, vec![Commit::Rows(rows)], CancellationToken::new()).await;
+        assert_eq!(done, Err("output `out`: the sink `panics` panicked".to_string()));
     }
 }

@@ -9,7 +9,7 @@ use crate::models::{Publication, PublishedModel};
 use crate::record::{Ending, JobRecord, ReceiverKey, Totals};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tidemill_common::ids::{BatchId, OutputIdx};
-use tidemill_connect::Part;
+use tidemill_connect::{Delivery, Part};
 use tidemill_job::Durability;
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control::{self as pb, driver_message};
@@ -140,7 +140,10 @@ impl Job {
         }
         let Some(run) = &mut self.run else { return };
         let sync = self.settings.durability == Durability::Disk;
-        let mut outputs: Vec<Commit> = rows(&self.topology, run, sync).map(Commit::Rows).collect();
+        let mut rows: Vec<CommitRows> = rows(&self.topology, run, sync).collect();
+        // Those that a failure of another one cannot double come first.
+        rows.sort_by_key(|rows| rows.to.sink.delivery() != Delivery::ExactlyOnce);
+        let mut outputs: Vec<Commit> = rows.into_iter().map(Commit::Rows).collect();
         outputs.extend(saved(&self.topology, run, sync).map(Commit::Model));
         run.commit = if outputs.is_empty() { CommitState::Done } else { CommitState::Asked };
         if run.commit == CommitState::Asked {

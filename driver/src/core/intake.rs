@@ -324,6 +324,12 @@ impl Job {
         }
         if follows {
             let Some(changes) = position_changes(report.changes.clone()) else {
+                tracing::error!(
+                    job = self.durable.id.0,
+                    worker = worker.0,
+                    changes = report.changes.len(),
+                    "a block changes more positions than it can, or longer ones; it is refused"
+                );
                 self.counters.fenced += 1;
                 return;
             };

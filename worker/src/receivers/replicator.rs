@@ -62,29 +62,48 @@ pub(super) struct Replicator {
 /// Changes of positions that were said, by the offset at which.
 #[derive(Default)]
 struct Changed {
-    by_offset: BTreeMap<u64, Vec<pb::PositionChange>>,
+    by_offset: BTreeMap<u64, Said>,
     count: usize,
     /// All that were said before this offset are gone.
     kept_from: u64,
 }
 
+/// What was said at one offset.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Said {
+    /// Without a record, each in a message of its own.
+    alone: Vec<Vec<pb::PositionChange>>,
+    /// With the block that begins there.
+    with_block: Vec<pb::PositionChange>,
+}
+
 impl Changed {
-    fn add(&mut self, offset: u64, changes: &[pb::PositionChange]) {
-        if changes.is_empty() {
-            return;
-        }
-        self.by_offset.entry(offset).or_default().extend_from_slice(changes);
+    fn alone(&mut self, offset: u64, changes: Vec<pb::PositionChange>) {
         self.count += changes.len();
+        self.by_offset.entry(offset).or_default().alone.push(changes);
+        self.forget_oldest();
+    }
+
+    fn with_block(&mut self, offset: u64, changes: &[pb::PositionChange]) {
+        if !changes.is_empty() {
+            self.count += changes.len();
+            self.by_offset.entry(offset).or_default().with_block = changes.to_vec();
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
         while self.count > KEPT_CHANGES {
-            let Some((oldest, changes)) = self.by_offset.pop_first() else { return };
-            self.count -= changes.len();
+            let Some((oldest, said)) = self.by_offset.pop_first() else { return };
+            self.count -= said.with_block.len() + said.alone.iter().map(Vec::len).sum::<usize>();
             self.kept_from = oldest + 1;
         }
     }
 
     /// All from an offset on; none if they are not all there.
-    fn from(&self, offset: u64) -> Option<BTreeMap<u64, Vec<pb::PositionChange>>> {
-        (offset >= self.kept_from).then(|| self.by_offset.range(offset..).map(|(at, c)| (*at, c.clone())).collect())
+    fn from(&self, offset: u64) -> Option<BTreeMap<u64, Said>> {
+        (offset >= self.kept_from)
+            .then(|| self.by_offset.range(offset..).map(|(at, said)| (*at, said.clone())).collect())
     }
 }
 
@@ -146,7 +165,7 @@ impl Replicator {
             let Some(Copying { block, changes, copies }) = next else { return };
             // Without this block nothing behind it is logged. The receiver hears of it and ends with a report.
             let Ok(Ok(holders)) = copies.await else { return };
-            lock(&self.changed).add(block.first_offset, &changes);
+            lock(&self.changed).with_block(block.first_offset, &changes);
             self.report(Some(pb::BlockReceived { block: Some(block), holders, changes })).await;
         }
     }
@@ -178,6 +197,34 @@ impl Replicator {
     /// block here.
     pub(super) async fn report_from(&self, from: u64) -> Result<(), u64> {
         let _order = self.reported_in.lock().await;
+        let held = self.held_from(from)?;
+        let Some(mut changed) = lock(&self.changed).from(from) else { return Err(from) };
+        let mut messages = Vec::new();
+        {
+            let mut unanswered = lock(&self.unanswered);
+            let before = std::mem::take(&mut *unanswered);
+            for (id, records, bytes) in held {
+                let block = crate::wire::block_ref(&id, records, bytes);
+                let known = before.iter().find(|report| report.block.as_ref() == Some(&block));
+                let holders = known.map_or_else(|| vec![self.node.worker().0], |report| report.holders.clone());
+                let Said { alone, with_block } = changed.remove(&id.first_offset).unwrap_or_default();
+                messages.extend(self.said_alone(id.first_offset, alone));
+                let report = pb::BlockReceived { block: Some(block), holders, changes: with_block };
+                unanswered.push_back(report.clone());
+                messages.push(worker_message::Kind::BlockReceived(report));
+            }
+        }
+        // What is left was said behind the last block.
+        messages.extend(changed.into_iter().flat_map(|(offset, said)| self.said_alone(offset, said.alone)));
+        for message in messages {
+            // In the next session the driver asks again.
+            self.node.report(message).await;
+        }
+        Ok(())
+    }
+
+    /// All blocks from an offset on that were reported; the error is the first record that is in none.
+    fn held_from(&self, from: u64) -> Result<Vec<(BlockId, u64, u64)>, u64> {
         let reported = self.reported.load(Ordering::Relaxed);
         let is_wanted = |id: &BlockId| {
             let of_receiver = (id.source, id.receiver, id.epoch) == (self.id.source, self.id.receiver, self.epoch);
@@ -193,34 +240,13 @@ impl Replicator {
             }
             next += records;
         }
-        if next < reported {
-            return Err(next);
-        }
-        let Some(mut changed) = lock(&self.changed).from(from) else { return Err(from) };
-        let alone = vec![self.node.worker().0];
-        let again: Vec<pb::BlockReceived> = {
-            let mut unanswered = lock(&self.unanswered);
-            let report = |(id, records, bytes): &(BlockId, u64, u64)| {
-                let block = crate::wire::block_ref(id, *records, *bytes);
-                let known = unanswered.iter().find(|report| report.block.as_ref() == Some(&block));
-                let holders = known.map_or_else(|| alone.clone(), |report| report.holders.clone());
-                let changes = changed.remove(&id.first_offset).unwrap_or_default();
-                pb::BlockReceived { block: Some(block), holders, changes }
-            };
-            let again: Vec<_> = held.iter().map(report).collect();
-            *unanswered = again.iter().cloned().collect();
-            again
-        };
-        for report in again {
-            // In the next session the driver asks again.
-            self.node.report(worker_message::Kind::BlockReceived(report)).await;
-        }
-        // What is left was said behind the last block, and is sent again until it is answered, if it was not.
-        for (offset, changes) in changed {
-            let message = self.positions_changed(offset, changes, 0);
-            self.node.report(worker_message::Kind::PositionsChanged(message)).await;
-        }
-        Ok(())
+        if next < reported { Err(next) } else { Ok(held) }
+    }
+
+    /// Changes that were said alone, as they were said. Nobody waits for these answers.
+    fn said_alone(&self, offset: u64, alone: Vec<Vec<pb::PositionChange>>) -> Vec<worker_message::Kind> {
+        let message = |changes| worker_message::Kind::PositionsChanged(self.positions_changed(offset, changes, 0));
+        alone.into_iter().map(message).collect()
     }
 
     fn positions_changed(&self, offset: u64, changes: Vec<pb::PositionChange>, number: u64) -> pb::PositionsChanged {
@@ -371,7 +397,7 @@ impl BlockHolder for Replicator {
     ) -> BoxFuture<'static, Result<(), HoldError>> {
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let message = self.positions_changed(offset, changes.iter().map(on_wire).collect(), number);
-        lock(&self.changed).add(offset, &message.changes);
+        lock(&self.changed).alone(offset, message.changes.clone());
         let (node, mut remembered, kill) = (self.node.clone(), self.remembered.subscribe(), self.kill.clone());
         Box::pin(async move {
             loop {
@@ -405,13 +431,16 @@ mod tests {
     #[test]
     fn changes_are_kept_from_the_newest_back_to_some_offset() {
         let mut changed = Changed::default();
-        changed.add(7, &[change("a")]);
-        changed.add(7, &[change("b")]);
-        changed.add(9, &[]);
-        changed.add(12, &[change("c")]);
-        assert_eq!(changed.from(8), Some([(12, vec![change("c")])].into()));
-        assert_eq!(changed.from(0).map(|all| all[&7].len()), Some(2));
-        changed.add(20, &vec![change("d"); KEPT_CHANGES - 1]);
+        changed.alone(7, vec![change("a")]);
+        changed.alone(7, vec![change("b")]);
+        changed.with_block(7, &[change("b")]);
+        changed.with_block(9, &[]);
+        changed.with_block(12, &[change("c")]);
+        let of_12 = Said { with_block: vec![change("c")], ..Said::default() };
+        assert_eq!(changed.from(8), Some([(12, of_12)].into()));
+        let of_7 = changed.from(0).map(|all| all[&7].clone());
+        assert_eq!(of_7.map(|said| (said.alone.len(), said.with_block.len())), Some((2, 1)));
+        changed.with_block(20, &vec![change("d"); KEPT_CHANGES - 1]);
         // Those of offset 7 have gone, and what was said before 8 is not known any more.
         assert_eq!((changed.from(7), changed.count), (None, KEPT_CHANGES));
         assert_eq!(changed.from(8).map(|all| all.len()), Some(2));

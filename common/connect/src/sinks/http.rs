@@ -121,7 +121,7 @@ fn read_headers<'t>(r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Vec<(Str
 impl HttpConfig {
     /// Sends the request; its bytes are the same every time.
     fn send(&self, commit: &Commit) -> Result<(), CommitError> {
-        let mut body = Vec::with_capacity(commit.held_bytes());
+        let mut body = Vec::new();
         for row in commit.held_rows()? {
             body.extend_from_slice(&row);
             body.push(b'\n');

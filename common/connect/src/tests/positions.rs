@@ -49,9 +49,11 @@ impl SourceConnector for Topic {
                 }
                 all_read = false;
                 let record = format!("{partition}:{next}");
-                if !is_record(next) {
-                    intake.moved(&name, [next + 1])?;
-                } else if intake.record_at(record.as_bytes(), &name, [next + 1]).await?.is_none() {
+                let moved = match is_record(next) {
+                    true => intake.record_at(record.as_bytes(), &name, [next + 1]).await?,
+                    false => intake.moved(&name, [next + 1]).await?,
+                };
+                if moved.is_none() {
                     return Ok(Ended::Stopped);
                 }
             }
@@ -108,32 +110,49 @@ fn total(messages: &[u8]) -> u64 {
     messages.iter().map(|count| (0..*count).filter(|message| is_record(*message)).count() as u64).sum()
 }
 
-/// A source that changes more positions than one block can carry is told, and one that settles them is not.
+/// More positions change, with and without records, than one block can carry.
 #[tokio::test]
-async fn positions_without_records_have_to_be_settled() {
-    for settles in [false, true] {
+async fn any_number_of_positions_may_change() {
+    let many = 2 * positions::MAX_CHANGES as u32 + 1;
+    for with_records in [false, true] {
         let log = Log::new();
-        let source = move |intake: &mut Intake| -> Result<(), ReceiverError> {
-            (0..positions::MAX_CHANGES as u32 + 1).try_for_each(|n| intake.moved(&n.to_string(), [1]))
-        };
-        let run = run(config(0), log.holder(), Arc::default(), Default::default(), |intake| {
+        let config = ReceiverConfig { block_bytes: None, ..config(0) };
+        let run = run(config, log.holder(), Arc::default(), Default::default(), |intake| {
             Box::pin(async move {
-                if settles {
-                    for n in 0..positions::MAX_CHANGES as u32 + 1 {
-                        intake.moved(&n.to_string(), [1])?;
-                        if intake.is_crowded() {
-                            intake.settle().await?;
-                        }
-                    }
-                } else {
-                    source(intake)?;
+                for n in 0..many {
+                    let name = n.to_string();
+                    let moved = match with_records {
+                        true => intake.record_at(b"x", &name, [1]).await?,
+                        false => intake.moved(&name, [1]).await?,
+                    };
+                    assert!(moved.is_some());
                 }
                 Ok(Ended::Finished)
             })
         });
-        match run.await {
-            Ok(_) => assert!(settles && log.positions().len() == positions::MAX_CHANGES + 1),
-            Err(error) => assert!(!settles && error == ReceiverError::Position(PositionError::Unsettled), "{error}"),
-        }
+        let ended = run.await.unwrap();
+        assert_eq!(ended.offset, if with_records { many.into() } else { 0 });
+        assert_eq!(log.positions().len(), many as usize);
+        assert!(log.blocks().iter().all(|block| block.changes.len() <= positions::MAX_CHANGES));
     }
+}
+
+/// Positions that are let go of make room for those that come with them.
+#[tokio::test]
+async fn what_is_let_go_of_makes_room() {
+    let log = Log::new();
+    let full: Positions = (0..positions::MAX_POSITIONS).map(|n| (n.to_string(), Vec::new())).collect();
+    let config = ReceiverConfig { positions: full, ..config(0) };
+    let run = run(config, log.holder(), Arc::default(), Default::default(), |intake| {
+        Box::pin(async move {
+            let full = ReceiverError::Position(PositionError::TooMany);
+            assert_eq!(intake.moved("a", [1]).await, Err(full));
+            intake.forget("7").await?;
+            intake.moved("-", [1]).await?;
+            Ok(Ended::Finished)
+        })
+    });
+    run.await.unwrap();
+    let changes: Vec<_> = log.notes().into_iter().flat_map(|(_, changes)| changes).map(|change| change.name).collect();
+    assert_eq!(changes, ["7", "-"]);
 }

@@ -22,7 +22,7 @@ pub use writer::RowWriter;
 
 use crate::delivery::Delivery;
 use crate::sink::{Commit, CommitError, SinkConfig, SinkConnector};
-use crate::staging::{UNCOMMITTED, batch_of_parts, parts_dir};
+use crate::staging::{UNCOMMITTED, batch_of_parts};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -176,7 +176,7 @@ impl FileSink {
             Location::Object(url) => return objects::place(&Objects::new(url), self, commit),
             Location::Local(folder) => folder,
         };
-        let parts = folder.join(parts_dir(commit.job, commit.batch, commit.number));
+        let parts = commit.parts_in(&folder);
         match self.roll {
             Some(roll) => rolling::append(self, commit, roll, &folder, &parts)?,
             None => batch::place(self, commit, &folder, &parts)?,

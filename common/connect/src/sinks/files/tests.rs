@@ -3,6 +3,7 @@
 use super::*;
 use crate::parts::PartRow;
 use crate::sink::{Part, part_of};
+use crate::staging::parts_dir;
 use tidemill_common::ids::{BatchId, JobId, OutputIdx};
 
 /// A file output of JSON lines in a folder that goes away.

@@ -2,7 +2,7 @@
 
 use super::list::{Directory, FileEntry, Listed};
 use super::progress::{LOOKED_AT, Progress, Stamp};
-use super::read::{self, Content, Piece};
+use super::read::{Content, Piece, pieces as read_pieces};
 use crate::intake::Intake;
 use crate::receiver::ReceiverError;
 use crate::status::ReceiverState;
@@ -30,23 +30,27 @@ pub(super) struct Watched {
 
 /// Reads files until stopped.
 pub(super) async fn run(intake: &mut Intake, files: Watched) -> Result<(), ReceiverError> {
-    let resumed = resumed(intake)?;
+    let Some(resumed) = resumed(intake).await? else { return Ok(()) };
     let mut watch = Watch { files, pending: VecDeque::new(), unknown: HashSet::new(), crowded: false, resumed };
     intake.status.set(ReceiverState::Connected);
     while let Some((file, skip)) = watch.next(intake).await? {
-        if !watch.read(intake, &file, skip).await? {
+        if !watch.read(intake, &file, skip).await? || !read(intake, &file).await? {
             break;
         }
-        intake.moved(&file.name, Progress::Read(Stamp::from(&file)).to_bytes())?;
     }
     Ok(())
 }
 
-/// The file that is to be read on in, and how many of its records are in already.
+/// A file is read; false when stopped before that is noted.
+async fn read(intake: &mut Intake, file: &FileEntry) -> Result<bool, ReceiverError> {
+    Ok(intake.moved(&file.name, Progress::Read(Stamp::from(file)).to_bytes()).await?.is_some())
+}
+
+/// The file that is to be read on in, and how many of its records are in already; none when stopped.
 ///
 /// A log of version 3 or before says of several files that they are open: of those the last one that begins before what is
 /// wanted now is read, and no record of those behind it is in. Of two that begin there, one is empty.
-fn resumed(intake: &mut Intake) -> Result<VecDeque<(FileEntry, u64)>, ReceiverError> {
+async fn resumed(intake: &mut Intake) -> Result<Option<VecDeque<(FileEntry, u64)>>, ReceiverError> {
     let wanted = intake.offset();
     let mut open = Vec::new();
     for (name, position) in intake.positions().iter().filter(|(name, _)| *name != LOOKED_AT) {
@@ -60,15 +64,19 @@ fn resumed(intake: &mut Intake) -> Result<VecDeque<(FileEntry, u64)>, ReceiverEr
     let first = open.iter().map(|(_, first)| *first).filter(|first| *first <= wanted).max();
     let mut resumed = VecDeque::new();
     for (file, first_offset) in open {
-        if Some(first_offset) == first {
-            resumed.push_back((file, wanted - first_offset));
-        } else if first_offset <= wanted {
-            intake.moved(&file.name, Progress::Read(Stamp::from(&file)).to_bytes())?;
-        } else {
-            intake.forget(&file.name)?;
+        let goes_on = match first_offset {
+            at if Some(at) == first => {
+                resumed.push_back((file, wanted - first_offset));
+                true
+            }
+            at if at <= wanted => read(intake, &file).await?,
+            _ => intake.forget(&file.name).await?.is_some(),
+        };
+        if !goes_on {
+            return Ok(None);
         }
     }
-    Ok(resumed)
+    Ok(Some(resumed))
 }
 
 fn progress(position: &[u8]) -> Result<Progress, ReceiverError> {
@@ -113,13 +121,9 @@ impl Watch {
     }
 
     async fn begin(&self, intake: &mut Intake, file: FileEntry) -> Result<Option<(FileEntry, u64)>, ReceiverError> {
-        // Of files without records there may be many in a row.
-        if intake.is_crowded() && intake.settle().await?.is_none() {
-            return Ok(None);
-        }
         let open = Progress::Open { stamp: Stamp::from(&file), first_offset: intake.offset() };
-        intake.moved(&file.name, open.to_bytes())?;
-        Ok(Some((file, 0)))
+        let noted = intake.moved(&file.name, open.to_bytes()).await?;
+        Ok(noted.map(|()| (file, 0)))
     }
 
     /// Looks at the directory; false when stopped.
@@ -162,17 +166,18 @@ impl Watch {
 
     /// Notes which files are new, and forgets those that are there no more; false when stopped.
     async fn look_at(&mut self, intake: &mut Intake, found: Listed) -> Result<bool, ReceiverError> {
-        self.tell_unknown(intake, found.unknown);
-        let names: HashSet<&str> = found.files.iter().map(|file| file.name.as_str()).collect();
+        // Of those, too, nobody can say that they have gone.
+        let unknown = found.unknown.iter().map(|(name, _)| name.as_str());
+        let names: HashSet<&str> = found.files.iter().map(|file| file.name.as_str()).chain(unknown).collect();
         let is_gone = |name: &&str| *name != LOOKED_AT && !names.contains(name);
         let known = intake.positions().iter().map(|(name, _)| name);
         let gone: Vec<String> = known.filter(is_gone).map(str::to_owned).collect();
         for name in gone {
-            intake.forget(&name)?;
-            if intake.is_crowded() && intake.settle().await?.is_none() {
+            if intake.forget(&name).await?.is_none() {
                 return Ok(false);
             }
         }
+        self.tell_unknown(intake, found.unknown);
         let mut left_out = 0;
         for file in found.files {
             let stamp = Stamp::from(&file);
@@ -181,9 +186,8 @@ impl Watch {
                 None if room => self.pending.push_back(file),
                 None => left_out += 1,
                 Some(known) if known.stamp() != stamp => {
-                    intake.moved(&file.name, Progress::Read(stamp).to_bytes())?;
                     bad_file(intake, &file.name, "it has changed after it was read; it is not read again");
-                    if intake.is_crowded() && intake.settle().await?.is_none() {
+                    if !read(intake, &file).await? {
                         return Ok(false);
                     }
                 }
@@ -221,20 +225,18 @@ impl Watch {
     /// What is there at first is not to be read; false when stopped.
     async fn skip_pending(&mut self, intake: &mut Intake) -> Result<bool, ReceiverError> {
         while let Some(file) = self.pending.pop_front() {
-            intake.moved(&file.name, Progress::Read(Stamp::from(&file)).to_bytes())?;
-            if intake.is_crowded() && intake.settle().await?.is_none() {
+            if !read(intake, &file).await? {
                 return Ok(false);
             }
         }
-        intake.moved(LOOKED_AT, Vec::new())?;
-        Ok(intake.settle().await?.is_some())
+        Ok(intake.moved(LOOKED_AT, Vec::new()).await?.is_some() && intake.settle().await?.is_some())
     }
 
     /// Takes the records of a file in but for the first `skip`; false when stopped.
     async fn read(&self, intake: &mut Intake, file: &FileEntry, skip: u64) -> Result<bool, ReceiverError> {
         let (sender, mut pieces) = mpsc::channel(PIECES_AHEAD);
         let (directory, content, expected) = (self.files.directory.clone(), self.files.content.clone(), file.clone());
-        tokio::task::spawn_blocking(move || read::pieces(&directory, &expected, &content, &sender));
+        tokio::task::spawn_blocking(move || read_pieces(&directory, &expected, &content, &sender));
         intake.begin(skip + self.files.content.header_lines());
         loop {
             match intake.wait_for(pieces.recv()).await? {
