@@ -23,7 +23,8 @@ pub(crate) struct DriverArgs {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:7070", value_parser = parse_address)]
     listen: SocketAddr,
-    /// Where to serve models over HTTP (`GET /models`, `POST /models/NAME/predict`). Default: nowhere.
+    /// Where to serve models and metrics over HTTP (`GET /models`, `POST /models/NAME/predict`, `GET /metrics`). Default:
+    /// nowhere.
     #[arg(long, value_parser = parse_address)]
     http: Option<SocketAddr>,
     /// Where the log is.
@@ -69,6 +70,7 @@ pub(crate) async fn driver(args: DriverArgs, functions: Functions) -> Done {
     _ = say!("driver of cluster {} listening on http://{}", driver.cluster_id(), driver.address());
     if let Some(address) = http_address {
         _ = say!("models on http://{address}/models");
+        _ = say!("metrics on http://{address}/metrics");
     }
     tokio::select! {
         () = interrupted => {}
@@ -96,6 +98,9 @@ pub(crate) struct WorkerArgs {
     /// Host name that other workers use for this one; by default that of --listen.
     #[arg(long)]
     advertise: Option<String>,
+    /// Where to serve metrics over HTTP (`GET /metrics`). Default: nowhere.
+    #[arg(long, value_parser = parse_address)]
+    http: Option<SocketAddr>,
     /// Checkpoints and blocks on disk; each worker needs its own. By default one named after the process.
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -124,6 +129,7 @@ pub(crate) async fn worker(args: WorkerArgs, functions: Functions) -> Done {
     let mut config = WorkerConfig::new(driver, data_dir);
     config.listen = args.listen;
     config.advertise = args.advertise;
+    config.http = args.http;
     config.slots = args.slots.unwrap_or(config.slots).max(1);
     config.block_memory_bytes = args.block_memory as usize;
     config.shuffle_memory_bytes = args.shuffle_memory as usize;
@@ -134,6 +140,9 @@ pub(crate) async fn worker(args: WorkerArgs, functions: Functions) -> Done {
     // Whoever reads that line may send a signal at once.
     let interrupted = interrupted();
     _ = say!("worker {} joined, data service on {}", worker.id(), worker.address());
+    if let Some(address) = worker.http_address() {
+        _ = say!("metrics on http://{address}/metrics");
+    }
     tokio::select! {
         () = interrupted => {}
         error = worker.failed() => return Err(worker_failure(&error)),

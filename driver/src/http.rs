@@ -1,4 +1,4 @@
-//! The driver's HTTP face: published models, and predictions by them.
+//! The driver's HTTP face: published models, predictions by them, and metrics.
 //!
 //! | request | answer |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | `GET /models/NAME` | the model as JSON, as `tidemill model export` writes it |
 //! | `PUT /models/NAME` | takes the place of the model of a running job, as `tidemill model import` |
 //! | `POST /models/NAME/predict` | what the model [says](predict) of `{"features": [..]}`, or `{"id": ..}` for a bandit |
+//! | `GET /metrics` | the metrics of this process, for Prometheus |
 //!
 //! `?job=` tells models of the same name apart, `?version=` asks for an older version, by batch or name.
 
@@ -13,9 +14,11 @@ pub(crate) mod predict;
 
 use crate::ask::{Loop, Stopping};
 use crate::core::{NewModel, RequestError};
+use crate::gauges;
 use crate::models::{Found, NoModel, Published};
+use crate::shell::Input;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -95,6 +98,7 @@ impl IntoResponse for Wrong {
 /// Serves until `stop`.
 pub(crate) async fn serve(listener: TcpListener, face: Face, stop: CancellationToken) {
     let routes = Router::new()
+        .route("/metrics", get(metrics))
         .route("/models", get(list))
         .route("/models/{name}", get(show).put(import))
         .route("/models/{name}/predict", post(ask))
@@ -103,6 +107,13 @@ pub(crate) async fn serve(listener: TcpListener, face: Face, stop: CancellationT
     if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await {
         tracing::error!(%error, "the HTTP server failed");
     }
+}
+
+async fn metrics(State(face): State<Face>) -> Result<impl IntoResponse, Wrong> {
+    gauges::set(&face.driver.ask(|answer| Input::Status { job: String::new(), answer }).await?);
+    // Counters of workers are in the same program, and stand still here.
+    let page = tidemill_metrics::page(|module| !module.starts_with("tidemill_worker"));
+    Ok(([(header::CONTENT_TYPE, tidemill_metrics::CONTENT_TYPE)], page))
 }
 
 async fn list(State(face): State<Face>, RawQuery(query): RawQuery) -> Result<Json<Value>, Wrong> {

@@ -9,6 +9,7 @@ pub mod core;
 #[cfg(any(test, feature = "testkit"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod gauges;
 mod http;
 pub mod log;
 mod models;

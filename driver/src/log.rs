@@ -21,7 +21,15 @@ use segment::{Fault, Read, read_segment};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use tidemill_common::frame;
+use tidemill_metrics::{Counter, Histogram, SECONDS, metric};
+
+metric! {
+    static APPENDED_RECORDS: Counter = Counter::new("tidemill_log_records_total", "Records appended to the driver's log.");
+    static APPENDED_BYTES: Counter = Counter::new("tidemill_log_bytes_total", "Bytes appended to the driver's log.");
+    static APPEND: Histogram = Histogram::new("tidemill_log_append_duration_seconds", "Time of one write to the driver's log, until it is where `durability` asks for.", SECONDS);
+}
 
 /// Bytes after which a new segment is started.
 const SEGMENT_BYTES: u64 = 8 << 20;
@@ -194,6 +202,7 @@ impl Log {
         if records.is_empty() {
             return Ok(());
         }
+        let began = Instant::now();
         let path = segment_path(&self.dir, self.number);
         self.buffer.clear();
         for record in records {
@@ -204,6 +213,9 @@ impl Log {
         if sync {
             self.file.sync_data().map_err(LogError::io(&path))?;
         }
+        APPEND.observe(began.elapsed().as_secs_f64());
+        APPENDED_RECORDS.add(records.len() as u64);
+        APPENDED_BYTES.add(self.buffer.len() as u64);
         Ok(())
     }
 

@@ -12,11 +12,17 @@ use crate::{SendHook, commit};
 use std::collections::HashMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tidemill_common::ids::JobId;
+use tidemill_metrics::{Counter, Histogram, SECONDS, metric};
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control as pb;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+metric! {
+    static COMMITS: Histogram = Histogram::new("tidemill_commit_duration_seconds", "Time to bring the outputs of a batch to their sinks, further tries included.", SECONDS);
+    static FAILED_COMMITS: Counter = Counter::new("tidemill_failed_commits_total", "Batches whose outputs could not be brought to their sinks.");
+}
 
 /// Events that may wait for the loop.
 pub(crate) const INPUT_QUEUE: usize = 4096;
@@ -193,11 +199,14 @@ impl Shell {
                 let (input, stop) = (self.input.clone(), self.stop.clone());
                 let writer = commit::Writer { cluster: self.core.cluster_id().to_string(), job, batch };
                 self.tracker.spawn(async move {
+                    let began = Instant::now();
                     let result = commit::commit(writer, outputs, stop.clone()).await;
                     // One that was broken off is done again by the next driver.
                     if stop.is_cancelled() {
                         return;
                     }
+                    COMMITS.observe(began.elapsed().as_secs_f64());
+                    FAILED_COMMITS.add(u64::from(result.is_err()));
                     let _ = input.send(Input::Event(Event::Committed { job, batch, result })).await;
                 });
             }

@@ -5,6 +5,7 @@ mod faults;
 mod large;
 mod learning;
 mod lost_log;
+mod metrics;
 mod models;
 mod outputs;
 mod own;

@@ -250,10 +250,21 @@ impl Cluster {
 
     /// Starts a worker that is another program.
     pub(crate) fn start_worker_of(&mut self, program: &Path, slot: Slot) {
+        self.start_worker_with(program, slot, &[]);
+    }
+
+    /// Starts a worker that serves metrics; gives back where.
+    pub(crate) fn start_worker_with_http(&mut self, slot: Slot) -> String {
+        self.start_worker_with(&self.program.clone(), slot, &["--http", "127.0.0.1:0"]);
+        let second = self.workers[&slot].lines.recv_timeout(PATIENCE).expect("it says where it serves metrics");
+        second.split('/').nth(2).expect("a URL").to_string()
+    }
+
+    fn start_worker_with(&mut self, program: &Path, slot: Slot, more: &[&str]) {
         let data_dir = self.text_path(&format!("worker-{slot}"));
         let log = self.path(&format!("worker-{slot}.log"));
         let arguments = ["worker", "--driver", &self.url, "--data-dir", &data_dir, "--slots", "2"];
-        let worker = Process::start_with(program, &arguments, log);
+        let worker = Process::start_with(program, &[&arguments[..], more].concat(), log);
         self.workers.insert(slot, worker);
     }
 

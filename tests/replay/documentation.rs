@@ -1,4 +1,4 @@
-//! The examples of `docs/job-definition.md` and `docs/learning.md` do what stands beside them.
+//! The examples of `docs/job-definition.md` and `docs/learning.md` do what stands beside them, and lists are complete.
 
 use crate::command::{Case, tidemill};
 use std::collections::BTreeMap;
@@ -121,4 +121,39 @@ fn the_sink_in_the_documentation_is_the_example() {
     let job = include_str!("../../examples/jobs/own_sink.toml");
     let sink = page.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("\n```")).map(|(sink, _)| sink);
     assert!(sink.is_some_and(|sink| job.contains(sink)), "{sink:?}");
+}
+
+/// Name, type and labels, as the table of metrics has them.
+type Row = (String, String, Vec<String>);
+
+#[test]
+fn the_table_of_metrics_has_all_of_them() {
+    // Statics of the program are in this test when something of it is used.
+    assert!(!tidemill::connect::Connectors::default().sinks().collect::<Vec<_>>().is_empty());
+    let page = include_str!("../../docs/operations.md");
+    let table =
+        page.split_once("| metric | type | labels | on | what |\n|---|---|---|---|---|\n").expect("the table").1;
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let row = |line: &str| -> (Row, String) {
+        let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let labels = cells[3].split(", ").map(|label| label.trim_matches('`').to_string());
+        ((cells[1].into(), cells[2].into(), labels.filter(|label| !label.is_empty()).collect()), cells[4].into())
+    };
+    let documented: BTreeMap<Row, String> = rows.map(row).collect();
+    let declared = tidemill_metrics::all().into_iter().map(|entry| {
+        let (name, kind) = (entry.metric.name(), entry.metric.kind().name());
+        let labels = entry.metric.labels().iter().map(ToString::to_string).collect();
+        let on = match entry.module.split("::").next() {
+            Some("tidemill_driver") => "driver",
+            Some("tidemill_metrics") => "both",
+            _ => "worker",
+        };
+        ((name.to_string(), kind.to_string(), labels), on.to_string())
+    });
+    let declared: Vec<(Row, String)> = declared.collect();
+    let names: std::collections::BTreeSet<&str> = declared.iter().map(|((name, ..), _)| name.as_str()).collect();
+    assert_eq!(names.len(), declared.len(), "two metrics have the same name: {declared:#?}");
+    assert!(names.iter().all(|name| name.starts_with("tidemill_") || name.starts_with("process_")), "{names:?}");
+    assert!(declared.len() >= 40, "{declared:#?}");
+    assert_eq!(declared.into_iter().collect::<BTreeMap<_, _>>(), documented);
 }

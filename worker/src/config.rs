@@ -11,6 +11,8 @@ pub struct WorkerConfig {
     pub driver: String,
     /// Where other workers reach this one; `0.0.0.0:0`-like addresses are bound, the host part is advertised.
     pub listen: std::net::SocketAddr,
+    /// Where metrics are served over HTTP; by default nowhere.
+    pub http: Option<std::net::SocketAddr>,
     /// Host name or address that other workers use; by default that of `listen`.
     pub advertise: Option<String>,
     /// Checkpoints, spilled and durable blocks.
@@ -39,6 +41,7 @@ impl WorkerConfig {
         Self {
             driver: driver.into(),
             listen: ([127, 0, 0, 1], 0).into(),
+            http: None,
             advertise: None,
             data_dir: data_dir.into(),
             slots: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),

@@ -28,7 +28,6 @@ pub(crate) async fn run(node: Arc<Node>, outbox: mpsc::Sender<pb::WorkerMessage>
         let beat = pb::Heartbeat {
             sequence,
             running_tasks: node.running_tasks.load(Ordering::Relaxed),
-            fenced_requests: node.fenced_requests.load(Ordering::Relaxed),
             receivers: node.receivers.status(),
             ..known.clone()
         };
@@ -43,7 +42,7 @@ pub(crate) async fn run(node: Arc<Node>, outbox: mpsc::Sender<pb::WorkerMessage>
 }
 
 /// How full things are.
-fn load(node: &Node) -> pb::Heartbeat {
+pub(crate) fn load(node: &Node) -> pb::Heartbeat {
     let blocks = node.blocks.usage();
     let aside = node.aside.kept(node);
     pb::Heartbeat {
@@ -52,18 +51,11 @@ fn load(node: &Node) -> pb::Heartbeat {
         blocks: blocks.blocks,
         shuffle_bytes: node.shuffle.usage().memory_bytes,
         state_bytes: node.states.memory_bytes() as u64,
-        resident_bytes: resident_bytes(),
+        resident_bytes: tidemill_metrics::process::resident_bytes(),
         damaged: node.blocks.damaged() + node.checkpoints.damaged(),
         aside_jobs: aside.jobs,
         aside_blocks: aside.blocks,
         aside_bytes: aside.bytes,
         ..pb::Heartbeat::default()
     }
-}
-
-/// Resident memory of this process; 0 where the system does not tell.
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages.unwrap_or(0) * 4096
 }

@@ -13,6 +13,7 @@ mod follow;
 #[doc(hidden)]
 pub mod fuzz;
 mod heartbeat;
+mod http;
 mod identity;
 mod jobs;
 mod keyed;
@@ -70,8 +71,10 @@ pub enum WorkerError {
         source: std::io::Error,
     },
     /// The port cannot be had.
-    #[error("cannot listen on {address}: {source}; choose another with --listen")]
+    #[error("cannot listen on {address}: {source}; choose another with {option}")]
     Listen {
+        /// The option that chooses it.
+        option: &'static str,
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -105,6 +108,7 @@ pub enum WorkerError {
 pub struct Worker {
     id: WorkerId,
     address: SocketAddr,
+    http_address: Option<SocketAddr>,
     node: Arc<Node>,
     runtimes: Option<Runtimes>,
     ended: Option<oneshot::Receiver<Result<(), WorkerError>>>,
@@ -153,10 +157,9 @@ impl Worker {
     /// See [`WorkerError`].
     pub async fn start(config: WorkerConfig) -> Result<Self, WorkerError> {
         let data_dir = identity::open(&config.data_dir)?;
-        let listener = std::net::TcpListener::bind(config.listen)
-            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .map_err(|source| WorkerError::Listen { address: config.listen, source })?;
-        let address = listener.local_addr().map_err(|source| WorkerError::Listen { address: config.listen, source })?;
+        let (listener, address) = bind(config.listen, "--listen")?;
+        let http = config.http.map(|address| bind(address, "--http")).transpose()?;
+        let http_address = http.as_ref().map(|(_, address)| *address);
         let host = config.advertise.clone().unwrap_or_else(|| address.ip().to_string());
         let advertised = if host.contains(':') && !host.starts_with('[') {
             format!("[{host}]:{}", address.port())
@@ -176,6 +179,18 @@ impl Worker {
             },
             runtimes.data.handle(),
         );
+        if let Some((listener, _)) = http {
+            let serving = node.clone();
+            node.tracker.spawn_on(
+                async move {
+                    match tokio::net::TcpListener::from_std(listener) {
+                        Ok(listener) => http::serve(serving, listener).await,
+                        Err(error) => tracing::error!(%error, "the HTTP server could not start"),
+                    }
+                },
+                runtimes.data.handle(),
+            );
+        }
         let (joined, first_id) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let running = node.clone();
@@ -185,8 +200,15 @@ impl Worker {
             // Nobody may be waiting for it.
             let _ = end.send(result);
         });
-        let mut worker =
-            Self { id: WorkerId(0), address, node, runtimes: Some(runtimes), ended: Some(ended), _data_dir: data_dir };
+        let mut worker = Self {
+            id: WorkerId(0),
+            address,
+            http_address,
+            node,
+            runtimes: Some(runtimes),
+            ended: Some(ended),
+            _data_dir: data_dir,
+        };
         match first_id.await {
             Ok(id) => {
                 worker.id = id;
@@ -204,6 +226,11 @@ impl Worker {
     /// Where its data service listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its metrics are.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
     }
 
     /// Resolves when the worker has ended by itself.
@@ -247,6 +274,16 @@ impl Drop for Worker {
             runtimes.abandon();
         }
     }
+}
+
+/// Takes a port, which `option` chooses.
+fn bind(address: SocketAddr, option: &'static str) -> Result<(std::net::TcpListener, SocketAddr), WorkerError> {
+    let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    bound.map_err(|source| WorkerError::Listen { option, address, source })
 }
 
 fn make_node(config: WorkerConfig, data_dir: &DataDir, runtimes: &Runtimes) -> Result<Node, WorkerError> {

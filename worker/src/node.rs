@@ -9,10 +9,11 @@ use crate::state::checkpoint::{LazyStore, StateStore};
 use crate::store::blocks::BlockStore;
 use crate::store::shuffle::ShuffleStore;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tidemill_common::ids::WorkerId;
+use tidemill_metrics::{Counter, metric};
 use tidemill_proto::MAX_MESSAGE_BYTES;
 use tidemill_proto::common::ErrorKind;
 use tidemill_proto::control::{self as pb, worker_message};
@@ -30,6 +31,10 @@ pub(crate) const STREAM_WINDOW: u32 = 8 << 20;
 pub(crate) const CONNECTION_WINDOW: u32 = 32 << 20;
 /// How long a request may wait until both ends have heard of a new member.
 const NOT_READY_WAIT: Duration = Duration::from_millis(20);
+
+metric! {
+    static FENCED: Counter = Counter::new("tidemill_fenced_requests_total", "Requests of other workers refused because their sender is no member, or of another cluster.");
+}
 
 /// A client for another worker.
 pub(crate) type Peer = DataClient<Channel>;
@@ -63,7 +68,6 @@ pub(crate) struct Node {
     pub(crate) tracker: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) running_tasks: AtomicU32,
-    pub(crate) fenced_requests: AtomicU64,
 }
 
 /// Where what the driver is to hear goes.
@@ -102,7 +106,6 @@ impl Node {
             tracker: TaskTracker::new(),
             stop,
             running_tasks: AtomicU32::new(0),
-            fenced_requests: AtomicU64::new(0),
             config,
         }
     }
@@ -199,7 +202,7 @@ impl Node {
         let caller = caller.ok_or_else(|| status(ErrorKind::ErrorInvalid, "the request has no caller"))?;
         let identity = self.identity();
         if caller.cluster_id != identity.cluster_id {
-            self.fenced_requests.fetch_add(1, Ordering::Relaxed);
+            FENCED.add(1);
             let message = format!("this worker belongs to cluster {}", identity.cluster_id);
             return Err(status(ErrorKind::ErrorWrongCluster, message));
         }
@@ -209,7 +212,7 @@ impl Node {
             return Err(status(ErrorKind::ErrorNotReady, format!("worker {worker} is not known here yet")));
         }
         if !self.is_member(worker) {
-            self.fenced_requests.fetch_add(1, Ordering::Relaxed);
+            FENCED.add(1);
             return Err(status(ErrorKind::ErrorFenced, format!("worker {worker} is no member (any more)")));
         }
         Ok(worker)

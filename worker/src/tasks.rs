@@ -20,10 +20,16 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tidemill_common::ids::{BatchId, JobId, SourceIdx, TaskId, WorkerId};
 use tidemill_job::OnBadRecord;
+use tidemill_metrics::{Counter, Family, Histogram, SECONDS, metric};
 use tidemill_plan::{BadRecord, BatchContext, FoldOp, Models, PlanError, Stage, StageInput, StageState};
 use tidemill_proto::common as common_pb;
 use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_message};
 use tokio_util::sync::CancellationToken;
+
+metric! {
+    static TASKS: Family<Histogram, 1> = Histogram::new("tidemill_task_duration_seconds", "Time of tasks that were done, waiting for their input and for a slot included, by what their units are.", SECONDS).by(["units"]);
+    static FAILURES: Family<Counter, 1> = Counter::new("tidemill_failed_tasks_total", "Tasks that failed.").by(["reason"]);
+}
 
 /// Bad records that a task reports in full.
 const BAD_SAMPLES: usize = 5;
@@ -125,11 +131,17 @@ pub(crate) async fn run(node: Arc<Node>, task: pb::Task) {
     };
     let result = match result {
         Ok(done) => {
+            TASKS.of([units(&task)]).observe(started.elapsed().as_secs_f64());
             let micros = started.elapsed().as_micros() as u64;
             task_report::Result::Done(pb::TaskDone { micros, ..done })
         }
         Err(TaskError::Cancelled) => return,
-        Err(error) => task_report::Result::Failure(error.on_wire()),
+        Err(error) => {
+            let failure = error.on_wire();
+            let reason = failure.kind().as_str_name().trim_start_matches("FAILURE_").to_ascii_lowercase();
+            FAILURES.of([&reason]).add(1);
+            task_report::Result::Failure(failure)
+        }
     };
     let report = pb::TaskReport {
         task_id: task.task_id,
@@ -139,6 +151,15 @@ pub(crate) async fn run(node: Arc<Node>, task: pb::Task) {
         result: Some(result),
     };
     node.report(worker_message::Kind::TaskReport(report)).await;
+}
+
+/// What the units of a task are.
+fn units(task: &pb::Task) -> &'static str {
+    match (task.splits.is_empty(), task.groups.is_empty()) {
+        (false, _) => "blocks",
+        (true, false) => "key_groups",
+        (true, true) => "single",
+    }
 }
 
 async fn run_on(

@@ -4,7 +4,12 @@ use crate::receiver::ConnectError;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tidemill_metrics::{Counter, metric};
 use tokio::sync::watch;
+
+metric! {
+    static RECONNECTS: Counter = Counter::new("tidemill_receiver_reconnects_total", "Connections of receivers that ended or failed.");
+}
 
 /// What a receiver is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -93,6 +98,7 @@ impl ReceiverStatus {
     /// Says why the last try failed or ended, and how long it waits until the next.
     pub fn back_off(&self, error: &ConnectError, wait: Duration) {
         self.reconnects.fetch_add(1, Relaxed);
+        RECONNECTS.add(1);
         self.set(ReceiverState::BackingOff { error: error.to_string(), wait });
     }
 

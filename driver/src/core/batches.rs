@@ -11,8 +11,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tidemill_common::ids::{BatchId, OutputIdx};
 use tidemill_connect::{Delivery, Part};
 use tidemill_job::Durability;
+use tidemill_metrics::{Counter, Family, Histogram, SECONDS, metric};
 use tidemill_proto::client as client_pb;
 use tidemill_proto::control::{self as pb, driver_message};
+
+metric! {
+    static BATCHES: Family<Counter, 1> = Counter::new("tidemill_batches_total", "Complete batches.").by(["job"]);
+    static DURATION: Family<Histogram, 1> = Histogram::new("tidemill_batch_duration_seconds", "Time of a batch from freeze to complete.", SECONDS).by(["job"]);
+    static DELAY: Family<Histogram, 1> = Histogram::new("tidemill_batch_scheduling_delay_seconds", "Time from the tick of a batch until it began.", SECONDS).by(["job"]);
+    static REPLAYED: Family<Counter, 1> = Counter::new("tidemill_batches_replayed_total", "Batches run again after the state went back.").by(["job"]);
+    static RECORDS: Family<Counter, 2> = Counter::new("tidemill_records_total", "Records in complete batches, bad ones included.").by(["job", "source"]);
+    static BAD_RECORDS: Family<Counter, 2> = Counter::new("tidemill_bad_records_total", "Records in complete batches that did not parse.").by(["job", "source"]);
+    static OUTPUT_ROWS: Family<Counter, 2> = Counter::new("tidemill_output_rows_total", "Rows of outputs in complete batches.").by(["job", "output"]);
+}
 
 impl Job {
     pub(crate) fn advance_batches(&mut self, cx: &mut Cx<'_>) {
@@ -44,6 +55,9 @@ impl Job {
             self.start_run(cx, next);
             if let Some(run) = &mut self.run {
                 run.late_ms = u64::try_from(now_ms - time_ms).ok();
+                if let Some(late_ms) = run.late_ms {
+                    DELAY.of([&self.durable.name]).observe(late_ms as f64 / 1e3);
+                }
             }
         } else {
             self.start_run(cx, next);
@@ -129,6 +143,7 @@ impl Job {
     fn finish_replay(&mut self, cx: &mut Cx<'_>) {
         let Some(batch) = self.run.as_ref().map(|run| run.batch) else { return };
         self.counters.batches_replayed += 1;
+        REPLAYED.of([&self.durable.name]).add(1);
         self.after_run(cx, batch);
     }
 
@@ -196,6 +211,7 @@ impl Job {
                 totals.output_rows[number] += batch.total;
             }
         }
+        self.count(&totals, micros);
         self.state_keys = state_keys;
         self.last_batch_micros = micros;
         // First who answers from now on: a batch that is complete is not asked again.
@@ -208,6 +224,20 @@ impl Job {
         self.close_incidents(cx);
         self.estimate_rates(cx, &run);
         self.after_run(cx, batch);
+    }
+
+    /// Counts a complete batch, which took `micros`.
+    fn count(&self, totals: &Totals, micros: u64) {
+        let job = self.durable.name.as_str();
+        BATCHES.of([job]).add(1);
+        DURATION.of([job]).observe(micros as f64 / 1e6);
+        for (source, totals) in self.topology.sources.iter().zip(&totals.sources) {
+            RECORDS.of([job, &source.name]).add(totals.records);
+            BAD_RECORDS.of([job, &source.name]).add(totals.bad);
+        }
+        for (output, rows) in self.topology.outputs.iter().zip(&totals.output_rows) {
+            OUTPUT_ROWS.of([job, &output.name]).add(*rows);
+        }
     }
 
     /// Publishes what a batch has changed; with the first one what knew something before.

@@ -18,7 +18,12 @@ use super::run::FOLLOWER_PATIENCE_US;
 use crate::record::JobRecord;
 use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, WorkerId};
+use tidemill_metrics::{Family, Histogram, SECONDS, metric};
 use tidemill_proto::control::{self as pb, driver_message};
+
+metric! {
+    static CHECKPOINTS: Family<Histogram, 1> = Histogram::new("tidemill_checkpoint_duration_seconds", "Time from the beginning of a checkpoint until all that were asked have written it.", SECONDS).by(["job"]);
+}
 
 /// Checkpoints do not wait longer than this for an owner to fill a follower, however well that goes on.
 const FILL_LIMIT_US: u64 = 600_000_000;
@@ -48,6 +53,8 @@ enum Copies {
 #[derive(Debug, Default)]
 pub(crate) struct Checkpoints {
     writing: Writing,
+    /// When that began: monotonic, in microseconds.
+    began_us: u64,
     written: BTreeMap<BatchId, Holders>,
     /// One may begin or be complete.
     due: bool,
@@ -177,6 +184,7 @@ impl Job {
         let worst = self.worst_copies(cx);
         if worst == Copies::Filled || (is_time && worst == Copies::Stalled) {
             self.checkpoints.writing = Writing::Version(self.state_version);
+            self.checkpoints.began_us = cx.now.mono_us;
             let message = pb::WriteCheckpoint { job: self.durable.id.0, version: self.state_version.0 };
             cx.send_all(&driver_message::Kind::WriteCheckpoint(message));
         }
@@ -211,6 +219,8 @@ impl Job {
             return;
         }
         self.checkpoints.writing = Writing::Idle;
+        let took_us = now_us.saturating_sub(self.checkpoints.began_us);
+        CHECKPOINTS.of([&self.durable.name]).observe(took_us as f64 / 1e6);
         // One that had lost holders has them again.
         if version > self.durable.checkpoint {
             self.record(cx, JobRecord::Checkpoint(version));

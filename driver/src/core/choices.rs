@@ -37,7 +37,7 @@ impl Job {
             // What is in the log is believed for ever.
             if !self.topology.is_candidate(model, champion) {
                 tracing::warn!(job = self.durable.id.0, model, champion, "a worker chose what is no candidate");
-                self.counters.fenced += 1;
+                self.count_fenced();
                 continue;
             }
             if self.durable.champions.get(&model) != Some(&champion) {

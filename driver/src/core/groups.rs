@@ -16,7 +16,12 @@ use super::wire::{best, rendezvous, worker_numbers};
 use crate::record::{GroupPlaces, JobRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use tidemill_common::ids::{BatchId, JobId, WorkerId};
+use tidemill_metrics::{Counter, Family, metric};
 use tidemill_proto::control::{self as pb, driver_message};
+
+metric! {
+    static REWINDS: Family<Counter, 2> = Counter::new("tidemill_rewinds_total", "Times the state of a job went back: by one batch in `memory`, or to a `checkpoint`.").by(["job", "to"]);
+}
 
 /// What a follower has, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -267,6 +272,7 @@ impl Job {
         tracing::info!(job = self.durable.id.0, from = self.state_version.0, to = version.0, in_memory, "going back");
         let counter = if in_memory { &mut self.counters.steps_back } else { &mut self.counters.rewinds };
         *counter += 1;
+        REWINDS.of([&self.durable.name, if in_memory { "memory" } else { "checkpoint" }]).add(1);
         self.cancel_run(cx);
         self.state_version = version;
         let job = self.durable.id;
@@ -375,7 +381,7 @@ impl Job {
 
     pub(crate) fn on_state_restored(&mut self, cx: &mut Cx<'_>, worker: WorkerId, message: &pb::StateRestored) {
         if message.version != self.state_version.0 {
-            self.counters.fenced += 1;
+            self.count_fenced();
             return;
         }
         self.groups.due = true;

@@ -11,8 +11,14 @@ use crate::record::{BlockKey, BlockMeta, JobRecord, ReceiverKey};
 use std::collections::{BTreeSet, HashMap};
 use tidemill_common::ids::{SourceIdx, WorkerId};
 use tidemill_common::positions::PositionChange;
+use tidemill_metrics::{Counter, Family, metric};
 use tidemill_proto::common as common_pb;
 use tidemill_proto::control::{self as pb, driver_message};
+
+metric! {
+    static RECEIVED_RECORDS: Family<Counter, 2> = Counter::new("tidemill_received_records_total", "Records received and logged.").by(["job", "source"]);
+    static RECEIVED_BYTES: Family<Counter, 2> = Counter::new("tidemill_received_bytes_total", "Bytes received and logged.").by(["job", "source"]);
+}
 
 /// Copies of blocks that may be under way at once, per job.
 const COPIES_IN_FLIGHT: usize = 32;
@@ -277,7 +283,7 @@ impl Job {
         let Some(key) = report.receiver.as_ref().map(receiver_key) else { return };
         let current = self.durable.receivers.get(&key).is_some_and(|logged| logged.epoch == report.epoch);
         let Some(receiver) = self.receivers.get_mut(&key).filter(|r| current && r.worker == Some(worker)) else {
-            self.counters.fenced += 1;
+            self.count_fenced();
             return;
         };
         // One that was adopted is asked by starting it again: if its source is at an end, it says so once more.
@@ -315,7 +321,7 @@ impl Job {
             return;
         }
         if !running_here || block.epoch != logged.epoch {
-            self.counters.fenced += 1;
+            self.count_fenced();
             if !self.doubtful && !self.durable.blocks().any(|logged| *logged == block) {
                 let holders: Vec<WorkerId> = report.holders.iter().map(|id| WorkerId(*id)).collect();
                 self.drop_blocks(cx, &[block], &holders);
@@ -330,7 +336,7 @@ impl Job {
                     changes = report.changes.len(),
                     "a block changes more positions than it can, or longer ones; it is refused"
                 );
-                self.counters.fenced += 1;
+                self.count_fenced();
                 return;
             };
             self.log_block(cx, block, changes, &report.holders);
@@ -343,6 +349,11 @@ impl Job {
     }
 
     fn log_block(&mut self, cx: &mut Cx<'_>, block: BlockMeta, changes: Vec<PositionChange>, holders: &[u64]) {
+        if let Some(source) = self.topology.sources.get(block.key.receiver.source.0 as usize) {
+            let labels = [self.durable.name.as_str(), source.name.as_str()];
+            RECEIVED_RECORDS.of(labels).add(block.records);
+            RECEIVED_BYTES.of(labels).add(block.bytes);
+        }
         self.record(cx, JobRecord::Block(block, changes));
         let live = |worker: &WorkerId| cx.members.get(*worker).is_some();
         let workers: BTreeSet<WorkerId> = holders.iter().map(|id| WorkerId(*id)).filter(live).collect();

@@ -17,12 +17,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use tidemill_common::ids::{BatchId, JobId, WorkerId};
 use tidemill_job::{OnUnderReplicated, Settings};
+use tidemill_metrics::{Counter, Family, Histogram, SECONDS, metric};
 use tidemill_proto::client as client_pb;
 use tidemill_proto::common as common_pb;
 use tidemill_proto::control::{self as pb, driver_message};
 
 /// Incidents kept for `status`.
 const INCIDENTS_KEPT: usize = 20;
+
+metric! {
+    pub(super) static FENCED: Counter = Counter::new("tidemill_fenced_reports_total", "Reports of workers that the driver refused because they came from the past.");
+    static INCIDENTS: Family<Counter, 1> = Counter::new("tidemill_incidents_total", "Losses of workers, for each job that ran then.").by(["job"]);
+    static RECOVERY: Family<Histogram, 1> = Histogram::new("tidemill_recovery_duration_seconds", "Time from the loss of a worker to the next complete batch.", SECONDS).by(["job"]);
+}
 
 /// A job that has not ended.
 #[derive(Debug)]
@@ -310,6 +317,7 @@ impl Job {
         incident.units_recomputed = self.lose_units(cx, worker);
         self.checkpoints.lose_worker(worker);
         self.groups.due = true;
+        INCIDENTS.of([&self.durable.name]).add(1);
         self.incidents.push_back(incident);
         if self.incidents.len() > INCIDENTS_KEPT {
             self.incidents.pop_front();
@@ -329,6 +337,7 @@ impl Job {
     pub(crate) fn close_incidents(&mut self, cx: &mut Cx<'_>) {
         let Some(since) = self.open_incident_since.take() else { return };
         let recovered_ms = (cx.now.mono_us.saturating_sub(since) / 1000).max(1);
+        RECOVERY.of([&self.durable.name]).observe(recovered_ms as f64 / 1e3);
         for incident in self.incidents.iter_mut().filter(|incident| incident.recovered_ms == 0) {
             incident.recovered_ms = recovered_ms;
             let event = client_pb::watch_event::Kind::Recovered(incident.clone());
@@ -380,6 +389,12 @@ impl Job {
         }
         let event = client_pb::watch_event::Kind::Ended(status);
         cx.out.push(Action::Publish { job: self.durable.id, event: Box::new(event) });
+    }
+
+    /// Counts what is refused because it comes from the past (INV-5).
+    pub(crate) fn count_fenced(&mut self) {
+        self.counters.fenced += 1;
+        FENCED.add(1);
     }
 
     pub(crate) fn manual_tick(&mut self, time_ms: i64) {

@@ -3,11 +3,13 @@
 //! A worker is lost in two ways, closing its connection and falling silent; both end in
 //! `Core::lose_worker`. No verdict of silence falls while the driver's own loop is late.
 
+use super::job::FENCED;
 use super::wire::function_ref;
 use super::{Action, Core, CoreConfig, Event, Now, SessionId};
 use crate::record::{Record, Standing};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tidemill_common::ids::{JobId, WorkerId};
+use tidemill_metrics::{Counter, Family, metric};
 use tidemill_plan::{FunctionRef, lack};
 use tidemill_proto::PROTOCOL_VERSION;
 use tidemill_proto::common::ErrorKind;
@@ -20,6 +22,10 @@ const LATE_LOOP_US: u64 = 300_000;
 
 /// Most refused workers that are remembered.
 const MOST_REFUSED: usize = 100;
+
+metric! {
+    static WORKERS_LOST: Family<Counter, 1> = Counter::new("tidemill_workers_lost_total", "Workers that the driver has lost.").by(["cause"]);
+}
 
 /// A live worker.
 #[derive(Debug, Clone)]
@@ -287,6 +293,7 @@ impl Core {
         let Some(member) = self.members.remove(worker) else { return };
         let silent_ms = now.mono_us.saturating_sub(member.last_heard_us) / 1000;
         tracing::info!(worker = worker.0, cause, silent_ms, "worker lost");
+        WORKERS_LOST.of([cause]).add(1);
         let record = Record::WorkerLost(worker);
         self.durable.apply(&record);
         out.push(Action::Log(record));
@@ -308,6 +315,7 @@ impl Core {
         use worker_message::Kind;
         let Some(worker) = self.members.by_session(session) else {
             self.fenced += 1;
+            FENCED.add(1);
             return;
         };
         if let Some(member) = self.members.by_id.get_mut(&worker) {

@@ -15,7 +15,7 @@ impl Job {
         let logged = self.durable.receivers.get(&key).cloned().unwrap_or_default();
         let changes = position_changes(message.changes).filter(|_| running_here && logged.epoch == message.epoch);
         let Some(changes) = changes else {
-            self.counters.fenced += 1;
+            self.count_fenced();
             return;
         };
         if message.offset != logged.next_offset {

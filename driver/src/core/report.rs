@@ -254,7 +254,6 @@ impl Core {
                 shuffle_bytes: beat.shuffle_bytes,
                 state_bytes: beat.state_bytes,
                 resident_bytes: beat.resident_bytes,
-                fenced_requests: beat.fenced_requests,
                 aside_jobs: beat.aside_jobs.clone(),
                 aside_blocks: beat.aside_blocks,
                 aside_bytes: beat.aside_bytes,

@@ -445,7 +445,7 @@ impl Job {
         let id = TaskId(report.task_id);
         let run = self.run.as_mut().filter(|run| run.tasks.get(&id).is_some_and(|task| task.worker == worker));
         let Some((run, task)) = run.and_then(|run| run.tasks.remove(&id).map(|task| (run, task))) else {
-            self.counters.fenced += 1;
+            self.count_fenced();
             return;
         };
         match report.result {

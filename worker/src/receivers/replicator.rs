@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tidemill_common::ids::WorkerId;
 use tidemill_connect::{BlockHolder, HoldError, PositionChange, SealedBlock};
 use tidemill_job::{Durability, Settings};
+use tidemill_metrics::{Counter, metric};
 use tidemill_proto::common::{BlockRef, ErrorKind};
 use tidemill_proto::control::{self as pb, worker_message};
 use tidemill_proto::data as data_pb;
@@ -20,6 +21,13 @@ use tidemill_proto::error_kind;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+
+metric! {
+    static SEALED: Counter = Counter::new("tidemill_blocks_sealed_total", "Blocks that receivers of this worker have sealed.");
+    static SEALED_BYTES: Counter = Counter::new("tidemill_sealed_bytes_total", "Bytes of the blocks that receivers of this worker have sealed.");
+    static COPIES: Counter = Counter::new("tidemill_block_copies_total", "Copies of its blocks that other workers took from this one.");
+    static FAILED_COPIES: Counter = Counter::new("tidemill_failed_block_copies_total", "Tries of copies that another worker did not take.");
+}
 
 /// Blocks of one receiver on their way; more than a receiver keeps unheld.
 const REPORT_QUEUE: usize = 256;
@@ -290,7 +298,10 @@ impl Replicator {
                 return Ok(holders.into_iter().map(|worker| worker.0).collect());
             };
             match self.put(peer, sealed).await {
-                Ok(()) => holders.push(peer),
+                Ok(()) => {
+                    COPIES.add(1);
+                    holders.push(peer);
+                }
                 Err(error) if error_kind(&error) == Some(ErrorKind::ErrorFenced) => {
                     // It is this worker that does not count any more.
                     let reason = format!("worker {peer} refused a copy: {}", error.message());
@@ -298,6 +309,7 @@ impl Replicator {
                 }
                 Err(error) => {
                     tracing::debug!(%peer, %error, "a copy failed");
+                    FAILED_COPIES.add(1);
                     let since =
                         refusing.filter(|(before, _)| *before == peer).map_or_else(Instant::now, |(_, since)| since);
                     refusing = Some((peer, since));
@@ -362,6 +374,8 @@ impl Replicator {
 /// As a receiver sees it.
 impl BlockHolder for Replicator {
     fn hold(self: Arc<Self>, sealed: SealedBlock) -> BoxFuture<'static, Result<(), HoldError>> {
+        SEALED.add(1);
+        SEALED_BYTES.add(sealed.bytes.len() as u64);
         let end = sealed.first_offset + sealed.records;
         let block = sealed_ref(self.id, self.epoch, &sealed);
         let (sender, copies) = oneshot::channel();
