@@ -5,6 +5,9 @@ use crate::revenue::{JOB, Revenue, number};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use tidemill_proto::common::{BlockRef, ErrorKind};
+use tidemill_proto::data::{Caller, GetBlockRequest, data_client::DataClient};
+use tidemill_proto::error_kind;
 
 /// By name with labels.
 type Page = BTreeMap<String, f64>;
@@ -29,6 +32,18 @@ fn scrape(address: &str) -> Page {
 fn sum(page: &Page, name: &str) -> f64 {
     let of_name = page.iter().filter(|(series, _)| series.split('{').next() == Some(name));
     of_name.map(|(_, value)| value).sum()
+}
+
+/// Asks a worker for a block, as a worker of another cluster would.
+fn ask_as_stranger(worker: &str) -> Option<ErrorKind> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let caller = Some(Caller { cluster_id: "another".into(), worker_id: 1 });
+    let request = GetBlockRequest { caller, block: Some(BlockRef::default()) };
+    let answer = runtime.block_on(async {
+        let mut client = DataClient::connect(format!("http://{worker}")).await.expect("it listens");
+        client.get_block(request).await
+    });
+    error_kind(&answer.expect_err("it refuses"))
 }
 
 #[test]
@@ -72,6 +87,11 @@ fn metrics_move_while_a_worker_is_killed() {
         assert!(sum(&sealing, name) > 0.0, "{name}: {sealing:#?}");
     }
     assert!(!sealing.contains_key("tidemill_workers"), "that is of the driver");
+
+    assert_eq!(sum(&sealing, "tidemill_fenced_requests_total"), 0.0);
+    let data = cluster.worker_in(receiver).expect("it is live")["address"].clone();
+    assert_eq!(ask_as_stranger(data.as_str().expect("an address")), Some(ErrorKind::ErrorWrongCluster));
+    assert_eq!(sum(&scrape(&addresses[receiver]), "tidemill_fenced_requests_total"), 1.0);
 
     let victim = revenue.others(&cluster)[0];
     cluster.kill_worker(victim);
