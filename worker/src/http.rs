@@ -18,7 +18,6 @@ metric! {
     static BLOCK_DISK: Gauge = Gauge::new("tidemill_block_disk_bytes", "Bytes of blocks on disk.");
     static SHUFFLE_MEMORY: Gauge = Gauge::new("tidemill_shuffle_memory_bytes", "Bytes of pieces of exchanges in memory.");
     static STATE_MEMORY: Gauge = Gauge::new("tidemill_state_memory_bytes", "Bytes of state in memory.");
-    static DAMAGED: Gauge = Gauge::new("tidemill_damaged", "Blocks and checkpoints that did not read as they were written, since the process started.");
     static RUNNING_TASKS: Gauge = Gauge::new("tidemill_running_tasks", "Tasks running.");
 }
 
@@ -39,7 +38,6 @@ async fn metrics(State(node): State<Arc<Node>>) -> Result<impl IntoResponse, (St
     BLOCK_DISK.set(load.block_disk_bytes as f64);
     SHUFFLE_MEMORY.set(load.shuffle_bytes as f64);
     STATE_MEMORY.set(load.state_bytes as f64);
-    DAMAGED.set(load.damaged as f64);
     RUNNING_TASKS.set(f64::from(node.running_tasks.load(Ordering::Relaxed)));
     // Counters of the driver are in the same program, and stand still here.
     let page = tidemill_metrics::page(|module| !module.starts_with("tidemill_driver"));

@@ -2,7 +2,7 @@
 
 use super::segments::SegmentLog;
 use super::spool::{Backing, DiskBudget, Spill, Spool};
-use super::{BlockId, StoreError, Usage};
+use super::{BlockId, DAMAGED, StoreError, Usage};
 use bytes::Bytes;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -128,6 +128,7 @@ impl BlockStore {
                 tracing::error!(%error, "a block is damaged; its copies on other workers are used");
                 self.spool.remove([id]);
                 self.damaged.fetch_add(1, Ordering::Relaxed);
+                DAMAGED.add(1);
                 None
             }
             held => held?,

@@ -9,7 +9,7 @@
 
 use super::old_segments::{is_old, old_step};
 use super::spool::{Backing, DiskBudget};
-use super::{BlockId, StoreError, lock};
+use super::{BlockId, DAMAGED, StoreError, lock};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -345,6 +345,7 @@ impl SegmentLog {
 
     fn count_damage(&self, path: &Path, at: usize, what: &str) {
         self.damaged.fetch_add(1, Ordering::Relaxed);
+        DAMAGED.add(1);
         tracing::error!(path = %path.display(), at, what, "blocks on this disk are damaged; copies of others are used");
     }
 }

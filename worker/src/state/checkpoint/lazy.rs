@@ -1,6 +1,6 @@
 //! A store that is opened when the first state needs it: an idle worker pays nothing for sled.
 
-use super::{CheckpointItem, CheckpointKey, CheckpointStore, JobKey, StateStore, StoreError};
+use super::{CheckpointItem, CheckpointKey, CheckpointStore, DAMAGED, JobKey, StateStore, StoreError};
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +33,7 @@ impl LazyStore {
             Err(error @ StoreError::Corrupt { .. }) => {
                 tracing::error!(%error, "checkpoints of this worker are lost, starting empty");
                 self.moved_aside.fetch_add(1, Ordering::Relaxed);
+                DAMAGED.add(1);
                 CheckpointStore::open(&self.path)?
             }
             result => result?,

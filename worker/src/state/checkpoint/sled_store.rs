@@ -9,7 +9,7 @@ use super::record::{
     CHUNK, Manifest, chunk_key, job_prefix, manifest_key, parse_manifest_key, parse_write_key, partition_prefix,
     write_key,
 };
-use super::{CheckpointItem, CheckpointKey, JobKey, StateStore, StoreError};
+use super::{CheckpointItem, CheckpointKey, DAMAGED, JobKey, StateStore, StoreError};
 use bytes::Bytes;
 use sled::{Db, Tree};
 use std::fs::{self, File, TryLockError};
@@ -174,6 +174,7 @@ impl CheckpointStore {
         };
         if whole.is_none() {
             self.damaged.fetch_add(1, Ordering::Relaxed);
+            DAMAGED.add(1);
             tracing::warn!(
                 job = key.job.job.0, stage = key.stage.0, group = key.group.0, version = key.version.0,
                 path = %self.path.display(), "checkpoint is damaged and will not be used"
