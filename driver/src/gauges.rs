@@ -5,13 +5,29 @@ use tidemill_proto::client::{JobStatus, StatusReply};
 
 metric! {
     static WORKERS: Gauge = Gauge::new("tidemill_workers", "Live workers.");
-    static JOBS: Family<Gauge, 1> = Gauge::new("tidemill_jobs", "Jobs by state; ended ones as long as `status` shows them.").by(["state"]);
-    static WAITING_RECORDS: Family<Gauge, 1> = Gauge::new("tidemill_waiting_records", "Records that are received and in no complete batch yet.").by(["job"]);
-    static RETAINED_BLOCKS: Family<Gauge, 1> = Gauge::new("tidemill_retained_blocks", "Blocks that the log still refers to.").by(["job"]);
-    static STATE_KEYS: Family<Gauge, 1> = Gauge::new("tidemill_state_keys", "Keys in the state, as of the last complete batch.").by(["job"]);
-    static BATCH_TIME: Family<Gauge, 1> = Gauge::new("tidemill_last_batch_timestamp_seconds", "Batch time of the last complete batch, in seconds since 1970.").by(["job"]);
-    static CHECKPOINT_AGE: Family<Gauge, 1> = Gauge::new("tidemill_replay_depth_batches", "Batches that a rewind to the last checkpoint would run again.").by(["job"]);
-    static TO_FILL: Family<Gauge, 1> = Gauge::new("tidemill_key_groups_to_fill", "Key groups of which fewer copies are complete than there can be.").by(["job"]);
+    static JOBS: Family<Gauge, 1> =
+        Gauge::new("tidemill_jobs", "Jobs by state; ended ones as long as `status` shows them.").by(["state"]);
+    static WAITING_RECORDS: Family<Gauge, 1> =
+        Gauge::new("tidemill_waiting_records", "Records that are received and in no complete batch yet.").by(["job"]);
+    static RETAINED_BLOCKS: Family<Gauge, 1> =
+        Gauge::new("tidemill_retained_blocks", "Blocks that the log still refers to.").by(["job"]);
+    static STATE_KEYS: Family<Gauge, 1> =
+        Gauge::new("tidemill_state_keys", "Keys in the state, as of the last complete batch.").by(["job"]);
+    static BATCH_TIME: Family<Gauge, 1> = Gauge::new(
+        "tidemill_last_batch_timestamp_seconds",
+        "Batch time of the last complete batch, in seconds since 1970.",
+    )
+    .by(["job"]);
+    static CHECKPOINT_AGE: Family<Gauge, 1> = Gauge::new(
+        "tidemill_replay_depth_batches",
+        "Batches that a rewind to the last checkpoint would run again.",
+    )
+    .by(["job"]);
+    static TO_FILL: Family<Gauge, 1> = Gauge::new(
+        "tidemill_key_groups_to_fill",
+        "Key groups of which fewer copies are complete than there can be.",
+    )
+    .by(["job"]);
 }
 
 /// Sets all of them.

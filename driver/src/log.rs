@@ -26,9 +26,14 @@ use tidemill_common::frame;
 use tidemill_metrics::{Counter, Histogram, SECONDS, metric};
 
 metric! {
-    static APPENDED_RECORDS: Counter = Counter::new("tidemill_log_records_total", "Records appended to the driver's log.");
+    static APPENDED_RECORDS: Counter =
+        Counter::new("tidemill_log_records_total", "Records appended to the driver's log.");
     static APPENDED_BYTES: Counter = Counter::new("tidemill_log_bytes_total", "Bytes appended to the driver's log.");
-    static APPEND: Histogram = Histogram::new("tidemill_log_append_duration_seconds", "Time of one write to the driver's log, until it is where `durability` asks for.", SECONDS);
+    static APPEND: Histogram = Histogram::new(
+        "tidemill_log_append_duration_seconds",
+        "Time of one write to the driver's log, until it is where `durability` asks for.",
+        SECONDS,
+    );
 }
 
 /// Bytes after which a new segment is started.

@@ -20,8 +20,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 metric! {
-    static COMMITS: Histogram = Histogram::new("tidemill_commit_duration_seconds", "Time to bring the outputs of a batch to their sinks, further tries included.", SECONDS);
-    static FAILED_COMMITS: Counter = Counter::new("tidemill_failed_commits_total", "Batches whose outputs could not be brought to their sinks.");
+    static COMMITS: Histogram = Histogram::new(
+        "tidemill_commit_duration_seconds",
+        "Time to bring the outputs of a batch to their sinks, further tries included.",
+        SECONDS,
+    );
+    static FAILED_COMMITS: Counter =
+        Counter::new("tidemill_failed_commits_total", "Batches whose outputs could not be brought to their sinks.");
 }
 
 /// Events that may wait for the loop.

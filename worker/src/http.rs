@@ -16,7 +16,8 @@ metric! {
     static BLOCKS: Gauge = Gauge::new("tidemill_blocks", "Blocks held.");
     static BLOCK_MEMORY: Gauge = Gauge::new("tidemill_block_memory_bytes", "Bytes of blocks in memory.");
     static BLOCK_DISK: Gauge = Gauge::new("tidemill_block_disk_bytes", "Bytes of blocks on disk.");
-    static SHUFFLE_MEMORY: Gauge = Gauge::new("tidemill_shuffle_memory_bytes", "Bytes of pieces of exchanges in memory.");
+    static SHUFFLE_MEMORY: Gauge =
+        Gauge::new("tidemill_shuffle_memory_bytes", "Bytes of pieces of exchanges in memory.");
     static STATE_MEMORY: Gauge = Gauge::new("tidemill_state_memory_bytes", "Bytes of state in memory.");
     static RUNNING_TASKS: Gauge = Gauge::new("tidemill_running_tasks", "Tasks running.");
 }

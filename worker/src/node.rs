@@ -33,7 +33,10 @@ pub(crate) const CONNECTION_WINDOW: u32 = 32 << 20;
 const NOT_READY_WAIT: Duration = Duration::from_millis(20);
 
 metric! {
-    static FENCED: Counter = Counter::new("tidemill_fenced_requests_total", "Requests of other workers refused because their sender is no member, or of another cluster.");
+    static FENCED: Counter = Counter::new(
+        "tidemill_fenced_requests_total",
+        "Requests of other workers refused because their sender is no member, or of another cluster.",
+    );
 }
 
 /// A client for another worker.

@@ -27,8 +27,14 @@ use tidemill_proto::control::{self as pb, FailureKind, task_report, worker_messa
 use tokio_util::sync::CancellationToken;
 
 metric! {
-    static TASKS: Family<Histogram, 1> = Histogram::new("tidemill_task_duration_seconds", "Time of tasks that were done, waiting for their input and for a slot included, by what their units are.", SECONDS).by(["units"]);
-    static FAILURES: Family<Counter, 1> = Counter::new("tidemill_failed_tasks_total", "Tasks that failed.").by(["reason"]);
+    static TASKS: Family<Histogram, 1> = Histogram::new(
+        "tidemill_task_duration_seconds",
+        "Time of tasks that were done, waiting for their input and for a slot included, by what their units are.",
+        SECONDS,
+    )
+    .by(["units"]);
+    static FAILURES: Family<Counter, 1> =
+        Counter::new("tidemill_failed_tasks_total", "Tasks that failed.").by(["reason"]);
 }
 
 /// Bad records that a task reports in full.

@@ -8,7 +8,8 @@ use tidemill_metrics::{Counter, metric};
 use tokio::sync::watch;
 
 metric! {
-    static RECONNECTS: Counter = Counter::new("tidemill_receiver_reconnects_total", "Connections of receivers that ended or failed.");
+    static RECONNECTS: Counter =
+        Counter::new("tidemill_receiver_reconnects_total", "Connections of receivers that ended or failed.");
 }
 
 /// What a receiver is doing.

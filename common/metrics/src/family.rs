@@ -1,6 +1,6 @@
 //! Metrics by labels.
 
-use crate::metric::{About, Cell, Gauge, Kind, Metric, is_name};
+use crate::metric::{Cell, Gauge, Kind, Metric, is_name};
 use crate::text::Samples;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -85,8 +85,7 @@ impl<const N: usize> Family<Gauge, N> {
 
 impl<C: Cell, const N: usize> Metric for Family<C, N> {
     fn name(&self) -> &'static str {
-        let About { name, .. } = self.prototype.about();
-        name
+        self.prototype.about().name
     }
 
     fn help(&self) -> &'static str {

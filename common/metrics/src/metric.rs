@@ -205,7 +205,9 @@ pub struct Histogram {
     sum_bits: AtomicU64,
 }
 
-const NOTHING: [AtomicU64; MAX_BOUNDS + 1] = [const { AtomicU64::new(0) }; MAX_BOUNDS + 1];
+const fn nothing() -> [AtomicU64; MAX_BOUNDS + 1] {
+    [const { AtomicU64::new(0) }; MAX_BOUNDS + 1]
+}
 
 impl Histogram {
     /// A histogram with nothing in it. `bounds` ascend and are finite; there are 1 to [`MAX_BOUNDS`].
@@ -217,7 +219,7 @@ impl Histogram {
             assert!(bounds[at].is_finite() && (at == 0 || bounds[at - 1] < bounds[at]), "bounds ascend and are finite");
             at += 1;
         }
-        Self { about: About::new(name, help), bounds, counts: NOTHING, sum_bits: AtomicU64::new(0) }
+        Self { about: About::new(name, help), bounds, counts: nothing(), sum_bits: AtomicU64::new(0) }
     }
 
     /// One for each set of values of these labels.
@@ -249,7 +251,7 @@ impl Cell for Histogram {
     }
 
     fn fresh(&self) -> Self {
-        Self { about: self.about, bounds: self.bounds, counts: NOTHING, sum_bits: AtomicU64::new(0) }
+        Self { about: self.about, bounds: self.bounds, counts: nothing(), sum_bits: AtomicU64::new(0) }
     }
 
     fn write(&self, labels: &[(&str, &str)], samples: &mut Samples<'_>) {

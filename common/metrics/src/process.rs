@@ -3,7 +3,10 @@
 use crate::{Gauge, metric};
 
 metric! {
-    static RESIDENT: Gauge = Gauge::new("process_resident_memory_bytes", "Resident memory of the process; 0 where the system does not tell.");
+    static RESIDENT: Gauge = Gauge::new(
+        "process_resident_memory_bytes",
+        "Resident memory of the process; 0 where the system does not tell.",
+    );
 }
 
 /// Resident memory of this process, in bytes; 0 where the system does not tell.

@@ -17,12 +17,29 @@ use tidemill_proto::control::{self as pb, driver_message};
 
 metric! {
     static BATCHES: Family<Counter, 1> = Counter::new("tidemill_batches_total", "Complete batches.").by(["job"]);
-    static DURATION: Family<Histogram, 1> = Histogram::new("tidemill_batch_duration_seconds", "Time of a batch from freeze to complete.", SECONDS).by(["job"]);
-    static DELAY: Family<Histogram, 1> = Histogram::new("tidemill_batch_scheduling_delay_seconds", "Time from the tick of a batch until it began.", SECONDS).by(["job"]);
-    static REPLAYED: Family<Counter, 1> = Counter::new("tidemill_batches_replayed_total", "Batches run again after the state went back.").by(["job"]);
-    static RECORDS: Family<Counter, 2> = Counter::new("tidemill_records_total", "Records in complete batches, bad ones included.").by(["job", "source"]);
-    static BAD_RECORDS: Family<Counter, 2> = Counter::new("tidemill_bad_records_total", "Records in complete batches that did not parse.").by(["job", "source"]);
-    static OUTPUT_ROWS: Family<Counter, 2> = Counter::new("tidemill_output_rows_total", "Rows of outputs in complete batches.").by(["job", "output"]);
+    static DURATION: Family<Histogram, 1> = Histogram::new(
+        "tidemill_batch_duration_seconds",
+        "Time of a batch from freeze to complete.",
+        SECONDS,
+    )
+    .by(["job"]);
+    static DELAY: Family<Histogram, 1> = Histogram::new(
+        "tidemill_batch_scheduling_delay_seconds",
+        "Time from the tick of a batch until it began.",
+        SECONDS,
+    )
+    .by(["job"]);
+    static REPLAYED: Family<Counter, 1> =
+        Counter::new("tidemill_batches_replayed_total", "Batches run again after the state went back.").by(["job"]);
+    static RECORDS: Family<Counter, 2> =
+        Counter::new("tidemill_records_total", "Records in complete batches, bad ones included.").by(["job", "source"]);
+    static BAD_RECORDS: Family<Counter, 2> = Counter::new(
+        "tidemill_bad_records_total",
+        "Records in complete batches that did not parse.",
+    )
+    .by(["job", "source"]);
+    static OUTPUT_ROWS: Family<Counter, 2> =
+        Counter::new("tidemill_output_rows_total", "Rows of outputs in complete batches.").by(["job", "output"]);
 }
 
 impl Job {

@@ -22,7 +22,12 @@ use tidemill_metrics::{Family, Histogram, SECONDS, metric};
 use tidemill_proto::control::{self as pb, driver_message};
 
 metric! {
-    static CHECKPOINTS: Family<Histogram, 1> = Histogram::new("tidemill_checkpoint_duration_seconds", "Time from the beginning of a checkpoint until all that were asked have written it.", SECONDS).by(["job"]);
+    static CHECKPOINTS: Family<Histogram, 1> = Histogram::new(
+        "tidemill_checkpoint_duration_seconds",
+        "Time from the beginning of a checkpoint until all that were asked have written it.",
+        SECONDS,
+    )
+    .by(["job"]);
 }
 
 /// Checkpoints do not wait longer than this for an owner to fill a follower, however well that goes on.

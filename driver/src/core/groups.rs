@@ -20,7 +20,11 @@ use tidemill_metrics::{Counter, Family, metric};
 use tidemill_proto::control::{self as pb, driver_message};
 
 metric! {
-    static REWINDS: Family<Counter, 2> = Counter::new("tidemill_rewinds_total", "Times the state of a job went back: by one batch in `memory`, or to a `checkpoint`.").by(["job", "to"]);
+    static REWINDS: Family<Counter, 2> = Counter::new(
+        "tidemill_rewinds_total",
+        "Times the state of a job went back: by one batch in `memory`, or to a `checkpoint`.",
+    )
+    .by(["job", "to"]);
 }
 
 /// What a follower has, as far as is known.

@@ -16,8 +16,10 @@ use tidemill_proto::common as common_pb;
 use tidemill_proto::control::{self as pb, driver_message};
 
 metric! {
-    static RECEIVED_RECORDS: Family<Counter, 2> = Counter::new("tidemill_received_records_total", "Records received and logged.").by(["job", "source"]);
-    static RECEIVED_BYTES: Family<Counter, 2> = Counter::new("tidemill_received_bytes_total", "Bytes received and logged.").by(["job", "source"]);
+    static RECEIVED_RECORDS: Family<Counter, 2> =
+        Counter::new("tidemill_received_records_total", "Records received and logged.").by(["job", "source"]);
+    static RECEIVED_BYTES: Family<Counter, 2> =
+        Counter::new("tidemill_received_bytes_total", "Bytes received and logged.").by(["job", "source"]);
 }
 
 /// Copies of blocks that may be under way at once, per job.

@@ -26,9 +26,18 @@ use tidemill_proto::control::{self as pb, driver_message};
 const INCIDENTS_KEPT: usize = 20;
 
 metric! {
-    pub(super) static FENCED: Counter = Counter::new("tidemill_fenced_reports_total", "Reports of workers that the driver refused because they came from the past.");
-    static INCIDENTS: Family<Counter, 1> = Counter::new("tidemill_incidents_total", "Losses of workers, for each job that ran then.").by(["job"]);
-    static RECOVERY: Family<Histogram, 1> = Histogram::new("tidemill_recovery_duration_seconds", "Time from the loss of a worker to the next complete batch.", SECONDS).by(["job"]);
+    pub(super) static FENCED: Counter = Counter::new(
+        "tidemill_fenced_reports_total",
+        "Reports of workers that the driver refused because they came from the past.",
+    );
+    static INCIDENTS: Family<Counter, 1> =
+        Counter::new("tidemill_incidents_total", "Losses of workers, for each job that ran then.").by(["job"]);
+    static RECOVERY: Family<Histogram, 1> = Histogram::new(
+        "tidemill_recovery_duration_seconds",
+        "Time from the loss of a worker to the next complete batch.",
+        SECONDS,
+    )
+    .by(["job"]);
 }
 
 /// A job that has not ended.

@@ -24,7 +24,8 @@ const LATE_LOOP_US: u64 = 300_000;
 const MOST_REFUSED: usize = 100;
 
 metric! {
-    static WORKERS_LOST: Family<Counter, 1> = Counter::new("tidemill_workers_lost_total", "Workers that the driver has lost.").by(["cause"]);
+    static WORKERS_LOST: Family<Counter, 1> =
+        Counter::new("tidemill_workers_lost_total", "Workers that the driver has lost.").by(["cause"]);
 }
 
 /// A live worker.

@@ -23,10 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 metric! {
-    static SEALED: Counter = Counter::new("tidemill_blocks_sealed_total", "Blocks that receivers of this worker have sealed.");
-    static SEALED_BYTES: Counter = Counter::new("tidemill_sealed_bytes_total", "Bytes of the blocks that receivers of this worker have sealed.");
-    static COPIES: Counter = Counter::new("tidemill_block_copies_total", "Copies of its blocks that other workers took from this one.");
-    static FAILED_COPIES: Counter = Counter::new("tidemill_failed_block_copies_total", "Tries of copies that another worker did not take.");
+    static SEALED: Counter =
+        Counter::new("tidemill_blocks_sealed_total", "Blocks that receivers of this worker have sealed.");
+    static SEALED_BYTES: Counter =
+        Counter::new("tidemill_sealed_bytes_total", "Bytes of the blocks that receivers of this worker have sealed.");
+    static COPIES: Counter =
+        Counter::new("tidemill_block_copies_total", "Copies of its blocks that other workers took from this one.");
+    static FAILED_COPIES: Counter =
+        Counter::new("tidemill_failed_block_copies_total", "Tries of copies that another worker did not take.");
 }
 
 /// Blocks of one receiver on their way; more than a receiver keeps unheld.

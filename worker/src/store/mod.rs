@@ -16,7 +16,8 @@ use tidemill_common::ids::{JobId, SourceIdx};
 use tidemill_metrics::{Counter, metric};
 
 metric! {
-    static DAMAGED: Counter = Counter::new("tidemill_damaged_blocks_total", "Blocks on disk that did not read as they were written.");
+    static DAMAGED: Counter =
+        Counter::new("tidemill_damaged_blocks_total", "Blocks on disk that did not read as they were written.");
 }
 
 /// Which block: the records `first_offset..` of one receiver's stream, as read in one epoch.

@@ -21,7 +21,10 @@ use tidemill_metrics::{Counter, metric};
 use twox_hash::XxHash3_64;
 
 metric! {
-    static DAMAGED: Counter = Counter::new("tidemill_damaged_checkpoints_total", "Checkpoints, and whole directories of them, that did not read as they were written.");
+    static DAMAGED: Counter = Counter::new(
+        "tidemill_damaged_checkpoints_total",
+        "Checkpoints, and whole directories of them, that did not read as they were written.",
+    );
 }
 
 /// A job of a cluster; a directory may have served another cluster before.
