@@ -13,7 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_common::ids::{BatchId, JobId};
 use tidemill_connect::{self as connect, CommitError, MAX_HELD_BYTES, Retries};
+use tidemill_metrics::{Counter, metric};
 use tokio_util::sync::CancellationToken;
+
+metric! {
+    static RETRIES: Counter =
+        Counter::new("tidemill_commit_retries_total", "Times that an output was not brought to its sink, or a model not saved, and was tried again.");
+}
 
 /// Waits between attempts.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
@@ -95,6 +101,7 @@ async fn patiently<F: Future<Output = Result<(), CommitError>>>(
         if !passing || attempt >= retries.attempts || began.elapsed().saturating_add(wait) > retries.patience {
             return Err(reason);
         }
+        RETRIES.add(1);
         tell(&reason, wait);
         tokio::select! {
             () = stop.cancelled() => return Err("the driver is stopping".to_string()),

@@ -89,7 +89,8 @@ impl Accumulator for Interpolated {
         };
         // Which has been taken out, and a sliding frame goes on.
         if !self.distinct {
-            self.inner.merge_batch(std::slice::from_ref(list))?;
+            let list: ArrayRef = list.clone();
+            self.inner.merge_batch(&[list])?;
         }
         let doubles = cast(&list.value(0), &DataType::Float64)?;
         let mut values = doubles.as_primitive::<Float64Type>().values().to_vec();
