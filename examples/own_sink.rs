@@ -70,6 +70,9 @@ fn append(path: &Path, commit: &Commit) -> io::Result<()> {
         rows.push(b'\n');
     }
     rows.extend(marker);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
     let mut file = File::options().create(true).truncate(false).write(true).open(path)?;
     // What stands behind the last marker was cut short by a crash.
     let (mut end, mut whole) = (0, 0);
