@@ -75,8 +75,8 @@ impl App {
     }
 
     /// A kind of sink that definitions can name as a key of `[[output]]`. See [`SinkConnector`].
-    pub fn sink<C: SinkConnector>(self, _: C) -> Self {
-        self.with(Functions::sink::<C>)
+    pub fn sink(self, connector: impl SinkConnector) -> Self {
+        self.with(|functions| functions.sink(connector))
     }
 
     /// The functions, or the first mistake in registering one.

@@ -1,7 +1,7 @@
 //! How far sources were read, in their own words: what a file, a partition of a topic or a log was read to. A source alone
 //! knows what its positions mean; blocks, messages and the driver's log carry them as bytes.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 
 /// Bytes of a name.
@@ -16,8 +16,13 @@ pub const MAX_BYTES: usize = 32 << 20;
 pub const MAX_CHANGES: usize = 4096;
 
 /// The positions of one receiver, each by the name of what it is in.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Positions(BTreeMap<String, Vec<u8>>);
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "BTreeMap<String, Vec<u8>>")]
+pub struct Positions {
+    by_name: BTreeMap<String, Vec<u8>>,
+    /// Of all names and positions.
+    bytes: usize,
+}
 
 /// A position that has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,22 +67,22 @@ impl PositionChange {
 impl Positions {
     /// The position in `name`.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.0.get(name).map(Vec::as_slice)
+        self.by_name.get(name).map(Vec::as_slice)
     }
 
     /// All, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0.iter().map(|(name, position)| (name.as_str(), position.as_slice()))
+        self.by_name.iter().map(|(name, position)| (name.as_str(), position.as_slice()))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.by_name.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_name.is_empty()
     }
 
     /// Folds a change in.
@@ -86,20 +91,37 @@ impl Positions {
     /// When it does not keep to the bounds; then nothing changes.
     pub fn apply(&mut self, change: &PositionChange) -> Result<(), PositionError> {
         change.check()?;
-        let is_full = self.0.len() >= MAX_POSITIONS;
-        match (&change.to, self.0.get_mut(&change.name)) {
-            (None, _) => _ = self.0.remove(&change.name),
-            (Some(to), Some(position)) => position.clone_from(to),
-            (Some(_), None) if is_full => return Err(PositionError::TooMany),
-            (Some(to), None) => _ = self.0.insert(change.name.clone(), to.clone()),
+        let size = |position: Option<&Vec<u8>>| position.map_or(0, |position| change.name.len() + position.len());
+        let before = self.by_name.get(&change.name);
+        let bytes = self.bytes - size(before) + size(change.to.as_ref());
+        match &change.to {
+            None => _ = self.by_name.remove(&change.name),
+            Some(_) if before.is_none() && self.by_name.len() >= MAX_POSITIONS => return Err(PositionError::TooMany),
+            Some(_) if bytes > MAX_BYTES => return Err(PositionError::TooLarge),
+            Some(to) => _ = self.by_name.insert(change.name.clone(), to.clone()),
         }
+        self.bytes = bytes;
         Ok(())
+    }
+}
+
+/// As it is without the sum.
+impl Serialize for Positions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.by_name.serialize(serializer)
+    }
+}
+
+impl From<BTreeMap<String, Vec<u8>>> for Positions {
+    fn from(by_name: BTreeMap<String, Vec<u8>>) -> Self {
+        let bytes = by_name.iter().map(|(name, position)| name.len() + position.len()).sum();
+        Self { by_name, bytes }
     }
 }
 
 impl FromIterator<(String, Vec<u8>)> for Positions {
     fn from_iter<I: IntoIterator<Item = (String, Vec<u8>)>>(positions: I) -> Self {
-        Self(positions.into_iter().collect())
+        positions.into_iter().collect::<BTreeMap<_, _>>().into()
     }
 }
 
@@ -127,5 +149,17 @@ mod tests {
         assert_eq!(many.apply(&change("a", Some(b"1"))), Err(PositionError::TooMany));
         assert_eq!(many.apply(&change("7", Some(b"1"))), Ok(()));
         assert_eq!((many.len(), many.get("7")), (MAX_POSITIONS, Some(&b"1"[..])));
+    }
+
+    #[test]
+    fn all_together_keep_to_a_bound() {
+        let large = vec![0; MAX_POSITION_BYTES];
+        let fit = MAX_BYTES / (MAX_POSITION_BYTES + 4);
+        let mut positions: Positions = (0..fit).map(|n| (format!("{n:04}"), large.clone())).collect();
+        assert_eq!(positions.apply(&change("more", Some(&large))), Err(PositionError::TooLarge));
+        assert_eq!(positions.apply(&change("0007", Some(&large))), Ok(()));
+        assert_eq!(positions.apply(&change("0007", None)), Ok(()));
+        assert_eq!(positions.apply(&change("more", Some(&large))), Ok(()));
+        assert_eq!(positions.len(), fit);
     }
 }

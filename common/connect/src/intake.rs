@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_common::positions::{MAX_BYTES, MAX_CHANGES, PositionChange, PositionError, Positions};
+use tidemill_common::positions::{MAX_CHANGES, PositionChange, Positions};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -44,8 +44,6 @@ pub struct Intake {
     pub(crate) status: Arc<ReceiverStatus>,
     /// How far the source was read, in its own words.
     positions: Positions,
-    /// Bytes of that.
-    position_bytes: usize,
     /// What is new in that, and in no block yet.
     changes: BTreeMap<String, Option<Vec<u8>>>,
 }
@@ -55,7 +53,7 @@ pub(crate) struct Window {
     holder: Arc<dyn BlockHolder>,
     status: Arc<ReceiverStatus>,
     max_bytes: usize,
-    /// Position of the next record to be sealed.
+    /// Offset of the next record to be sealed.
     next_offset: u64,
     /// All records before this one are held.
     held: u64,
@@ -90,9 +88,8 @@ impl Intake {
         window.show();
         let lines = LineBuffer::new(config.block_bytes.unwrap_or(usize::MAX), config.framing);
         let limiter = Limiter::new(&config.rate, config.start_offset);
-        let position_bytes = config.positions.iter().map(|(name, position)| name.len() + position.len()).sum();
         let (positions, changes) = (config.positions, BTreeMap::new());
-        Self { lines, window, tick, limiter, stop, status, positions, position_bytes, changes }
+        Self { lines, window, tick, limiter, stop, status, positions, changes }
     }
 
     /// Offset of the next record to come in: how many came before it.
@@ -175,14 +172,7 @@ impl Intake {
         {
             return Ok(None);
         }
-        let size = |position: Option<usize>| position.map_or(0, |position| change.name.len() + position);
-        let before = size(self.positions.get(&change.name).map(<[u8]>::len));
-        let bytes = self.position_bytes - before + size(change.to.as_ref().map(Vec::len));
-        if change.to.is_some() && bytes > MAX_BYTES {
-            return Err(PositionError::TooLarge.into());
-        }
         self.positions.apply(&change)?;
-        self.position_bytes = bytes;
         self.changes.insert(change.name, change.to);
         Ok(Some(()))
     }
@@ -205,15 +195,10 @@ impl Intake {
         }
         // They go with the records that are there, if there are any.
         self.seal();
-        while !self.window.under_way.is_empty() {
-            let stopped = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => true,
-                held = self.window.more_held() => { held?; false }
-            };
-            if stopped {
-                return Ok(None);
-            }
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Ok(None),
+            emptied = self.window.emptied() => emptied?,
         }
         if self.changes.is_empty() {
             return Ok(Some(()));

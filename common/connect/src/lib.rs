@@ -38,7 +38,9 @@ pub use receiver::{
     Backoff, BlockHolder, ConnectError, HoldError, ReceiverConfig, ReceiverEnd, ReceiverError, SealedBlock, run,
 };
 pub use registry::{Connectors, RegisterError};
-pub use sink::{Commit, CommitError, MAX_HELD_BYTES, Part, Retries, Sink, SinkConfig, SinkConnector, part_of};
+pub use sink::{
+    Commit, CommitError, MAX_HELD_BYTES, Part, PutError, Retries, Sink, SinkConfig, SinkConnector, part_of,
+};
 pub use source::{Context, Description, Ended, Payload, Records, Source, SourceConfig, SourceConnector};
 pub use status::{ReceiverState, ReceiverStatus, StatusSnapshot};
 /// What a connector reads its keys with.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 /// Whole records of one receiver's stream, each one line ([`tidemill_rows::records`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedBlock {
-    /// Position of the first record in the stream, in records.
+    /// Offset of the first record.
     pub first_offset: u64,
     /// How many records.
     pub records: u64,
@@ -62,7 +62,7 @@ pub enum HoldError {
 pub struct ReceiverConfig {
     /// What ends a record of a socket or of a file of lines.
     pub framing: Framing,
-    /// Position of the first record this receiver seals: all before it are held.
+    /// Offset of the first record this receiver seals: all before it are held.
     pub start_offset: u64,
     /// What is known of the positions of its source.
     pub positions: Positions,

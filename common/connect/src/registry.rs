@@ -1,6 +1,6 @@
 //! The connectors that a process knows.
 
-use crate::sink::{AnySinkConnector, Registered, Sink, SinkConnector};
+use crate::sink::{AnySinkConnector, Sink, SinkConnector};
 use crate::source::{AnyConnector, Description, Records, Source, SourceConnector};
 use crate::{sinks, sources};
 use std::fmt;
@@ -63,19 +63,19 @@ impl Connectors {
     ///
     /// # Errors
     /// When its key cannot be used.
-    pub fn sink<C: SinkConnector>(&mut self, taken: &[&'static [Key]]) -> Result<(), RegisterError> {
+    pub fn sink<C: SinkConnector>(&mut self, connector: C, taken: &[&'static [Key]]) -> Result<(), RegisterError> {
         let name = C::KEY[0].name;
         check_name(name)?;
         let sinks = self.sinks().flatten();
         if taken.iter().copied().flatten().chain(sinks).any(|key| key.name == name) {
             return Err(RegisterError::Twice(name));
         }
-        self.built_in_sink::<C>();
+        self.built_in_sink(connector);
         Ok(())
     }
 
-    pub(crate) fn built_in_sink<C: SinkConnector>(&mut self) {
-        self.sinks.push(Arc::new(Registered::<C>::new()));
+    pub(crate) fn built_in_sink<C: SinkConnector>(&mut self, connector: C) {
+        self.sinks.push(Arc::new(connector));
     }
 
     /// The keys of `[[output]]` that name a kind of sink, in their order.

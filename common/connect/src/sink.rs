@@ -20,6 +20,7 @@ use tidemill_common::location::Location;
 use tidemill_rows::RowError;
 use tidemill_rows::arrow::array::RecordBatch;
 use tidemill_rows::arrow::datatypes::{Schema, SchemaRef};
+use tidemill_store::StoreError;
 
 /// Most bytes of one batch of a sink without a place for [staged](SinkConfig::staging) rows: they are in the driver's memory.
 pub const MAX_HELD_BYTES: usize = 64 << 20;
@@ -120,6 +121,27 @@ impl CommitError {
     }
 }
 
+/// Why something could not be put in place, on a file system or in an object store.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// By the file system.
+    #[error(transparent)]
+    Disk(#[from] io::Error),
+    /// By the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PutError {
+    /// As the failure of a commit. A store may be away; a disk is not tried again.
+    pub fn at(self, place: &Location) -> CommitError {
+        match self {
+            Self::Disk(error) => CommitError::lasting(format!("{place}: {error}")),
+            Self::Store(error) => CommitError { reason: error.to_string(), passing: error.is_passing() },
+        }
+    }
+}
+
 /// The rows of one batch of one output, and whose they are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Commit {
@@ -196,19 +218,23 @@ impl Commit {
         staging.join(parts_dir(self.job, self.batch, self.number))
     }
 
-    /// Bytes of the rows that are in memory, each with its end.
+    /// Whether the rows that are in memory, each with its end, have more bytes than these.
     ///
     /// # Errors
     /// When a part is damaged.
-    pub fn row_bytes(&self) -> io::Result<usize> {
+    pub fn is_longer_than(&self, most: usize) -> io::Result<bool> {
+        let parts = || self.parts.iter().filter_map(|part| if let Part::Held(part) = part { Some(part) } else { None });
+        // In a part each row has more than its end beside it.
+        if parts().map(|part| part.len()).sum::<usize>() <= most {
+            return Ok(false);
+        }
         let mut bytes = 0;
-        for part in &self.parts {
-            let Part::Held(part) = part else { continue };
+        for part in parts() {
             for row in read_part(Cursor::new(part.clone()))? {
                 bytes += row?.row.len() + 1;
             }
         }
-        Ok(bytes)
+        Ok(bytes > most)
     }
 }
 
@@ -306,16 +332,7 @@ pub(crate) trait AnySinkConnector: Send + Sync {
     fn read<'t>(&self, r: &mut Reader<'t>, value: &'t Value<'t>) -> Option<Sink>;
 }
 
-/// The type itself; there is nothing in a connector.
-pub(crate) struct Registered<C>(std::marker::PhantomData<fn() -> C>);
-
-impl<C> Registered<C> {
-    pub(crate) fn new() -> Self {
-        Self(std::marker::PhantomData)
-    }
-}
-
-impl<C: SinkConnector> AnySinkConnector for Registered<C> {
+impl<C: SinkConnector> AnySinkConnector for C {
     fn key(&self) -> &'static [Key; 1] {
         C::KEY
     }

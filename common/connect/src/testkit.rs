@@ -99,7 +99,7 @@ impl Log {
         self.state.send_modify(|held| held.broken = true);
     }
 
-    /// Position behind the last record that is held.
+    /// Offset behind the last record that is held.
     pub fn end(&self) -> u64 {
         self.state.borrow().end
     }

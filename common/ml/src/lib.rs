@@ -53,6 +53,8 @@ mod spec;
 pub mod stats;
 mod stored;
 mod watched;
+#[cfg(test)]
+mod wild;
 
 pub use error::{DecodeError, ModelError, SpecError};
 pub use family::{Answers, Fixed};

@@ -255,8 +255,8 @@ impl Functions {
     ///
     /// # Errors
     /// When its key cannot be used.
-    pub fn sink<C: SinkConnector>(&mut self) -> Result<(), RegisterError> {
-        self.connectors.sink::<C>(&tidemill_job::output_keys())?;
+    pub fn sink<C: SinkConnector>(&mut self, connector: C) -> Result<(), RegisterError> {
+        self.connectors.sink(connector, &tidemill_job::output_keys())?;
         self.name(FunctionKind::Sink, C::KEY[0].name, UNVERSIONED)
     }
 

@@ -5,10 +5,7 @@ mod model;
 
 use crate::core::{Commit, CommitRows, SavedModel};
 use futures::FutureExt;
-use std::fs::File;
-use std::io;
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_common::ids::{BatchId, JobId};
@@ -60,7 +57,7 @@ async fn commit_rows(writer: &Writer, rows: CommitRows, stop: &CancellationToken
         parts,
     });
     let wrong = |reason: String| format!("output `{}`: {reason}", commit.output);
-    if commit.row_bytes().map_err(|error| wrong(error.to_string()))? > MAX_HELD_BYTES {
+    if commit.is_longer_than(MAX_HELD_BYTES).map_err(|error| wrong(error.to_string()))? {
         let most = MAX_HELD_BYTES >> 20;
         return Err(wrong(format!("a batch has more than {most} MiB, the most that `{}` takes", to.sink.name())));
     }
@@ -112,18 +109,11 @@ async fn patiently<F: Future<Output = Result<(), CommitError>>>(
     Ok(())
 }
 
-/// Makes sure that the entries of a directory are on the disk.
-fn sync_dir(directory: Option<&Path>) -> io::Result<()> {
-    match directory.filter(|directory| !directory.as_os_str().is_empty()) {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => File::open(PathBuf::from("."))?.sync_all(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::topology::SinkOutput;
+    use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
     use tidemill_common::ids::OutputIdx;
     use tidemill_connect::definition::{Key, Reader, Shape, Value};

@@ -1,32 +1,19 @@
 //! Models as files or objects: one for every batch that is saved, and `latest.json`.
 
 use crate::core::SavedModel;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::Path;
+use std::fs;
+use std::io;
 use tidemill_common::location::Location;
-use tidemill_connect::CommitError;
+use tidemill_connect::{CommitError, PutError};
 use tidemill_ml::Model;
-use tidemill_store::{Objects, StoreError};
-
-/// Why a model could not be saved.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Disk(#[from] io::Error),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+use tidemill_store::Objects;
 
 /// Writes the model as JSON if it is its turn. Each file appears as a whole; doing it again writes the same.
 pub(super) fn save(model: &SavedModel) -> Result<(), CommitError> {
-    write(model).map_err(|failure| match failure {
-        Failure::Disk(error) => CommitError::lasting(format!("{}: {error}", model.directory)),
-        Failure::Store(error) => CommitError { reason: error.to_string(), passing: error.is_passing() },
-    })
+    write(model).map_err(|error| error.at(&model.directory))
 }
 
-fn write(model: &SavedModel) -> Result<(), Failure> {
+fn write(model: &SavedModel) -> Result<(), PutError> {
     let SavedModel { name, directory, every, time_ms, bytes, sync } = model;
     let read = Model::from_bytes(bytes).map_err(io::Error::other)?;
     let (batches, ..) = read.seen();
@@ -42,29 +29,20 @@ fn write(model: &SavedModel) -> Result<(), Failure> {
         }
         Location::Local(directory) => {
             fs::create_dir_all(directory)?;
-            names.iter().try_for_each(|name| put(directory, name, &text, *sync))?;
+            names.iter().try_for_each(|name| tidemill_store::replace(directory, name, text.as_bytes(), *sync))?;
             if *sync {
-                super::sync_dir(Some(directory))?;
+                tidemill_store::sync_dir(Some(directory))?;
             }
         }
     }
     Ok(())
 }
 
-fn put(directory: &Path, file: &str, text: &str, sync: bool) -> io::Result<()> {
-    let new = directory.join(format!(".{file}.new"));
-    let mut out = File::create(&new)?;
-    out.write_all(text.as_bytes())?;
-    if sync {
-        out.sync_all()?;
-    }
-    fs::rename(new, directory.join(file))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+    use std::path::Path;
 
     fn read(path: &Path) -> String {
         fs::read_to_string(path).unwrap()

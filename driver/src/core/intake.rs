@@ -304,7 +304,7 @@ impl Job {
         }
     }
 
-    pub(crate) fn on_block_received(&mut self, cx: &mut Cx<'_>, worker: WorkerId, report: &pb::BlockReceived) {
+    pub(crate) fn on_block_received(&mut self, cx: &mut Cx<'_>, worker: WorkerId, report: pb::BlockReceived) {
         let Some((_, block)) = block_meta(report.block.as_ref()) else { return };
         let key = block.key.receiver;
         let running_here = self.receivers.get(&key).is_some_and(|receiver| receiver.worker == Some(worker));
@@ -331,11 +331,12 @@ impl Job {
             return;
         }
         if follows {
-            let Some(changes) = position_changes(report.changes.clone()) else {
+            let count = report.changes.len();
+            let Some(changes) = position_changes(report.changes) else {
                 tracing::error!(
                     job = self.durable.id.0,
                     worker = worker.0,
-                    changes = report.changes.len(),
+                    changes = count,
                     "a block changes more positions than it can, or longer ones; it is refused"
                 );
                 self.count_fenced();

@@ -342,7 +342,7 @@ impl Core {
         let Some(job) = job.map(JobId) else { return };
         self.with_job(now, job, out, |job, cx| match message {
             Kind::Hello(_) | Kind::Heartbeat(_) => {}
-            Kind::BlockReceived(m) => job.on_block_received(cx, worker, &m),
+            Kind::BlockReceived(m) => job.on_block_received(cx, worker, m),
             Kind::BlockCopied(m) => job.on_block_copied(cx, worker, &m),
             Kind::ReceiverReport(m) => job.on_receiver_report(cx, worker, &m),
             Kind::PositionsChanged(m) => job.on_positions_changed(cx, worker, m),

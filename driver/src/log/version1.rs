@@ -4,10 +4,10 @@
 //! taken from [`record`](crate::record); whoever changes that leaves the old type here.
 
 use super::segment::{Entry, Fault, Item, whole};
-use super::version3::{self, FileChoice, SourceFiles};
+use super::version3::{self, JobRecord3, SourceFiles};
 use crate::record::{
-    BlockMeta, Durable, DurableJob, DurableReceiver, Ending, FrozenBatch, GroupPlaces, Import, JobRecord, ReceiverKey,
-    Record, TableContent, Totals,
+    BlockMeta, Durable, DurableJob, DurableReceiver, Ending, FrozenBatch, GroupPlaces, Import, ReceiverKey, Record,
+    TableContent, Totals,
 };
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -50,7 +50,7 @@ pub(super) enum Record1 {
     WorkerJoined(WorkerId),
     WorkerLost(WorkerId),
     Submitted(Box<DurableJob1>),
-    Job(JobId, JobRecord1),
+    Job(JobId, JobRecord3<Totals1>),
 }
 
 impl From<Record1> for Record {
@@ -62,41 +62,6 @@ impl From<Record1> for Record {
             Record1::WorkerLost(worker) => Self::WorkerLost(worker),
             Record1::Submitted(job) => Self::Submitted(Box::new((*job).into())),
             Record1::Job(id, record) => Self::Job(id, record.into()),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-pub(super) enum JobRecord1 {
-    Receiver { key: ReceiverKey, epoch: u64 },
-    ReceiverFinished(ReceiverKey),
-    Block(BlockMeta),
-    Frozen { batch: BatchId, time_ms: i64, counts: Vec<(ReceiverKey, u32)> },
-    Completed { batch: BatchId, totals: Totals1 },
-    Checkpoint(BatchId),
-    Assigned(Vec<GroupPlaces>),
-    Ended(Ending),
-    Files(ReceiverKey, FileChoice),
-    Imported { model: u32, import: Import },
-    Chosen { model: u32, champion: u32 },
-    Reloaded { table: u32, content: TableContent },
-}
-
-impl From<JobRecord1> for JobRecord {
-    fn from(old: JobRecord1) -> Self {
-        match old {
-            JobRecord1::Receiver { key, epoch } => Self::Receiver { key, epoch },
-            JobRecord1::ReceiverFinished(a) => Self::ReceiverFinished(a),
-            JobRecord1::Block(a) => Self::Block(a, Vec::new()),
-            JobRecord1::Frozen { batch, time_ms, counts } => Self::Frozen { batch, time_ms, counts },
-            JobRecord1::Completed { batch, totals } => Self::Completed { batch, totals: totals.into() },
-            JobRecord1::Checkpoint(a) => Self::Checkpoint(a),
-            JobRecord1::Assigned(a) => Self::Assigned(a),
-            JobRecord1::Ended(a) => Self::Ended(a),
-            JobRecord1::Files(a, b) => Self::Positions(a, b.into()),
-            JobRecord1::Imported { model, import } => Self::Imported { model, import },
-            JobRecord1::Chosen { model, champion } => Self::Chosen { model, champion },
-            JobRecord1::Reloaded { table, content } => Self::Reloaded { table, content },
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) enum Record3 {
     WorkerJoined(WorkerId),
     WorkerLost(WorkerId),
     Submitted(Box<DurableJob3>),
-    Job(JobId, JobRecord3),
+    Job(JobId, JobRecord3<Totals>),
     JobsUnknown { through: JobId },
     JobForgotten(JobId),
     JobDoubtful(JobId),
@@ -68,13 +68,14 @@ impl From<Record3> for Record {
     }
 }
 
+/// What happened to a job; version 1 has other totals.
 #[derive(Deserialize)]
-pub(super) enum JobRecord3 {
+pub(super) enum JobRecord3<T> {
     Receiver { key: ReceiverKey, epoch: u64 },
     ReceiverFinished(ReceiverKey),
     Block(BlockMeta),
     Frozen { batch: BatchId, time_ms: i64, counts: Vec<(ReceiverKey, u32)> },
-    Completed { batch: BatchId, totals: Totals },
+    Completed { batch: BatchId, totals: T },
     Checkpoint(BatchId),
     Assigned(Vec<GroupPlaces>),
     Ended(Ending),
@@ -84,14 +85,14 @@ pub(super) enum JobRecord3 {
     Reloaded { table: u32, content: TableContent },
 }
 
-impl From<JobRecord3> for JobRecord {
-    fn from(old: JobRecord3) -> Self {
+impl<T: Into<Totals>> From<JobRecord3<T>> for JobRecord {
+    fn from(old: JobRecord3<T>) -> Self {
         match old {
             JobRecord3::Receiver { key, epoch } => Self::Receiver { key, epoch },
             JobRecord3::ReceiverFinished(key) => Self::ReceiverFinished(key),
             JobRecord3::Block(block) => Self::Block(block, Vec::new()),
             JobRecord3::Frozen { batch, time_ms, counts } => Self::Frozen { batch, time_ms, counts },
-            JobRecord3::Completed { batch, totals } => Self::Completed { batch, totals },
+            JobRecord3::Completed { batch, totals } => Self::Completed { batch, totals: totals.into() },
             JobRecord3::Checkpoint(batch) => Self::Checkpoint(batch),
             JobRecord3::Assigned(groups) => Self::Assigned(groups),
             JobRecord3::Ended(ending) => Self::Ended(ending),

@@ -2,6 +2,7 @@
 
 use super::{FAMILIES, kinds, schemas};
 use crate::drift::DetectorSpec;
+use crate::wild::wild;
 use crate::{DriftAction, Health, Learned, LearnedKind, Model, ModelError, ModelSpec, Partial, Rows, Trained, Watched};
 use ndarray::{Array1, Array2, s};
 use proptest::collection::vec;
@@ -78,21 +79,6 @@ fn train(model: &mut Model, splits: &[Rows<'_>]) -> Trained {
     }
     let partials: Vec<Partial> = splits.iter().map(|split| partial(model, split)).collect();
     model.apply(&partials).unwrap()
-}
-
-/// Any numbers, some of them none, infinite, or with infinite squares.
-fn wild() -> impl Strategy<Value = f64> + Clone {
-    prop_oneof![
-        12 => -10.0..10.0f64,
-        1 => Just(f64::NAN),
-        1 => Just(f64::INFINITY),
-        1 => Just(f64::NEG_INFINITY),
-        1 => Just(f64::MAX),
-        1 => Just(-1e300),
-        1 => Just(1e160),
-        1 => Just(f64::MIN_POSITIVE),
-        1 => Just(-0.0),
-    ]
 }
 
 fn wild_batch() -> impl Strategy<Value = Batch> {

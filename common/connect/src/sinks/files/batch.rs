@@ -1,12 +1,13 @@
 //! A directory for every batch.
 
+use super::FileSink;
 use super::writer::RowWriter;
-use super::{FileSink, sync_dir};
 use crate::sink::Commit;
 use crate::staging::staging_dir;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::Path;
+use tidemill_store::sync_dir;
 
 /// A file is followed by another one when its rows have this many bytes.
 pub(super) const FILE_BYTES: u64 = 128 << 20;

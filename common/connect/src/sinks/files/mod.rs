@@ -21,11 +21,10 @@ pub use place::FilePlace;
 pub use writer::RowWriter;
 
 use crate::delivery::Delivery;
-use crate::sink::{Commit, CommitError, SinkConfig, SinkConnector};
+use crate::sink::{Commit, CommitError, PutError, SinkConfig, SinkConnector};
 use crate::staging::{UNCOMMITTED, batch_of_parts};
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_common::definition::{Key, Name, Reader, Shape, Span, Value};
@@ -34,7 +33,7 @@ use tidemill_common::location::Location;
 use tidemill_rows::arrow::array::RecordBatch;
 use tidemill_rows::arrow::datatypes::{Schema, SchemaRef};
 use tidemill_rows::{Compression, RowError};
-use tidemill_store::{Objects, StoreError};
+use tidemill_store::Objects;
 
 /// Rows in files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,23 +146,9 @@ impl SinkConfig for FileSink {
 
     async fn commit(&self, commit: Arc<Commit>) -> Result<(), CommitError> {
         let sink = self.clone();
-        let put = move || {
-            sink.put(&commit).map_err(|failure| match failure {
-                Failure::Disk(error) => CommitError::lasting(format!("{}: {error}", sink.place.root(&commit.base_dir))),
-                Failure::Store(error) => CommitError { reason: error.to_string(), passing: error.is_passing() },
-            })
-        };
+        let put = move || sink.put(&commit).map_err(|error| error.at(&sink.place.root(&commit.base_dir)));
         tokio::task::spawn_blocking(put).await.map_err(CommitError::lasting)?
     }
-}
-
-/// Why something could not be put in place.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Disk(#[from] io::Error),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 impl FileSink {
@@ -171,7 +156,7 @@ impl FileSink {
         RowEncoding::new(self.format.clone(), schema).compressed(self.compression)
     }
 
-    fn put(&self, commit: &Commit) -> Result<(), Failure> {
+    fn put(&self, commit: &Commit) -> Result<(), PutError> {
         let folder = match self.place.folder(&commit.base_dir) {
             Location::Object(url) => return objects::place(&Objects::new(url), self, commit),
             Location::Local(folder) => folder,
@@ -198,13 +183,5 @@ fn remove_parts(commit: &Commit, folder: &Path) {
         if let Err(error) = fs::remove_dir_all(entry.path()) {
             tracing::info!(path = %entry.path().display(), %error, "what tasks have left is removed later");
         }
-    }
-}
-
-/// Makes sure that the entries of a directory are on the disk.
-fn sync_dir(directory: Option<&Path>) -> io::Result<()> {
-    match directory.filter(|directory| !directory.as_os_str().is_empty()) {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => File::open(PathBuf::from("."))?.sync_all(),
     }
 }

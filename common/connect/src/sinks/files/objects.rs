@@ -4,9 +4,9 @@
 //! crash has left without one are put again, with the same bytes. Files are made on this side first, of the parts that
 //! the tasks have put beside the batches.
 
+use super::FileSink;
 use super::batch::{self, WrittenFile};
-use super::{Failure, FileSink};
-use crate::sink::{Commit, Part};
+use crate::sink::{Commit, Part, PutError};
 use crate::staging::parts_dir;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -47,7 +47,7 @@ struct ManifestFile {
 }
 
 /// Puts a batch in place, unless it is there already, and removes what its tasks have left.
-pub(super) fn place(objects: &Objects, sink: &FileSink, commit: &Commit) -> Result<(), Failure> {
+pub(super) fn place(objects: &Objects, sink: &FileSink, commit: &Commit) -> Result<(), PutError> {
     let batch = sink.place.batch_name(commit.time_ms);
     let parts = parts_dir(commit.job, commit.batch, commit.number);
     if objects.entry(&format!("{batch}/{MANIFEST}"))?.is_none() {
@@ -71,7 +71,7 @@ pub(super) fn place(objects: &Objects, sink: &FileSink, commit: &Commit) -> Resu
 }
 
 /// Fetches some parts at the same time: each costs little but a wait.
-fn fetch_all(objects: &Objects, parts: &str, few: &[Part], to: &Path) -> Result<(), Failure> {
+fn fetch_all(objects: &Objects, parts: &str, few: &[Part], to: &Path) -> Result<(), PutError> {
     thread::scope(|scope| {
         let begin = |part: &Part| {
             let Part::Staged(part) = part else { return None };
@@ -79,12 +79,12 @@ fn fetch_all(objects: &Objects, parts: &str, few: &[Part], to: &Path) -> Result<
             Some(scope.spawn(move || fetch(objects, &name, &to)))
         };
         let running: Vec<_> = few.iter().filter_map(begin).collect();
-        let panicked = |_| Err(Failure::Disk(io::Error::other("a part could not be fetched")));
+        let panicked = |_| Err(PutError::Disk(io::Error::other("a part could not be fetched")));
         running.into_iter().try_for_each(|fetched| fetched.join().unwrap_or_else(panicked))
     })
 }
 
-fn fetch(objects: &Objects, name: &str, to: &Path) -> Result<(), Failure> {
+fn fetch(objects: &Objects, name: &str, to: &Path) -> Result<(), PutError> {
     let mut from = objects.reader(name)?;
     let mut file = File::create(to)?;
     while let Some(bytes) = from.next_bytes()? {
@@ -99,7 +99,7 @@ fn publish(
     batch: &str,
     staging: &Path,
     written: Vec<WrittenFile>,
-) -> Result<(), Failure> {
+) -> Result<(), PutError> {
     let mut described = Vec::with_capacity(written.len());
     for WrittenFile { name, rows } in written {
         let file = staging.join(&name);

@@ -5,7 +5,7 @@
 //! appended; nothing before that end ever changes. So a reader that goes by the manifest sees whole batches, each
 //! once, and one that keeps an older manifest loses nothing.
 
-use super::{FileSink, Roll, sync_dir};
+use super::{FileSink, Roll};
 use crate::sink::Commit;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -148,14 +148,8 @@ fn append_rows(
 
 /// Writes a file beside its place and renames it.
 fn replace(folder: &Path, name: &str, value: &impl Serialize, sync: bool) -> io::Result<()> {
-    let new = folder.join(format!(".{name}.new"));
-    let text = serde_json::to_vec(value)?;
-    fs::write(&new, text)?;
-    if sync {
-        File::open(&new)?.sync_all()?;
-    }
-    fs::rename(&new, folder.join(name))?;
-    if sync { sync_dir(Some(folder)) } else { Ok(()) }
+    tidemill_store::replace(folder, name, &serde_json::to_vec(value)?, sync)?;
+    if sync { tidemill_store::sync_dir(Some(folder)) } else { Ok(()) }
 }
 
 impl Manifest {

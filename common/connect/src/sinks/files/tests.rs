@@ -4,6 +4,8 @@ use super::*;
 use crate::parts::PartRow;
 use crate::sink::{Part, part_of};
 use crate::staging::parts_dir;
+use std::io;
+use std::path::PathBuf;
 use tidemill_common::ids::{BatchId, JobId, OutputIdx};
 
 /// A file output of JSON lines in a folder that goes away.
@@ -40,7 +42,7 @@ impl Output {
         Commit { job, time_ms, base_dir, parts, sync: true, ..crate::testkit::commit(batch) }
     }
 
-    pub(super) fn put(&self, batch: u64, time_ms: i64, parts: &[&str]) -> Result<(), Failure> {
+    pub(super) fn put(&self, batch: u64, time_ms: i64, parts: &[&str]) -> Result<(), PutError> {
         self.sink().put(&self.commit(batch, time_ms, parts))
     }
 

@@ -1,17 +1,18 @@
 //! Whatever comes in (no numbers, infinities, numbers whose squares are infinite), in features, labels, weights, rewards and losses: nothing
 //! panics, nothing hangs, and what became of it is said.
 
+use crate::champion::{Champion, ChampionSpec};
+use crate::drift::{Detector, DetectorSpec};
+use crate::metrics::{Evaluator, EvaluatorSpec, Metric, Observed, Task};
+use crate::stats::{Samples, StreamingTest, StreamingTestSpec, TestMethod};
+use crate::{Health, Model, Rows};
 use ndarray::{Array1, Array2, ArrayView1};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
-use tidemill_ml::champion::{Champion, ChampionSpec};
-use tidemill_ml::drift::{Detector, DetectorSpec};
-use tidemill_ml::metrics::{Evaluator, EvaluatorSpec, Metric, Observed, Task};
-use tidemill_ml::stats::{Samples, StreamingTest, StreamingTestSpec, TestMethod};
-use tidemill_ml::{Health, Model, Rows};
 
-fn wild() -> impl Strategy<Value = f64> + Clone {
+/// Any numbers, some of them none, infinite, or with infinite squares.
+pub(crate) fn wild() -> impl Strategy<Value = f64> + Clone {
     prop_oneof![
         12 => -10.0..10.0f64,
         1 => Just(f64::NAN),
